@@ -1,0 +1,99 @@
+"""A compiled Program: launches in order, buffers, tensors, code, provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from schemas.params import Feed, ParamInfo, StateInfo
+
+Dtype = Literal["f32", "f64", "i32", "u8", "bool"]
+ITEMSIZE: dict[str, int] = {"f32": 4, "f64": 8, "i32": 4, "u8": 1, "bool": 1}
+
+Role = Literal["input", "param", "state", "scalar", "output", "inner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One allocation: the scratch arena, or a persistent block that outlives a step.
+
+    Persistent slots with the same name and size are shared between the Programs of one solver
+    (the parameters of the training net and of its test net are one block of memory).
+    """
+
+    name: str
+    nbytes: int
+    persistent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A named array that the outside reads or writes: where it lies and how.
+
+    `shape` is what the user sees, in Caffe's axis order; `strides` (in elements) and `offset` (in
+    bytes) say where each element lies in the slot. `view` is the shape that `strides` belong to,
+    with `shape` a row-major reshape of it (an InnerProduct weight (O, C*H*W) lies as (O, C, H, W)).
+    """
+
+    name: str
+    role: Role
+    dtype: Dtype
+    shape: tuple[int, ...]
+    slot: str
+    offset: int
+    view: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelInfo:
+    """What one kernel is and where it came from; for people, not needed to run it."""
+
+    name: str
+    kind: str
+    layers: tuple[str, ...]
+    places: tuple[str, ...]  # FILE:LINE of the spec
+    flops: int
+    bytes: int
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Kernels that may run at the same time: nothing in a launch depends on another part of it."""
+
+    name: str
+    kernels: tuple[KernelInfo, ...]
+    code: str = ""  # key into Program.code, for backends with one binary a launch
+    args: tuple[tuple[str, int], ...] = ()  # (slot, byte offset) of each pointer argument
+    meta: dict[str, Any] = field(default_factory=dict)  # grid, num_warps, shared ...
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One step, ready to run: plain data, serialisable, the same for every backend.
+
+    `code` maps names to machine code (or cubins); `text` keeps every readable stage by file name
+    (`conv1.py`, `step.ll`, ...), for `netdef inspect`.
+    """
+
+    name: str
+    target: str
+    launches: tuple[Launch, ...]
+    slots: tuple[Slot, ...]
+    tensors: dict[str, Tensor]
+    params: tuple[ParamInfo, ...] = ()
+    states: tuple[StateInfo, ...] = ()
+    feeds: tuple[Feed, ...] = ()
+    outputs: tuple[str, ...] = ()  # net outputs, in the order in which they are shown
+    loss_weights: dict[str, float] = field(default_factory=dict)  # output -> its weight in the loss
+    initial: dict[str, bytes] = field(default_factory=dict)  # slot -> first content, else zeros
+    code: dict[str, bytes] = field(default_factory=dict)
+    text: dict[str, str] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Returns all memory the program takes: the arena and the persistent slots."""
+        return sum(slot.nbytes for slot in self.slots)
