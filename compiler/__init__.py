@@ -1,0 +1,1 @@
+"""NetSpec -> Graph -> Kernels -> Program; one file a backend."""

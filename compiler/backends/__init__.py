@@ -1,0 +1,67 @@
+"""Backends: one file each, found by name; what every one of them must offer."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from compiler.kernel import Kernel
+from compiler.schedule import Place, Schedule
+from schemas.program import Launch
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What fusion and scheduling may assume of a backend."""
+
+    # The second factor of a contraction must be contiguous along its own result axis; where it is
+    # not (weights in a data gradient), a transposed copy is made by a kernel of its own.
+    contiguous_factor: bool = False
+    # Independent kernels may share a launch.
+    groups: bool = True
+    # A contraction with fewer result elements than this is split along its longest sum axis.
+    split_below: int = 0
+    split_parts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a backend makes of a schedule: see the fields of the same names in Program."""
+
+    launches: tuple[Launch, ...]
+    code: dict[str, bytes] = field(default_factory=dict)
+    text: dict[str, str] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """One file `compiler/backends/NAME.py` with a class `Backend(target: str | None)`."""
+
+    name: str
+    target: str
+    traits: Traits
+
+    def render(self, kernel: Kernel) -> str:
+        """Returns the kernel's source in the backend's language, for people and for `compile`."""
+        ...
+
+    def compile(
+        self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
+    ) -> Compiled:
+        """Compiles all launches; `places` says where each buffer lies, `slots` orders the slots."""
+        ...
+
+
+def backend_names() -> list[str]:
+    """Returns the names of all backends: the files of this folder that define `Backend`."""
+    return [m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and "_" not in m.name]
+
+
+def get_backend(name: str, target: str | None = None) -> Backend:
+    """Returns a backend by name; `target` e.g. sm_90 for triton, None: this machine."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    made: Backend = module.Backend(target)
+    return made

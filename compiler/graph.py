@@ -1,0 +1,61 @@
+"""A net as a graph: its inputs, parameters, blobs, outputs and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from compiler.ir import Node, toposort
+from schemas.errors import NetError
+from schemas.net import NetSpec
+from schemas.params import Feed, ParamInfo, StateInfo
+from schemas.span import Span
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One built layer, for tables and messages."""
+
+    name: str
+    type: str
+    span: Span
+    bottoms: tuple[tuple[str, tuple[int, ...]], ...]
+    tops: tuple[tuple[str, tuple[int, ...]], ...]
+    params: tuple[str, ...]  # keys into Graph.params
+    macs: int  # multiply-accumulates of one forward pass, the whole batch
+
+
+@dataclass
+class Graph:
+    """What `build` makes of a NetSpec and what every pass takes and returns.
+
+    The nodes themselves are immutable; a pass that rewrites them returns a new Graph (see
+    `mapped`). `outputs` are what a run gives back, by name; `updates` says which leaf (a param or
+    a state) gets which new value at the end of a step.
+    """
+
+    name: str
+    phase: str
+    spec: NetSpec
+    inputs: dict[str, Node] = field(default_factory=dict)
+    params: dict[str, ParamInfo] = field(default_factory=dict)
+    param_nodes: dict[str, Node] = field(default_factory=dict)
+    states: dict[str, StateInfo] = field(default_factory=dict)
+    blobs: dict[str, Node] = field(default_factory=dict)
+    outputs: dict[str, Node] = field(default_factory=dict)
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    loss: Node | None = None
+    updates: dict[Node, Node] = field(default_factory=dict)
+    feeds: tuple[Feed, ...] = ()
+    layers: tuple[LayerInfo, ...] = ()
+    origin: dict[Node, str] = field(default_factory=dict)  # node -> the layer that made it
+    places: dict[str, Span] = field(default_factory=dict)  # layer -> where it is written
+    warnings: list[NetError] = field(default_factory=list)
+
+    def roots(self) -> list[Node]:
+        """Returns the nodes that a run must compute."""
+        return [*self.outputs.values(), *self.updates.values()]
+
+    def nodes(self, extra: Iterable[Node] = ()) -> list[Node]:
+        """Returns all nodes of a run, sources first."""
+        return toposort([*self.roots(), *extra])

@@ -1,0 +1,288 @@
+"""Kernel: one loop nest, as scalar expressions over index expressions.
+
+A kernel runs its body at every point of `space`. The body is a list of statements in order:
+
+    Reduce   acc = sum | max | argmax  of a value over further axes
+    Store    writes a value, at this point or once for each point of further axes
+
+A value (`Expr`) may use the results of the Reduces before it (`Acc`). So a map is a body of one
+Store; a convolution is a Reduce(sum) of a product of two Loads, then Stores of maps of its Acc
+(the epilogue: bias, activation); a softmax is Reduce(max), Reduce(sum), Store over the row.
+Nothing depends on the order of the points of `space`: they may all run at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from compiler.index import Axis, Index, axes_of, bounds, substitute
+from schemas.program import Dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """low <= index < high."""
+
+    index: Index
+    low: int
+    high: int
+
+    def always(self) -> bool:
+        low, high = bounds(self.index)
+        return self.low <= low and high < self.high
+
+    def __str__(self) -> str:
+        return f"{self.low} <= {self.index} < {self.high}"
+
+
+Guards = tuple[Guard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A number known now."""
+
+    value: float | int | bool
+    dtype: Dtype = "f32"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """buffer[offset] where all guards hold, else `other`; nothing is read where one does not."""
+
+    buffer: str
+    offset: Index
+    dtype: Dtype
+    guards: Guards = ()
+    other: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A scalar map of compiler/prims/maps.py by name: `add`, `exp`, `select` ...
+
+    `attrs` are the primitive's (relu: slope). dtype is the result's; `cast` goes to it.
+    """
+
+    name: str
+    args: tuple[Expr, ...]
+    dtype: Dtype
+    attrs: tuple[tuple[str, Hashable], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The value of an index, as i32."""
+
+    index: Index
+    dtype: Dtype = "i32"
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """`value` where all guards hold, else `other`."""
+
+    guards: Guards
+    value: Expr
+    other: float
+    dtype: Dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Random:
+    """Uniform in [0, 1): Philox word 0 of counter (element, 0, iteration, stream), 24 upper bits.
+
+    Seed and iteration are the i32 words `seed_lo`, `seed_hi`, `iteration` of the scalar block,
+    read as unsigned (`compiler.kernel.SCALARS`).
+    """
+
+    stream: int
+    element: Index
+    dtype: Dtype = "f32"
+
+
+@dataclass(frozen=True, slots=True)
+class Acc:
+    """The result of the Reduce with this id."""
+
+    id: int
+    dtype: Dtype
+
+
+Expr = Const | Load | Op | Position | Guarded | Random | Acc
+
+# The block of numbers that change from step to step, 4 bytes each: name -> (word, type).
+SCALARS: dict[str, tuple[int, Dtype]] = {
+    "iteration": (0, "i32"),
+    "seed_lo": (1, "i32"),
+    "seed_hi": (2, "i32"),
+    "lr": (3, "f32"),
+    "first": (4, "f32"),
+    "rate_scale": (5, "f32"),
+}
+SCALAR_BUFFER = "scalars"
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """Folds `value` over `axes`, the last varying fastest.
+
+    argmax gives `payload` of the first greatest value, as i32; Loads whose guards fail count as
+    `other`, which is the least float for max and argmax, so that padding never wins.
+    """
+
+    id: int
+    op: Literal["sum", "max", "argmax"]
+    axes: tuple[Axis, ...]
+    value: Expr
+    dtype: Dtype
+    payload: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """buffer[offset] = value, once for each point of `axes` (and of the kernel's space)."""
+
+    buffer: str
+    offset: Index
+    value: Expr
+    dtype: Dtype
+    axes: tuple[Axis, ...] = ()
+
+
+Statement = Reduce | Store
+Kind = Literal["map", "reduce", "row", "contract"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One loop nest; see the module's docstring. `space` is ordered, its last axis fastest."""
+
+    name: str
+    space: tuple[Axis, ...]
+    body: tuple[Statement, ...]
+    layers: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What the generators choose by; it follows from the body alone.
+
+        contract  the first statement is a sum of a product of two Loads, none after it reduces
+        row       statements with axes of their own (Stores over a row), or several Reduces
+        reduce    Reduces over the same axes, then Stores at the point
+        map       Stores at the point
+        """
+        reduces = [s for s in self.body if isinstance(s, Reduce)]
+        wide = any(isinstance(s, Store) and s.axes for s in self.body)
+        if len(reduces) == 1 and not wide and product(reduces[0]) is not None:
+            return "contract"
+        if not reduces and not wide:
+            return "map"
+        same = len({r.axes for r in reduces}) == 1
+        chained = any(isinstance(e, Acc) for r in reduces for e in walk(r.value))
+        return "reduce" if same and not wide and not chained else "row"
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        return tuple(s for s in self.body if isinstance(s, Store))
+
+    @property
+    def reduces(self) -> tuple[Reduce, ...]:
+        return tuple(s for s in self.body if isinstance(s, Reduce))
+
+    def loads(self) -> Iterator[Load]:
+        """Yields every load, repeated ones too."""
+        for statement in self.body:
+            for e in values(statement):
+                yield from (x for x in walk(e) if isinstance(x, Load))
+
+    def reads(self) -> set[str]:
+        """Returns the buffers that the kernel reads, the scalar block included."""
+        found = {load.buffer for load in self.loads()}
+        if any(isinstance(x, Random) for s in self.body for e in values(s) for x in walk(e)):
+            found.add(SCALAR_BUFFER)
+        return found
+
+    def writes(self) -> set[str]:
+        return {s.buffer for s in self.stores}
+
+
+def product(reduce: Reduce) -> tuple[Load, Load] | None:
+    """Returns the two factors if the Reduce is a sum of a product of two Loads."""
+    value = reduce.value
+    if reduce.op == "sum" and isinstance(value, Op) and value.name == "mul":
+        a, b = value.args
+        if isinstance(a, Load) and isinstance(b, Load) and "f32" == a.dtype == b.dtype:
+            return a, b
+    return None
+
+
+def load_axes(load: Load) -> set[Axis]:
+    """Returns the axes that a load's address or guards depend on."""
+    found = axes_of(load.offset)
+    for guard in load.guards:
+        found |= axes_of(guard.index)
+    return found
+
+
+def values(statement: Statement) -> tuple[Expr, ...]:
+    """Returns the expressions that a statement evaluates."""
+    if isinstance(statement, Reduce) and statement.payload is not None:
+        return statement.value, statement.payload
+    return (statement.value,)
+
+
+def walk(e: Expr) -> Iterator[Expr]:
+    """Yields an expression and everything inside it, parents first."""
+    stack = [e]
+    while stack:
+        e = stack.pop()
+        yield e
+        if isinstance(e, Op):
+            stack.extend(reversed(e.args))
+        elif isinstance(e, Guarded):
+            stack.append(e.value)
+
+
+def rebuild(e: Expr, visit: Callable[[Expr], Expr | None]) -> Expr:
+    """Returns e with every part for which `visit` gives a replacement replaced, outermost first."""
+    done: dict[Expr, Expr] = {}
+
+    def go(e: Expr) -> Expr:
+        if e in done:
+            return done[e]
+        new = visit(e)
+        if new is None:
+            if isinstance(e, Op):
+                new = replace(e, args=tuple(go(a) for a in e.args))
+            elif isinstance(e, Guarded):
+                new = replace(e, value=go(e.value))
+            else:
+                new = e
+        done[e] = new
+        return new
+
+    return go(e)
+
+
+def shift(e: Expr, axes: dict[Axis, Index]) -> Expr:
+    """Returns e with axes replaced by index expressions."""
+
+    def guards(all_: Guards) -> Guards:
+        moved = (replace(g, index=substitute(g.index, axes)) for g in all_)
+        return tuple(g for g in moved if not g.always())
+
+    def visit(e: Expr) -> Expr | None:
+        if isinstance(e, Load):
+            return replace(e, offset=substitute(e.offset, axes), guards=guards(e.guards))
+        if isinstance(e, Position):
+            return replace(e, index=substitute(e.index, axes))
+        if isinstance(e, Random):
+            return replace(e, element=substitute(e.element, axes))
+        if isinstance(e, Guarded):
+            return Guarded(guards(e.guards), shift(e.value, axes), e.other, e.dtype)
+        return None
+
+    return rebuild(e, visit)

@@ -1,0 +1,61 @@
+"""Prints a kernel as readable loops."""
+
+from __future__ import annotations
+
+from compiler.kernel import (
+    Acc,
+    Const,
+    Expr,
+    Guarded,
+    Kernel,
+    Load,
+    Op,
+    Position,
+    Random,
+    Reduce,
+    Store,
+)
+
+_INFIX = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "lesseq": "<=", "equal": "==",
+    "and": "and",
+}  # fmt: skip
+
+
+def show(e: Expr) -> str:
+    """Returns an expression as text."""
+    if isinstance(e, Const):
+        return str(e.value)
+    if isinstance(e, Acc):
+        return f"acc{e.id}"
+    if isinstance(e, Position):
+        return f"({e.index})"
+    if isinstance(e, Random):
+        return f"random({e.stream:#x}, {e.element})"
+    if isinstance(e, Guarded):
+        return f"({show(e.value)} if {' and '.join(map(str, e.guards)) or 'always'} else {e.other})"
+    if isinstance(e, Load):
+        text = f"{e.buffer}[{e.offset}]"
+        guards = " and ".join(map(str, e.guards))
+        return f"({text} if {guards} else {e.other})" if guards else text
+    args = [show(a) for a in e.args]
+    if e.name in _INFIX:
+        return f"({args[0]} {_INFIX[e.name]} {args[1]})"
+    if e.name == "cast":
+        return f"{e.dtype}({args[0]})"
+    extra = [f"{k}={v}" for k, v in e.attrs]
+    return f"{e.name}({', '.join([*args, *extra])})"
+
+
+def render(kernel: Kernel) -> str:
+    """Returns the kernel as a loop nest in pseudo-code."""
+    space = ", ".join(f"{a.name}<{a.size}" for a in kernel.space)
+    lines = [f"{kernel.name} [{kernel.kind}] for {space or '(one point)'}:"]
+    for s in kernel.body:
+        over = f" for {', '.join(f'{a.name}<{a.size}' for a in s.axes)}" if s.axes else ""
+        if isinstance(s, Reduce):
+            payload = f" -> {show(s.payload)}" if s.payload else ""
+            lines.append(f"  acc{s.id} = {s.op}({show(s.value)}{payload}){over}")
+        elif isinstance(s, Store):
+            lines.append(f"  {s.buffer}[{s.offset}] = {show(s.value)}{over}")
+    return "\n".join(lines) + "\n"

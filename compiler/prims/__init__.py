@@ -1,0 +1,5 @@
+"""Every primitive once: type rule, vjp and NumPy evaluation stand together."""
+
+from compiler.prims import contract, leaves, maps, moves, reduce, window
+
+__all__ = ["contract", "leaves", "maps", "moves", "reduce", "window"]

@@ -1,0 +1,99 @@
+"""Leaves of the graph: inputs, parameters, states, scalars, constants, iota, random."""
+
+from __future__ import annotations
+
+from compiler.ir import Node, TensorType
+from compiler.prims.registry import Array, Env, Primitive, define, make
+from schemas.philox import uniform
+from schemas.program import Dtype
+
+
+def _named(prim: str) -> Primitive:
+    return define(
+        Primitive(
+            prim,
+            type=lambda src, a: TensorType(a["shape"], a["dtype"]),
+            evaluate=lambda node, args, env: env.cast(
+                env.feeds[prim, node.attr("name")], node.dtype
+            ).reshape(node.shape),
+        )
+    )
+
+
+# What differs is who owns the memory: `input` is written before each step, `param` is learned (the
+# flat arena of a training step is one), `state` is kept from step to step (momentum, running
+# means), `scalar` changes from step to step without recompiling (the learning rate).
+for _prim in ("input", "param", "state", "scalar"):
+    _named(_prim)
+
+
+def input_(name: str, shape: tuple[int, ...], dtype: Dtype = "f32") -> Node:
+    return make("input", name=name, shape=shape, dtype=dtype)
+
+
+def param(name: str, shape: tuple[int, ...]) -> Node:
+    return make("param", name=name, shape=shape, dtype="f32")
+
+
+def state(name: str, shape: tuple[int, ...], dtype: Dtype = "f32") -> Node:
+    return make("state", name=name, shape=shape, dtype=dtype)
+
+
+def scalar(name: str, dtype: Dtype = "f32") -> Node:
+    return make("scalar", name=name, shape=(), dtype=dtype)
+
+
+define(
+    Primitive(
+        "const",
+        type=lambda src, a: TensorType((), a["dtype"]),
+        evaluate=lambda node, args, env: env.cast(node.attr("value"), node.dtype),
+    )
+)
+
+
+def const(value: float | int | bool, dtype: Dtype = "f32") -> Node:
+    """A scalar constant; larger ones are broadcasts of it."""
+    plain = {"f32": float, "i32": int, "bool": bool}[dtype](value)
+    return make("const", value=plain, dtype=dtype)
+
+
+def _iota(node: Node, args: tuple[Array, ...], env: Env) -> Array:
+    shape = [1] * len(node.shape)
+    shape[node.attr("axis")] = -1
+    index = env.cast(range(node.shape[node.attr("axis")]), "i32").reshape(shape)
+    return index + env.cast([0], "i32") * env.cast(0, "i32") + _zeros(node, env)
+
+
+def _zeros(node: Node, env: Env) -> Array:
+    import numpy as np
+
+    return np.zeros(node.shape, env.dtype("i32"))
+
+
+define(Primitive("iota", type=lambda src, a: TensorType(a["shape"], "i32"), evaluate=_iota))
+
+
+def iota(shape: tuple[int, ...], axis: int) -> Node:
+    """The index along `axis` at every element, as i32."""
+    return make("iota", shape=shape, axis=axis)
+
+
+define(
+    Primitive(
+        "random",
+        type=lambda src, a: TensorType(a["shape"], "f32"),
+        evaluate=lambda node, args, env: env.cast(
+            uniform(env.seed, node.attr("stream"), env.iteration, node.type.size), "f32"
+        ).reshape(node.shape),
+    )
+)
+
+
+def random(stream: int, shape: tuple[int, ...]) -> Node:
+    """Uniform numbers in [0, 1), new in each iteration, keyed by `stream` (one a use).
+
+    Element e (row-major over `shape`) is the first Philox word of counter (e, 0, iteration,
+    stream) under the run's seed, its upper 24 bits times 2**-24: the same on every backend.
+    """
+    return make("random", stream=stream, shape=shape)

@@ -1,0 +1,1 @@
+"""Runs a Program: devices, solver loop, data sources, snapshots, monitoring."""

@@ -1,0 +1,127 @@
+"""Runs a Kernel with NumPy, straight from its definition: the oracle of the code generators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compiler.index import Axis, Div, Index
+from compiler.kernel import (
+    SCALAR_BUFFER,
+    SCALARS,
+    Acc,
+    Const,
+    Expr,
+    Guarded,
+    Kernel,
+    Load,
+    Op,
+    Position,
+    Random,
+    Reduce,
+)
+from compiler.prims.registry import PRIMITIVES, Env
+from schemas.philox import philox
+
+TYPES = {"f32": np.float32, "i32": np.int32, "bool": np.bool_, "u8": np.uint8}
+
+
+class _Grid:
+    """Values of the axes in play, as arrays that broadcast against each other."""
+
+    def __init__(self, axes):
+        self.axes = list(axes)
+        self.values = {}
+        for i, axis in enumerate(self.axes):
+            shape = [1] * len(self.axes)
+            shape[i] = axis.size
+            self.values[axis] = np.arange(axis.size, dtype=np.int64).reshape(shape)
+
+    def index(self, i: Index):
+        total = np.int64(i.const)
+        for atom, factor in i.terms:
+            if isinstance(atom, Axis):
+                value = self.values[atom]
+            else:
+                inner = self.index(atom.of)
+                value = inner // atom.by if isinstance(atom, Div) else inner % atom.by
+            total = total + value * factor
+        return total
+
+    def holds(self, guards):
+        ok = np.True_
+        for g in guards:
+            i = self.index(g.index)
+            ok = ok & (i >= g.low) & (i < g.high)
+        return ok
+
+
+def _value(e: Expr, grid: _Grid, buffers, accs):
+    if isinstance(e, Const):
+        return TYPES[e.dtype](e.value)
+    if isinstance(e, Acc):
+        acc = accs[e.id]
+        return acc.reshape(acc.shape + (1,) * (len(grid.axes) - acc.ndim))
+    if isinstance(e, Position):
+        return np.asarray(grid.index(e.index)).astype(np.int32)
+    if isinstance(e, Load):
+        offset = np.asarray(grid.index(e.offset))
+        flat = buffers[e.buffer].reshape(-1)
+        if not e.guards:
+            assert offset.min() >= 0 and offset.max() < flat.size, (e, flat.size)
+            return flat[offset]
+        ok = grid.holds(e.guards)
+        offset, ok = np.broadcast_arrays(offset, ok)
+        inside = np.where(ok, offset, 0)
+        assert inside.min() >= 0 and inside.max() < flat.size, (e, flat.size)
+        return np.where(ok, flat[inside], flat.dtype.type(e.other))
+    if isinstance(e, Guarded):
+        with np.errstate(all="ignore"):
+            value = _value(e.value, grid, buffers, accs)
+        return np.where(grid.holds(e.guards), value, TYPES[e.dtype](e.other))
+    if isinstance(e, Random):
+        element = np.asarray(grid.index(e.element))
+        words = buffers[SCALAR_BUFFER].reshape(-1).view(np.uint32)
+        it, lo, hi = (int(words[SCALARS[n][0]]) for n in ("iteration", "seed_lo", "seed_hi"))
+        word = philox(lo | hi << 32, element.reshape(-1), 0, it, e.stream)[0]
+        return ((word >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)).reshape(
+            element.shape
+        )
+    assert isinstance(e, Op)
+    args = tuple(np.asarray(_value(a, grid, buffers, accs)) for a in e.args)
+
+    class FakeNode:
+        attrs, dtype = e.attrs, e.dtype
+
+        def attr(self, name):
+            return dict(e.attrs)[name]
+
+    return PRIMITIVES[e.name].evaluate(FakeNode(), args, Env(float_dtype=np.float32))
+
+
+def run_kernel(kernel: Kernel, buffers: dict[str, np.ndarray]) -> None:
+    """Runs the kernel in place on flat arrays by buffer name (float32 throughout)."""
+    accs: dict[int, np.ndarray] = {}
+    n = len(kernel.space)
+    for s in kernel.body:
+        grid = _Grid((*kernel.space, *s.axes))
+        shape = tuple(a.size for a in grid.axes)
+        value = np.broadcast_to(_value(s.value, grid, buffers, accs), shape)
+        if not isinstance(s, Reduce):
+            offset = np.broadcast_to(grid.index(s.offset), shape).reshape(-1)
+            assert len(np.unique(offset)) == offset.size, "two points store to one place"
+            buffers[s.buffer].reshape(-1)[offset] = value.reshape(-1)
+            continue
+        inner = value.reshape(shape[:n] + (-1,))
+        if s.op == "sum":
+            accs[s.id] = inner.sum(-1, dtype=np.float64).astype(TYPES[s.dtype])
+        elif s.op == "max":
+            accs[s.id] = inner.max(-1)
+        else:
+            payload = np.broadcast_to(_value(s.payload, grid, buffers, accs), shape)
+            best = inner.argmax(-1)[..., None]
+            accs[s.id] = np.take_along_axis(payload.reshape(inner.shape), best, -1)[..., 0]
+
+
+def run_schedule(schedule, buffers: dict[str, np.ndarray]) -> None:
+    for kernel in schedule.kernels():
+        run_kernel(kernel, buffers)
