@@ -8,7 +8,10 @@ A kernel runs its body at every point of `space`. The body is a list of statemen
 A value (`Expr`) may use the results of the Reduces before it (`Acc`). So a map is a body of one
 Store; a convolution is a Reduce(sum) of a product of two Loads, then Stores of maps of its Acc
 (the epilogue: bias, activation); a softmax is Reduce(max), Reduce(sum), Store over the row.
-Nothing depends on the order of the points of `space`: they may all run at once.
+Nothing depends on the order of the points of `space`: they may all run at once. The
+values of all Stores at the point (without axes of their own) are computed before the first of them
+is stored: a kernel may update a buffer in place, reading the very element that the same point
+stores. Otherwise no kernel reads a buffer that it writes.
 """
 
 from __future__ import annotations

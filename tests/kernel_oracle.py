@@ -90,7 +90,8 @@ def _value(e: Expr, grid: _Grid, buffers, accs):
     args = tuple(np.asarray(_value(a, grid, buffers, accs)) for a in e.args)
 
     class FakeNode:
-        attrs, dtype = e.attrs, e.dtype
+        attrs = e.attrs if e.name != "cast" else (("dtype", e.dtype),)
+        dtype = e.dtype
 
         def attr(self, name):
             return dict(e.attrs)[name]
@@ -102,6 +103,7 @@ def run_kernel(kernel: Kernel, buffers: dict[str, np.ndarray]) -> None:
     """Runs the kernel in place on flat arrays by buffer name (float32 throughout)."""
     accs: dict[int, np.ndarray] = {}
     n = len(kernel.space)
+    later = []
     for s in kernel.body:
         grid = _Grid((*kernel.space, *s.axes))
         shape = tuple(a.size for a in grid.axes)
@@ -109,7 +111,7 @@ def run_kernel(kernel: Kernel, buffers: dict[str, np.ndarray]) -> None:
         if not isinstance(s, Reduce):
             offset = np.broadcast_to(grid.index(s.offset), shape).reshape(-1)
             assert len(np.unique(offset)) == offset.size, "two points store to one place"
-            buffers[s.buffer].reshape(-1)[offset] = value.reshape(-1)
+            later.append((buffers[s.buffer].reshape(-1), offset, value.reshape(-1).copy()))
             continue
         inner = value.reshape(shape[:n] + (-1,))
         if s.op == "sum":
@@ -120,6 +122,8 @@ def run_kernel(kernel: Kernel, buffers: dict[str, np.ndarray]) -> None:
             payload = np.broadcast_to(_value(s.payload, grid, buffers, accs), shape)
             best = inner.argmax(-1)[..., None]
             accs[s.id] = np.take_along_axis(payload.reshape(inner.shape), best, -1)[..., 0]
+    for target, offset, value in later:
+        target[offset] = value
 
 
 def run_schedule(schedule, buffers: dict[str, np.ndarray]) -> None:

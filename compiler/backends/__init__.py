@@ -22,9 +22,11 @@ class Traits:
     contiguous_factor: bool = False
     # Independent kernels may share a launch.
     groups: bool = True
-    # A contraction with fewer result elements than this is split along its longest sum axis.
-    split_below: int = 0
-    split_parts: int = 1
+    # Sums are split in parts until a kernel has about `parallel` tiles of this many result
+    # elements (rows, columns) to hand out; the parts are added by a second kernel. The split depends
+    # on shapes alone, never on the number of threads, so results do not either.
+    tile: tuple[int, int] = (64, 64)
+    parallel: int = 1
 
 
 @dataclass(frozen=True, slots=True)

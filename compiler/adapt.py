@@ -1,0 +1,174 @@
+"""Fits kernels to a backend: splits long sums, copies factors that lie across."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from compiler.backends import Traits
+from compiler.index import Axis, Index, axes_of, index
+from compiler.kernel import (
+    Acc,
+    Expr,
+    Kernel,
+    Load,
+    Store,
+    load_axes,
+    product,
+    rebuild,
+    shift,
+    walk,
+)
+from compiler.schedule import Buffer
+
+_MAX_PARTS = 64
+
+
+@dataclass
+class Adapted:
+    kernels: list[Kernel]
+    buffers: dict[str, Buffer]
+
+
+def adapt(kernels: Sequence[Kernel], buffers: dict[str, Buffer], traits: Traits) -> Adapted:
+    """Returns the kernels as the backend wants them, with the buffers that this adds."""
+    state = Adapted([], dict(buffers))
+    copies: dict[tuple[str, Index, tuple[tuple[str, int], ...]], str] = {}
+    for kernel in kernels:
+        if traits.contiguous_factor and kernel.kind == "contract":
+            kernel = _with_contiguous_factor(kernel, state, copies)
+        state.kernels.extend(_split(kernel, state, traits))
+    return state
+
+
+# ---- factors ---------------------------------------------------------------------------------
+
+
+def vector_axis(kernel: Kernel) -> Axis | None:
+    """Returns the axis along which a contraction's result is contiguous, if it has one."""
+    store = kernel.stores[0]
+    return next((a for a in kernel.space if store.offset.coefficient(a) == 1), None)
+
+
+def _with_contiguous_factor(
+    kernel: Kernel, state: Adapted, copies: dict[tuple[str, Index, tuple[tuple[str, int], ...]], str]
+) -> Kernel:
+    """Copies the factor that has the vector axis if it does not lie along it."""
+    factors = product(kernel.reduces[0])
+    axis = vector_axis(kernel)
+    if factors is None or axis is None:
+        return kernel
+    owners = [f for f in factors if axis in load_axes(f)]
+    if len(owners) != 1 or owners[0].guards or owners[0].offset.coefficient(axis) == 1:
+        return kernel
+    (factor,) = owners
+    if not all(isinstance(a, Axis) for a, _ in factor.offset.terms):
+        return kernel
+    used = sorted(axes_of(factor.offset), key=lambda a: (a == axis, -factor.offset.coefficient(a)))
+    key = (factor.buffer, factor.offset, tuple((a.name, a.size) for a in used))
+    if key not in copies:
+        name = f"{factor.buffer}.t{len(copies)}"
+        copies[key] = name
+        size = prod(a.size for a in used)
+        state.buffers[name] = Buffer(name, factor.dtype, size, "inner")
+        store = Store(name, _packed(used), factor, factor.dtype)
+        state.kernels.append(Kernel(f"{kernel.name}.turn", tuple(used), (store,), kernel.layers))
+    copied = Load(copies[key], _packed(used), factor.dtype)
+    return _replaced(kernel, factor, copied)
+
+
+def _packed(axes: Sequence[Axis]) -> Index:
+    offset = Index(0)
+    for axis in axes:
+        offset = offset * axis.size + index(axis)
+    return offset
+
+
+def _replaced(kernel: Kernel, old: Load, new: Load) -> Kernel:
+    (reduce,) = kernel.reduces
+
+    def visit(e: Expr) -> Expr | None:
+        return new if e == old else None
+
+    changed = replace(reduce, value=rebuild(reduce.value, visit))
+    return replace(kernel, body=tuple(changed if s is reduce else s for s in kernel.body))
+
+
+# ---- long sums -------------------------------------------------------------------------------
+
+
+def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
+    """Splits a sum with too few result tiles along its outermost axis, into two kernels."""
+    parts = _parts(kernel, traits)
+    if parts == 1:
+        return [kernel]
+    (reduce,) = kernel.reduces
+    outer = reduce.axes[0]
+    part = Axis(_fresh("part", kernel), parts)
+    rest = Axis(outer.name, outer.size // parts)
+    moved = {outer: index(part) * rest.size + index(rest)}
+    name = f"{kernel.name}.parts"
+    space = _packed(kernel.space)
+    size = prod(a.size for a in kernel.space)
+    state.buffers[name] = Buffer(name, "f32", size * parts, "inner")
+    first = Kernel(
+        name,
+        (part, *kernel.space),
+        (
+            replace(
+                reduce,
+                axes=tuple(a for a in (rest, *reduce.axes[1:]) if a.size > 1),
+                value=shift(reduce.value, moved),
+            ),
+            Store(name, index(part) * size + space, Acc(reduce.id, "f32"), "f32"),
+        ),
+        kernel.layers,
+    )
+    load = Load(name, index(part) * size + space, "f32")
+    second = replace(reduce, axes=(part,), value=load)
+    body = tuple(second if s is reduce else s for s in kernel.body)
+    return [first, replace(kernel, body=body)]
+
+
+def _parts(kernel: Kernel, traits: Traits) -> int:
+    if traits.parallel == 1 or kernel.kind not in ("contract", "reduce") or len(kernel.reduces) != 1:
+        return 1
+    (reduce,) = kernel.reduces
+    if reduce.op != "sum" or not reduce.axes:
+        return 1
+    if any(isinstance(x, Acc) for x in walk(reduce.value)):
+        return 1
+    length = prod(a.size for a in reduce.axes)
+    if length == reduce.axes[0].size:  # a part keeps at least one axis to sum over
+        return 1
+    tiles = _tiles(kernel, traits)
+    outer = reduce.axes[0]
+    if length < 1024 or tiles >= traits.parallel:
+        return 1
+    wanted = min(-(-traits.parallel // tiles), _MAX_PARTS, length // 256)
+    return max(d for d in range(1, wanted + 1) if outer.size % d == 0)
+
+
+def _tiles(kernel: Kernel, traits: Traits) -> int:
+    """Returns how many pieces of work the kernel's result makes."""
+    rows, columns = traits.tile
+    factors = product(kernel.reduces[0]) if kernel.kind == "contract" else None
+    if factors is None:
+        return -(-prod(a.size for a in kernel.space) // (rows * columns))
+    sides = [load_axes(f) for f in factors]
+    only = [prod(a.size for a in kernel.space if a in s and a not in t)
+            for s, t in (sides, reversed(sides))]  # fmt: skip
+    both = prod(a.size for a in kernel.space if a in sides[0] and a in sides[1])
+    small, large = sorted((rows, columns))
+    vector = vector_axis(kernel)
+    wide = 0 if vector in sides[0] else 1
+    return both * -(-only[wide] // large) * -(-only[1 - wide] // small)
+
+
+def _fresh(name: str, kernel: Kernel) -> str:
+    taken = {a.name for a in kernel.space} | {a.name for s in kernel.body for a in s.axes}
+    while name in taken:
+        name += "_"
+    return name
+

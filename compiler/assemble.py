@@ -1,0 +1,142 @@
+"""Makes the Program of a compiled unit: tensors by name, slots, provenance."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compiler.arena import NAME, Arena
+from compiler.index import Axis, Index, index
+from compiler.ir import Node
+from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
+from compiler.schedule import Buffer
+from schemas.program import ITEMSIZE, KernelInfo, Launch, Program, Role, Tensor
+
+if TYPE_CHECKING:
+    from compiler.pipeline import Unit
+
+
+def assemble(unit: Unit) -> Program:
+    """Returns the Program; everything in it is plain data."""
+    graph, schedule = unit.graph, unit.schedule
+    return Program(
+        name=graph.name,
+        target=unit.backend.target,
+        launches=_launches(unit),
+        slots=unit.memory.slots,
+        tensors=_tensors(unit),
+        params=tuple(graph.params.values()),
+        states=tuple(graph.states.values()),
+        feeds=graph.feeds,
+        outputs=tuple(graph.outputs),
+        loss_weights=dict(graph.loss_weights),
+        initial={
+            name: np.ascontiguousarray(table, np.float32).tobytes()
+            for name, table in unit.tables.items()
+            if name in schedule.buffers
+        },
+        code=unit.compiled.code,
+        text=unit.compiled.text,
+        meta={"backend": unit.backend.name, "phase": graph.phase, **unit.compiled.meta},
+    )
+
+
+def _tensors(unit: Unit) -> dict[str, Tensor]:
+    graph, found = unit.graph, {}
+    for name, node in graph.inputs.items():
+        if node in unit.plan.storage:
+            found[name] = _tensor(unit, name, node, "input")
+    for name, node in graph.outputs.items():
+        if name not in found:
+            found[name] = _tensor(unit, name, node, "output")
+    if NAME in unit.memory.places:
+        found.update(_param_tensors(unit.arena, NAME, "param", ""))
+    if "gradients" in unit.memory.places:
+        found.update(_param_tensors(unit.arena, "gradients", "state", "d:"))
+    for key, info in graph.states.items():
+        if key in unit.memory.places:
+            strides = _row_major(info.shape)
+            found[key] = Tensor(key, "state", "f32", info.shape, key, 0, info.shape, strides)
+    for name, (word, dtype) in SCALARS.items():
+        found[name] = Tensor(name, "scalar", dtype, (), SCALAR_BUFFER, 4 * word, (), ())
+    return found
+
+
+def _tensor(unit: Unit, name: str, node: Node, role: Role) -> Tensor:
+    storage = unit.plan.storage[node]
+    axes = [Axis(f"a{i}", n) for i, n in enumerate(node.shape)]
+    offset = storage.offset([index(a) for a in axes])
+    strides = _strides(offset, axes)
+    place = unit.memory.places[storage.buffer]
+    at = place.offset + offset.const * ITEMSIZE[node.dtype]
+    return Tensor(name, role, node.dtype, node.shape, place.slot, at, node.shape, strides)
+
+
+def _strides(offset: Index, axes: list[Axis]) -> tuple[int, ...]:
+    assert all(isinstance(a, Axis) for a, _ in offset.terms), f"no plain layout: {offset}"
+    return tuple(offset.coefficient(a) for a in axes)
+
+
+def _param_tensors(arena: Arena, slot: str, role: Role, prefix: str) -> dict[str, Tensor]:
+    return {
+        prefix + key: Tensor(
+            prefix + key, role, "f32", s.shape, slot, s.offset * 4, s.view, s.strides()
+        )
+        for key, s in arena.slots.items()
+    }
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _launches(unit: Unit) -> tuple[Launch, ...]:
+    infos = {k.name: _info(unit, k) for k in unit.schedule.kernels()}
+    if unit.compiled.launches:
+        return tuple(
+            Launch(
+                launch.name,
+                tuple(infos[k.name] for k in launch.kernels),
+                launch.code,
+                launch.args,
+                launch.meta,
+            )
+            for launch in unit.compiled.launches
+        )
+    return tuple(
+        Launch(row[0].name, tuple(infos[k.name] for k in row)) for row in unit.schedule.launches
+    )
+
+
+def _info(unit: Unit, kernel: Kernel) -> KernelInfo:
+    places = (unit.graph.places.get(layer) for layer in kernel.layers)
+    return KernelInfo(
+        kernel.name,
+        kernel.kind,
+        kernel.layers,
+        tuple(f"{p.file}:{p.line}" for p in places if p is not None),
+        flops(kernel),
+        _traffic(kernel, unit.schedule.buffers),
+        tuple(sorted(kernel.reads())),
+        tuple(sorted(kernel.writes())),
+    )
+
+
+def flops(kernel: Kernel) -> int:
+    """Returns the floating-point operations of a kernel's sums: two for a product and its sum."""
+    points = prod(a.size for a in kernel.space)
+    each = sum(prod(a.size for a in r.axes) for r in kernel.reduces)
+    return points * (each * 2 if kernel.kind == "contract" else each + len(kernel.stores))
+
+
+def _traffic(kernel: Kernel, buffers: dict[str, Buffer]) -> int:
+    """Returns the bytes that move if every buffer is read once and every result written once."""
+    total = 0
+    for name in kernel.reads():
+        total += buffers[name].size * ITEMSIZE[buffers[name].dtype]
+    for store in kernel.stores:
+        points = prod(a.size for a in (*kernel.space, *store.axes))
+        total += points * ITEMSIZE[store.dtype]
+    return total

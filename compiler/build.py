@@ -1,0 +1,219 @@
+"""NetSpec -> Graph: reads fields, connects blobs, builds layer after layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from compiler import deploy as deployment
+from compiler import ops
+from compiler.graph import Graph, LayerInfo
+from compiler.ir import Node
+from compiler.layers import layer_types
+from compiler.layers.fields import read_fields
+from compiler.layers.scope import Probe, Scope, Shape, Source
+from compiler.wiring import Wiring, wire
+from schemas.errors import Diagnostics, GraphError, NetError, SpecError, did_you_mean
+from schemas.net import LayerSpec, NetSpec
+
+MAX_RANK = 8
+
+
+def build(
+    spec: NetSpec,
+    phase: str,
+    *,
+    level: int = 0,
+    stages: frozenset[str] = frozenset(),
+    probe: Probe | None = None,
+    inputs: dict[str, Shape] | None = None,
+    deploy: bool = False,
+) -> Graph:
+    """Returns the net that `spec` describes for a phase ("TRAIN" or "TEST"), level and stages.
+
+    `probe` tells the shapes of data sources; `inputs` gives the shapes of inputs by name and wins
+    over both the file and the probe. `deploy` leaves data sources, labels and losses out.
+    Raises NetError, or NetErrors of all that is wrong; what only follows from another error is not
+    mentioned. `Graph.warnings` holds what is probably not meant.
+    """
+    layers: Sequence[LayerSpec] = [s for s in spec.layers if s.used(phase, level, stages)]
+    hidden: frozenset[str] = frozenset()
+    if deploy:
+        before, layers = layers, deployment.deployed(layers)
+        hidden = deployment.fallen(before, layers)
+    graph = Graph(spec.name, phase, spec)
+    builder = _Builder(graph, layers, phase, probe, dict(inputs or {}), deploy)
+    builder.run(spec)
+    builder.finish(hidden)
+    return graph
+
+
+@dataclass
+class _Builder:
+    """The state of one build."""
+
+    graph: Graph
+    layers: Sequence[LayerSpec]
+    phase: str
+    probe: Probe | None
+    given: dict[str, Shape]
+    deploy: bool
+    diag: Diagnostics = field(default_factory=Diagnostics)
+    wiring: Wiring = field(default_factory=Wiring)
+    values: dict[tuple[int, int], Node] = field(default_factory=dict)  # (layer, top) -> node
+    infos: dict[int, LayerInfo] = field(default_factory=dict)
+    losses: list[Node] = field(default_factory=list)
+
+    def run(self, spec: NetSpec) -> None:
+        if not self.layers:
+            message = f"the net has no layers in phase {self.phase}"
+            raise GraphError(message, spec.span, "check the include and exclude rules")
+        self._names()
+        made = [self._read(layer) for layer in self.layers]
+        self.wiring = wire(self.layers, spec, self.diag)
+        for i in self.wiring.order:
+            if made[i] is not None:
+                try:
+                    self._build(i, made[i])
+                except NetError as error:
+                    self.diag.error(error)
+        self.diag.errors.sort(key=lambda e: (e.span.line, e.span.column) if e.span else (0, 0))
+        self.diag.raise_if_any()
+        assert len(self.infos) == len(self.layers), "a layer failed and nobody said why"
+
+    def finish(self, hidden: frozenset[str]) -> None:
+        """Fills in what concerns the net as a whole; `hidden` blobs are not part of it."""
+        graph = self.graph
+        graph.layers = tuple(self.infos[i] for i in self.wiring.order)
+        graph.inputs = {k: v for k, v in graph.inputs.items() if k not in hidden}
+        final = {k: self.values[v] for k, v in self.wiring.final.items() if k not in hidden}
+        graph.blobs = final
+        graph.outputs = {k: final[k] for k in self.wiring.unread() if k in final}
+        for part in self.losses:
+            graph.loss = part if graph.loss is None else ops.add(graph.loss, part)
+        if graph.loss is not None:
+            claim(graph, [graph.loss], "loss")
+
+    def _names(self) -> None:
+        first: dict[str, LayerSpec] = {}
+        for layer in self.layers:
+            known = first.setdefault(layer.name.text, layer)
+            self.graph.places.setdefault(layer.name.text, layer.name.span)
+            if known is not layer:
+                message = f"two layers are called '{layer.name}' (line {known.name.span.line})"
+                hint = "weights are found by layer names: give one another name"
+                self.diag.error(GraphError(message, layer.name.span, hint))
+
+    def _read(self, spec: LayerSpec) -> Any | None:
+        """Returns the layer as its dataclass, or None after errors."""
+        types = layer_types()
+        cls = types.get(spec.type.text)
+        if cls is not None:
+            return read_fields(cls, spec, self.diag)
+        message = f"layer '{spec.name}': unknown layer type '{spec.type}'"
+        hint = did_you_mean(spec.type.text, types) or "'netdef layers' lists them"
+        self.diag.error(SpecError(message, spec.type.span, hint))
+        return None
+
+    def _build(self, i: int, layer: Any) -> None:
+        spec, graph = self.layers[i], self.graph
+        sources = self.wiring.sources[i]
+        if any(source is None or source not in self.values for source in sources):
+            return  # the reason has been reported
+        bottoms = [self.values[source] for source in sources if source is not None]
+        described = tuple(
+            Source(name.text, self.layers[source[0]].name.text, node.shape)
+            for name, source, node in zip(spec.bottoms, sources, bottoms, strict=True)
+            if source is not None
+        )
+        scope = Scope(
+            graph, spec, self.phase, self.probe, described, self.given, deploy=self.deploy
+        )
+        _check_bottoms(scope, layer)
+        if spec.propagate_down and len(spec.propagate_down) != len(bottoms):
+            count = len(spec.propagate_down)
+            scope.error(f"propagate_down has {count} values for {len(bottoms)} bottoms")
+        for k, down in enumerate(spec.propagate_down):
+            bottoms[k] = bottoms[k] if down else ops.stop(bottoms[k])
+        made = layer.build(scope, *bottoms)
+        tops = made if isinstance(made, tuple) else (made,)
+        _check_tops(scope, tops)
+        claim(graph, [*tops, *graph.updates, *graph.updates.values()], scope.name)
+        self._weigh(scope, tops)
+        self.values.update({(i, j): node for j, node in enumerate(tops)})
+        graph.warnings += scope.warnings
+        self.infos[i] = LayerInfo(
+            scope.name,
+            spec.type.text,
+            spec.span,
+            tuple((source.blob, source.shape) for source in described),
+            tuple((top, node.shape) for top, node in zip(scope.tops, tops, strict=True)),
+            tuple(scope.params),
+            scope.macs,
+        )
+
+    def _weigh(self, scope: Scope, tops: Sequence[Node]) -> None:
+        """Adds the tops to the net's loss by loss_weight (1 for the first top of a Loss)."""
+        weights = scope.spec.loss_weight
+        if not weights and deployment.is_loss(scope.spec.type.text):
+            weights = (1.0,) + (0.0,) * (len(tops) - 1)
+        if weights and len(weights) != len(tops):
+            scope.error(f"loss_weight has {len(weights)} values for {len(tops)} tops")
+        for name, node, weight in zip(scope.tops, tops, weights, strict=False):
+            if weight:
+                self.graph.loss_weights[name] = weight
+                part = ops.sum_all(node)
+                self.losses.append(part if weight == 1 else ops.mul(part, weight))
+
+
+def claim(graph: Graph, roots: Iterable[Node], layer: str) -> None:
+    """Notes `layer` as the origin of every node that no layer has been noted for."""
+    stack = [node for node in roots if node not in graph.origin]
+    while stack:
+        node = stack.pop()
+        if node not in graph.origin:
+            graph.origin[node] = layer
+            stack.extend(source for source in node.src if source not in graph.origin)
+
+
+def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
+    """Returns the names of a layer type's bottoms, how many must be there, whether more may be."""
+    named: list[str] = []
+    needed, more = 0, False
+    for parameter in list(inspect.signature(cls.build).parameters.values())[2:]:
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            more = True
+            continue
+        named.append(parameter.name)
+        needed += parameter.default is inspect.Parameter.empty
+    return tuple(named), needed, more
+
+
+def _check_bottoms(scope: Scope, layer: Any) -> None:
+    """Raises where the number of bottoms is not what the layer's `build` takes."""
+    names, least, more = bottom_names(type(layer))
+    count, most = len(scope.bottoms), len(names)
+    if count >= least and (more or count <= most):
+        large = [source for source in scope.bottoms if len(source.shape) > MAX_RANK]
+        if large:
+            scope.error(f"{large[0]} has more than {MAX_RANK} axes")
+        return
+    if more:
+        want = f"{least} or more bottoms"
+    else:
+        want = (
+            f"{least} bottom{'s' * (least != 1)}" if least == most else f"{least} to {most} bottoms"
+        )
+    given = " and ".join(map(str, scope.bottoms)) or "none"
+    hint = f"bottom: [{', '.join(names)}{', ...' if more else ''}]" if names else "leave bottom out"
+    message = f"needs {want}, has {count}: {given}" if names else f"takes no bottom, has {given}"
+    scope.error(message, hint=hint, kind=GraphError)
+
+
+def _check_tops(scope: Scope, made: Sequence[Node]) -> None:
+    if len(made) != len(scope.tops):
+        message = f"makes {len(made)} top{'s' * (len(made) != 1)}, but {len(scope.tops)} are named"
+        listed = ", ".join(str(node.shape) for node in made)
+        scope.error(message, hint=f"its tops have the shapes {listed}", kind=GraphError)

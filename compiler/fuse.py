@@ -1,0 +1,295 @@
+"""Merges kernels: epilogues, siblings and rows, so that values meet in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from compiler.align import Alignment, align
+from compiler.dependence import Dependence
+from compiler.index import Axis, Index, index, substitute
+from compiler.kernel import (
+    Acc,
+    Expr,
+    Kernel,
+    Load,
+    Reduce,
+    Statement,
+    Store,
+    rebuild,
+    shift,
+    values,
+    walk,
+)
+from compiler.schedule import Buffer
+
+# A row kernel keeps one row in registers or nearest cache.
+ROW_LIMIT = 4096
+
+
+@dataclass
+class Fusion:
+    """The kernels that are left, and what was refused: (producer, consumer, why)."""
+
+    kernels: list[Kernel]
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def fuse(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> Fusion:
+    """Merges readers into writers until nothing more fits; later writers first."""
+    state = _State(list(kernels), buffers)
+    changed = True
+    while changed:
+        changed = False
+        for kernel in list(state.kernels):
+            if kernel in state.kernels and state.grow(kernel):
+                changed = True
+    return Fusion(_named(state.kernels, buffers), sorted(state.refused))
+
+
+def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> list[Kernel]:
+    """Names merged kernels after what they leave behind: a blob before an inner value."""
+    named, taken = [], set()
+    for kernel in kernels:
+        own = [s.buffer for s in kernel.stores if buffers[s.buffer].role in ("inner", "output")]
+        name = min(own, key=lambda b: ("." in b, own.index(b)), default=kernel.name)
+        name = kernel.name if name in taken else name
+        taken.add(name)
+        named.append(replace(kernel, name=name))
+    return named
+
+
+class _State:
+    def __init__(self, kernels: list[Kernel], buffers: dict[str, Buffer]) -> None:
+        self.kernels = kernels
+        self.buffers = buffers
+        self.refused: set[tuple[str, str, str]] = set()
+        self.dependence = Dependence(kernels)
+
+    def grow(self, kernel: Kernel) -> bool:
+        """Merges one reader or sibling into `kernel`; returns whether it did."""
+        for other in self.dependence.readers_of(kernel):
+            merged, why = self._with_reader(kernel, other)
+            if merged is not None:
+                self._replace(kernel, other, merged)
+                return True
+            self.refused.add((kernel.name, other.name, why))
+        for other in self._siblings(kernel):
+            merged = _side_by_side(kernel, other)
+            if merged is not None and not self.dependence.connected(kernel, other):
+                self._replace(kernel, other, merged)
+                return True
+        return False
+
+    def _with_reader(self, kernel: Kernel, other: Kernel) -> tuple[Kernel | None, str]:
+        if self.dependence.detour(kernel, other):
+            return None, "another kernel stands between them"
+        return merge(kernel, other)
+
+    def _siblings(self, kernel: Kernel) -> list[Kernel]:
+        if kernel.kind not in ("reduce", "row"):
+            return []
+        reads = kernel.reads()
+        return [
+            k
+            for k in self.kernels
+            if k is not kernel and k.kind in ("reduce", "row") and reads & k.reads()
+        ]
+
+    def _replace(self, kernel: Kernel, other: Kernel, merged: Kernel) -> None:
+        rest = [k for k in self.kernels if k not in (kernel, other)]
+        read = {b for k in rest for b in k.reads()} | merged.reads()
+        body = tuple(s for s in merged.body if not self._dead(s, read))
+        layers = tuple(dict.fromkeys((*kernel.layers, *other.layers)))
+        merged = replace(merged, body=body, layers=layers)
+        at = self.kernels.index(kernel)
+        self.kernels = [merged if k is kernel else k for k in self.kernels if k is not other]
+        assert self.kernels[min(at, len(self.kernels) - 1)] is not None
+        self.dependence = Dependence(self.kernels)
+
+    def _dead(self, statement: Statement, read: set[str]) -> bool:
+        return (
+            isinstance(statement, Store)
+            and statement.buffer not in read
+            and self.buffers[statement.buffer].role == "inner"
+        )
+
+
+def merge(kernel: Kernel, other: Kernel) -> tuple[Kernel | None, str]:
+    """Returns `kernel` with the body of its reader `other` added, or None and the reason."""
+    stored = {s.buffer: s for s in kernel.stores}
+    links = [load for load in other.loads() if load.buffer in stored]
+    first = links[0]
+    found = align(kernel, stored[first.buffer], other, first)
+    if isinstance(found, str):
+        return None, found
+    if (why := _unsuited(kernel, other, found)) is not None:
+        return None, why
+    base = refine(kernel, found)
+    body = _moved_body(base, other, found)
+    merged = _connect(base, body)
+    if merged is None:
+        return None, "it reads other elements than the point's own"
+    kinds = (kernel.kind, merged.kind)
+    if kinds[0] == "contract" and kinds[1] != "contract":
+        return None, "a contraction takes only maps as its epilogue"
+    if not _in_place(merged.body):
+        return None, "it overwrites what the other reads"
+    return merged, ""
+
+
+def _unsuited(kernel: Kernel, other: Kernel, found: Alignment) -> str | None:
+    if other.kind == "map" and not found.extra:
+        return None
+    if kernel.kind in ("contract", "map") or other.kind == "contract":
+        return f"a {other.kind} kernel does not fit behind a {kernel.kind} kernel"
+    if any(r.op == "argmax" for r in (*kernel.reduces, *other.reduces)):
+        return "a window is not a row"
+    if found.extra and other.kind != "map":
+        return "its rows are other rows"
+    row = max((_extent(s.axes) for s in kernel.body), default=1)
+    if max(_extent(found.extra), *(_extent(s.axes) for s in other.body), 1) > ROW_LIMIT:
+        return f"a row is longer than {ROW_LIMIT} elements"
+    if found.extra and _extent(found.extra) != row:
+        return "its rows are other rows"
+    return None
+
+
+def refine(kernel: Kernel, found: Alignment) -> Kernel:
+    """Returns the kernel with the axes split that the alignment had to split."""
+    return substituted(kernel, found.split, found.space) if found.split else kernel
+
+
+def substituted(kernel: Kernel, axes: dict[Axis, Index], space: tuple[Axis, ...]) -> Kernel:
+    """Returns the kernel over another space, its axes replaced by indices over that space."""
+    return replace(kernel, space=space, body=tuple(_shifted(s, axes) for s in kernel.body))
+
+
+def _shifted(s: Statement, axes: dict[Axis, Index]) -> Statement:
+    if isinstance(s, Store):
+        return replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
+    payload = shift(s.payload, axes) if s.payload is not None else None
+    return replace(s, value=shift(s.value, axes), payload=payload)
+
+
+def _moved_body(kernel: Kernel, other: Kernel, found: Alignment) -> list[Statement]:
+    """The statements of `other` over the space of `kernel`, with fresh axes and Acc ids."""
+    taken = {a.name for a in kernel.space} | {a.name for s in kernel.body for a in s.axes}
+    axes = dict(found.rename)
+    fresh: dict[Axis, Axis] = {}
+    for axis in dict.fromkeys((*found.extra, *(a for s in other.body for a in s.axes))):
+        fresh[axis] = Axis(_unique(axis.name, taken), axis.size)
+        taken.add(fresh[axis].name)
+        axes[axis] = index(fresh[axis])
+    shift_id = 1 + max((r.id for r in kernel.reduces), default=-1)
+    extra = tuple(fresh[a] for a in found.extra)
+    body = []
+    for s in other.body:
+        s = _renumbered(_shifted(s, axes), shift_id)
+        own = tuple(fresh[a] for a in s.axes)
+        body.append(replace(s, axes=extra + own if isinstance(s, Store) else own))
+    return body
+
+
+def _renumbered(s: Statement, by: int) -> Statement:
+    def visit(e: Expr) -> Expr | None:
+        return Acc(e.id + by, e.dtype) if isinstance(e, Acc) else None
+
+    if isinstance(s, Store):
+        return replace(s, value=rebuild(s.value, visit))
+    payload = rebuild(s.payload, visit) if s.payload is not None else None
+    return replace(s, id=s.id + by, value=rebuild(s.value, visit), payload=payload)
+
+
+def _connect(kernel: Kernel, body: list[Statement]) -> Kernel | None:
+    """Replaces loads of what `kernel` stores at the point by the value itself."""
+    stored = {s.buffer: s for s in kernel.stores}
+
+    def visit(e: Expr) -> Expr | None:
+        if not isinstance(e, Load) or e.buffer not in stored:
+            return None
+        s = stored[e.buffer]
+        # The same element: equal offsets, and at the point itself unless the Store has no row.
+        return s.value if e.offset == s.offset and not e.guards and not s.axes else None
+
+    joined: list[Statement] = []
+    for s in body:
+        if isinstance(s, Store):
+            s = replace(s, value=rebuild(s.value, visit))
+        else:
+            payload = rebuild(s.payload, visit) if s.payload is not None else None
+            s = replace(s, value=rebuild(s.value, visit), payload=payload)
+        left = (x for e in values(s) for x in walk(e) if isinstance(x, Load))
+        if any(load.buffer in stored for load in left):
+            return None
+        joined.append(s)
+    reduces = [s for s in (*kernel.body, *joined) if isinstance(s, Reduce)]
+    stores = [s for s in (*kernel.body, *joined) if isinstance(s, Store)]
+    return replace(kernel, body=(*reduces, *stores))
+
+
+def _side_by_side(kernel: Kernel, other: Kernel) -> Kernel | None:
+    """Merges two reductions over the same points and the same row or windows."""
+    if [a.size for a in kernel.space] != [a.size for a in other.space]:
+        return None
+    rows = {tuple(a.size for a in r.axes) for k in (kernel, other) for r in k.reduces}
+    if len(rows) != 1 or not kernel.space:
+        return None
+    if kernel.kind == other.kind == "reduce" and _extent(kernel.reduces[0].axes) > ROW_LIMIT:
+        return None
+    steps = [k.stores[0].offset.coefficient(a) for k in (kernel, other) for a in k.space]
+    half = len(kernel.space)
+    if steps[:half] != steps[half:]:
+        return None
+    rename = {b: index(a) for a, b in zip(kernel.space, other.space, strict=True)}
+    # Windows over one input read the same elements: their tap axes become the same axes.
+    windows = kernel.kind == other.kind == "reduce"
+    if windows:
+        shared = dict(zip(other.reduces[0].axes, kernel.reduces[0].axes, strict=True))
+        moved = [
+            replace(_shifted(s, {**rename, **{b: index(a) for b, a in shared.items()}}),
+                    axes=tuple(shared[a] for a in s.axes))
+            for s in other.body
+        ]
+        body = [_renumbered(s, len(kernel.reduces)) for s in moved]
+        mine = {x for r in kernel.reduces for x in walk(r.value) if isinstance(x, Load)}
+        theirs = {x for s in body if isinstance(s, Reduce) for x in walk(s.value) if isinstance(x, Load)}
+        if not mine & theirs:
+            return None
+    else:
+        body = _moved_body(kernel, other, Alignment(rename, (), {}, kernel.space))
+    merged = _connect(kernel, body)
+    return replace(merged, name=kernel.name) if merged is not None else None
+
+
+def _in_place(body: Sequence[Statement]) -> bool:
+    """Says whether what is overwritten is read by point Stores alone, and so before it is."""
+    points = [s for s in body if isinstance(s, Store) and not s.axes]
+    rows = [s for s in body if s not in points]
+    over = {_base(s.buffer) for s in points}
+    read = {b for s in rows for b in _read(s)}
+    wide = {_base(s.buffer) for s in rows if isinstance(s, Store)}
+    return not over & read and not wide & (read | {b for s in points for b in _read(s)})
+
+
+def _read(s: Statement) -> set[str]:
+    return {_base(x.buffer) for e in values(s) for x in walk(e) if isinstance(x, Load)}
+
+
+def _base(buffer: str) -> str:
+    return buffer.rstrip("'")
+
+
+def _extent(axes: Sequence[Axis]) -> int:
+    total = 1
+    for axis in axes:
+        total *= axis.size
+    return total
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    if name not in taken:
+        return name
+    return next(f"{name}{i}" for i in count(2) if f"{name}{i}" not in taken)
+

@@ -1,0 +1,54 @@
+"""Groups kernels into launches: level by level, what may run at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from compiler.dependence import Dependence
+from compiler.kernel import Kernel, Load, Reduce, Statement, Store, rebuild
+from compiler.kernel import Expr as _Expr
+from compiler.schedule import Buffer, Schedule
+
+
+def schedule(kernels: Sequence[Kernel], buffers: dict[str, Buffer], groups: bool) -> Schedule:
+    """Returns launches as early as their kernels can run, and the buffers that are left.
+
+    A kernel's level is the longest way to it; kernels of one level are independent. Where the
+    backend does not group (`groups` False), each kernel is a launch of its own.
+    """
+    dependence = Dependence(kernels)
+    level = [0] * len(kernels)
+    for i in dependence.order():
+        for j in dependence.after[i]:
+            level[j] = max(level[j], level[i] + 1)
+    rows: list[list[Kernel]] = [[] for _ in range(max(level, default=-1) + 1)]
+    for i, kernel in enumerate(kernels):
+        rows[level[i]].append(_settled(kernel))
+    launches = tuple(tuple(row) for row in rows)
+    if not groups:
+        launches = tuple((k,) for row in launches for k in row)
+    used = {b for row in launches for k in row for b in k.reads() | k.writes()}
+    kept = {
+        b: buffer
+        for b, buffer in buffers.items()
+        if not b.endswith("'") and (b in used or buffer.role != "inner")
+    }
+    return Schedule(launches, kept)
+
+
+def _settled(kernel: Kernel) -> Kernel:
+    """Gives new values of persistent buffers the buffer's own name: their order is settled now."""
+
+    def visit(e: _Expr) -> _Expr | None:
+        if isinstance(e, Load) and e.buffer.endswith("'"):
+            return replace(e, buffer=e.buffer[:-1])
+        return None
+
+    def settle(s: Statement) -> Statement:
+        if isinstance(s, Store):
+            return replace(s, buffer=s.buffer.rstrip("'"), value=rebuild(s.value, visit))
+        assert isinstance(s, Reduce)
+        return replace(s, value=rebuild(s.value, visit))
+
+    return replace(kernel, body=tuple(settle(s) for s in kernel.body))

@@ -1,0 +1,302 @@
+"""Turns each stored node into a kernel of its own, everything else inlined in its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dataclasses import replace
+from functools import partial
+
+from compiler.index import Axis, Index, axes_of, index, linear, reshape_index, row_major
+from compiler.ir import Node
+from compiler.kernel import (
+    SCALAR_BUFFER,
+    SCALARS,
+    Acc,
+    Const,
+    Expr,
+    Guard,
+    Guarded,
+    Guards,
+    Kernel,
+    Load,
+    Op,
+    Position,
+    Random,
+    Reduce,
+    Statement,
+    Store,
+    rebuild,
+)
+from compiler.prims.contract import Labels
+from compiler.prims.maps import SCALARS as MAPS
+from compiler.prims.window import Window
+from compiler.storage import Plan, Storage
+
+LEAST = -3.4028234663852886e38  # the least float32: where a window reaches into padding
+
+_NAMES = {1: "i", 2: "nk", 3: "nct", 4: "nchw", 5: "ncdhw"}
+
+
+class Lowering:
+    """Builds expressions for the nodes of one graph."""
+
+    def __init__(self, plan: Plan, origin: Mapping[Node, str] | None = None) -> None:
+        self.plan = plan
+        self.origin = origin or {}
+
+    def kernels(self) -> list[Kernel]:
+        """Returns one kernel for each stored node, producers first, then the copies."""
+        made = [self.kernel(node, self.plan.storage[node]) for node in self.plan.order]
+        made += [self._copy(node, storage) for node, storage in self.plan.copies]
+        seen: dict[str, int] = {}
+        named = []
+        for kernel in made:  # names are keys later: two kernels never share one
+            seen[kernel.name] = count = seen.get(kernel.name, 0) + 1
+            named.append(replace(kernel, name=f"{kernel.name}.{count}") if count > 1 else kernel)
+        return named
+
+    def kernel(self, node: Node, storage: Storage) -> Kernel:
+        name = self.plan.names.get(node) or storage.buffer
+        if node.prim == "contract":
+            return self._contract(node, storage, name)
+        axes = _axes(node.shape)
+        position = tuple(index(a) for a in axes)
+        body: list[Statement] = []
+        value: Expr
+        if node.prim in ("sum", "max"):
+            body.append(self._reduction(node, position))
+            value = Acc(0, node.dtype)
+        elif node.prim.startswith("pool"):
+            body.append(self._pool(node, position))
+            value = Acc(0, node.dtype)
+        elif node.prim.startswith("unpool"):
+            body.append(self._unpool(node, position))
+            value = Acc(0, node.dtype)
+        else:
+            value = self.inline(node, position)
+        body.append(Store(storage.buffer, storage.offset(position), value, node.dtype))
+        body = without_units(body)
+        return Kernel(name, _space(axes, body[-1]), tuple(body), self._layers(node))
+
+    def _layers(self, node: Node) -> tuple[str, ...]:
+        return (self.origin[node],) if node in self.origin else ()
+
+    def _copy(self, node: Node, storage: Storage) -> Kernel:
+        axes = _axes(node.shape)
+        position = tuple(index(a) for a in axes)
+        store = Store(
+            storage.buffer, storage.offset(position), self.value(node, position), node.dtype
+        )
+        return Kernel(
+            f"{self.plan.names.get(node, node.prim)}.copy",
+            _space(axes, store),
+            (store,),
+            self._layers(node),
+        )
+
+    # ---- expressions -----------------------------------------------------------------------
+
+    def value(self, node: Node, position: Sequence[Index]) -> Expr:
+        """Returns the element of `node` at a position: a Load where it is stored."""
+        storage = self.plan.storage.get(node)
+        if storage is not None:
+            return Load(storage.buffer, storage.offset(position), node.dtype)
+        return self.inline(node, position)
+
+    def inline(self, node: Node, position: Sequence[Index]) -> Expr:
+        """Returns the element computed on the spot from what `node` is made of."""
+        prim = node.prim
+        if prim == "const":
+            return Const(node.attr("value"), node.dtype)
+        if prim == "scalar":
+            return Load(SCALAR_BUFFER, Index(SCALARS[node.attr("name")][0]), node.dtype)
+        if prim == "iota":
+            return Position(index(position[node.attr("axis")]))
+        if prim == "random":
+            return Random(node.attr("stream"), linear(position, row_major(node.shape)))
+        if prim in MAPS:
+            args = tuple(self.value(s, position) for s in node.src)
+            attrs = tuple((k, v) for k, v in node.attrs if k != "dtype")
+            # `stop` matters to gradients only.
+            return args[0] if prim == "stop" else Op(prim, args, node.dtype, attrs)
+        return self._moved(node, position)
+
+    def _moved(self, node: Node, position: Sequence[Index]) -> Expr:
+        (source,) = node.src
+        if node.prim == "reshape":
+            return self.value(source, reshape_index(position, node.shape, source.shape))
+        if node.prim == "transpose":
+            moved = [Index(0)] * len(position)
+            for i, p in enumerate(node.attr("perm")):
+                moved[p] = position[i]
+            return self.value(source, moved)
+        if node.prim == "broadcast":
+            return self.value(
+                source,
+                [Index(0) if n == 1 else p for n, p in zip(source.shape, position, strict=True)],
+            )
+        if node.prim == "slice":
+            starts = node.attr("start")
+            return self.value(source, [p + a for p, a in zip(position, starts, strict=True)])
+        assert node.prim == "pad", node
+        inner = [p - a for p, a in zip(position, node.attr("low"), strict=True)]
+        guards = _inside(inner, source.shape)
+        return guarded(guards, self.value(source, inner), 0.0)
+
+    # ---- anchors -----------------------------------------------------------------------------
+
+    def _reduction(self, node: Node, position: Sequence[Index]) -> Reduce:
+        (source,) = node.src
+        taps = {a: Axis(f"r{a}", source.shape[a]) for a in node.attr("axes")}
+        inner = [index(taps[i]) if i in taps else p for i, p in enumerate(position)]
+        op = "sum" if node.prim == "sum" else "max"
+        return Reduce(0, op, tuple(taps.values()), self.value(source, inner), node.dtype)
+
+    def _pool(self, node: Node, position: Sequence[Index]) -> Reduce:
+        window: Window = node.attr("window")
+        source = node.src[0]
+        taps = tuple(Axis(f"t{a}", k) for a, k in zip(window.axes, window.size, strict=True))
+        inner = list(position)
+        for axis, tap, stride, pad in zip(window.axes, taps, window.stride, window.pad, strict=True):
+            inner[axis] = position[axis] * stride + index(tap) - pad
+        guards = _inside([inner[a] for a in window.axes], window.full)
+        value = self.value(source, inner)
+        place = linear([inner[a] for a in window.axes], row_major(window.full))
+        if node.prim == "pool_sum":
+            return Reduce(0, "sum", taps, guarded(guards, value, 0.0), node.dtype)
+        if node.prim == "pool_at":
+            here = Op("equal", (self.value(node.src[1], position), Position(place)), "bool")
+            chosen = Op("select", (here, guarded(guards, value, 0.0), Const(0.0)), "f32")
+            return Reduce(0, "sum", taps, chosen, node.dtype)
+        value = guarded(guards, value, LEAST)
+        if node.prim == "pool_max":
+            return Reduce(0, "max", taps, value, node.dtype)
+        return Reduce(0, "argmax", taps, value, "i32", Position(place))
+
+    def _unpool(self, node: Node, position: Sequence[Index]) -> Reduce:
+        """Sums over the windows that see an element: ceil(size / stride) of them at most."""
+        window: Window = node.attr("window")
+        outer, taps, guards = list(position), [], []
+        for i, axis in enumerate(window.axes):
+            size, stride = window.size[i], window.stride[i]
+            tap = Axis(f"t{axis}", -(-size // stride))
+            moved = position[axis] + window.pad[i]
+            outer[axis] = moved // stride - index(tap)
+            # Where the element stands in the window: moved - outer * stride.
+            guards.append(Guard(moved % stride + index(tap) * stride, 0, size))
+            guards.append(Guard(outer[axis], 0, window.out[i]))
+            taps.append(tap)
+        kept = tuple(g for g in guards if not g.always())
+        g = guarded(kept, self.value(node.src[0], outer), 0.0)
+        if node.prim == "unpool_max":
+            place = linear([position[a] for a in window.axes], row_major(window.full))
+            where = guarded(kept, self.value(node.src[1], outer), -1)
+            g = Op("select", (Op("equal", (where, Position(place)), "bool"), g, Const(0.0)), "f32")
+        return Reduce(0, "sum", tuple(taps), g, node.dtype)
+
+    def _contract(self, node: Node, storage: Storage, name: str) -> Kernel:
+        labels: Labels = node.attr("labels")
+        at, guards = label_positions(labels)
+        loads = []
+        for source, letters in zip(node.src, (labels.a, labels.b), strict=True):
+            load = self.value(source, [at[c] for c in letters])
+            here = tuple(g for c in letters for g in guards.get(c, ()))
+            loads.append(guarded(here, load, 0.0))
+        assert all(isinstance(load, Load) for load in loads), node
+        offset = storage.offset([at[c] for c in labels.out])
+        free = {a for c in labels.out for a, _ in at[c].terms if isinstance(a, Axis)}
+        every = {a for i in at.values() for a in _plain_axes(i)}
+        summed = sorted(every - free, key=lambda a: _step(loads, a))
+        body: tuple[Statement, ...] = (
+            Reduce(0, "sum", tuple(summed), Op("mul", tuple(loads), "f32"), "f32"),
+            Store(storage.buffer, offset, Acc(0, "f32"), "f32"),
+        )
+        axes = tuple(a for c in labels.out for a in _plain_axes(at[c]))
+        return Kernel(name, _space(axes, body[1]), tuple(without_units(body)), self._layers(node))
+
+
+def without_units(body: Sequence[Statement]) -> list[Statement]:
+    """Drops axes of one element; a Reduce over none of them is just its value."""
+    kept: list[Statement] = []
+    known: dict[int, Expr] = {}
+    for s in body:
+        s = replace(s, axes=tuple(a for a in s.axes if a.size > 1))
+        if isinstance(s, Reduce) and not s.axes:
+            known[s.id] = s.payload if s.payload is not None else s.value
+        elif isinstance(s, Store):
+            kept.append(replace(s, value=rebuild(s.value, partial(_known, known))))
+        else:
+            kept.append(s)
+    return kept
+
+
+def _known(known: Mapping[int, Expr], e: Expr) -> Expr | None:
+    return known.get(e.id) if isinstance(e, Acc) else None
+
+
+def label_positions(labels: Labels) -> tuple[dict[str, Index], dict[str, Guards]]:
+    """Returns each label's index, and the guards of those that slide past an edge."""
+    derived = {(s.out if s.place in labels.out else s.place): s for s in labels.slides}
+    at = {
+        c: index(Axis(c, labels.size(c)))
+        for c in dict.fromkeys(labels.out + labels.a + labels.b)
+        if c not in derived
+    }
+    guards: dict[str, Guards] = {}
+    for c, s in derived.items():
+        found = []
+        if c == s.place:
+            at[c] = at[s.out] * s.stride + at[s.tap] * s.dilation - s.pad
+        else:  # place = out * stride + tap * dilation - pad, solved for out
+            moved = at[s.place] + s.pad - at[s.tap] * s.dilation
+            at[c] = moved // s.stride
+            found.append(Guard(moved % s.stride, 0, 1))
+        found.append(Guard(at[c], 0, labels.size(c)))
+        guards[c] = tuple(g for g in found if not g.always())
+    return at, guards
+
+
+def guarded(guards: Guards, value: Expr, other: float) -> Expr:
+    """Returns `value` where the guards hold, else `other`; a Load takes the guards itself."""
+    if not guards:
+        return value
+    if isinstance(value, Load) and not value.guards:
+        return Load(value.buffer, value.offset, value.dtype, guards, other)
+    if isinstance(value, Load) and value.other == other:
+        return Load(value.buffer, value.offset, value.dtype, (*value.guards, *guards), other)
+    return Guarded(guards, value, other, value.dtype)
+
+
+def _inside(position: Sequence[Index], shape: Sequence[int]) -> Guards:
+    guards = (Guard(p, 0, n) for p, n in zip(position, shape, strict=True))
+    return tuple(g for g in guards if not g.always())
+
+
+def _axes(shape: tuple[int, ...]) -> tuple[Axis, ...]:
+    names = _NAMES.get(len(shape)) or [f"i{k}" for k in range(len(shape))]
+    return tuple(Axis(str(n), size) for n, size in zip(names, shape, strict=True))
+
+
+def _space(axes: Sequence[Axis], store: Statement) -> tuple[Axis, ...]:
+    """Orders a kernel's axes as its result lies in memory; axes of one element drop out."""
+    assert isinstance(store, Store)
+    kept = [a for a in axes if a.size > 1]
+    return tuple(sorted(kept, key=lambda a: -store.offset.coefficient(a)))
+
+
+def _plain_axes(i: Index) -> list[Axis]:
+    return [a for a, _ in i.terms if isinstance(a, Axis)]
+
+
+def _step(loads: Sequence[Expr], axis: Axis) -> tuple[int, str]:
+    """Sorts sum axes: those that step far in memory outside, contiguous ones inside."""
+    load = loads[0]
+    assert isinstance(load, Load)
+    step = abs(load.offset.coefficient(axis))
+    if not step and axis in axes_of(load.offset):
+        step = 1 << 40  # under a division: a kernel tap of a strided data gradient
+    return (-step, axis.name)
+
+
+

@@ -1,0 +1,137 @@
+"""THE list of passes: from a graph to a Program, by name, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from compiler.adapt import adapt
+from compiler.arena import Arena, on_arena
+from compiler.assemble import assemble
+from compiler.backends import Backend, Compiled
+from compiler.fuse import fuse
+from compiler.graph import Graph
+from compiler.ir import Node
+from compiler.kernel import Kernel
+from compiler.launches import schedule
+from compiler.lower import Lowering
+from compiler.memory import MemoryPlan, plan_memory
+from compiler.rewrite import mapped, rewrite, verify
+from compiler.schedule import Buffer, Schedule
+from compiler.simplify import RULES
+from compiler.storage import Plan, Planner
+from schemas.program import Program
+
+
+@dataclass
+class Unit:
+    """One program being compiled; each pass fills in its part."""
+
+    graph: Graph
+    arena: Arena
+    backend: Backend
+    names: dict[Node, str] = field(default_factory=dict)
+    tables: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    kernels: list[Kernel] = field(default_factory=list)
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+    schedule: Schedule = field(default_factory=lambda: Schedule((), {}))
+    memory: MemoryPlan = field(default_factory=lambda: MemoryPlan({}, (), {}))
+    compiled: Compiled = field(default_factory=lambda: Compiled(()))
+
+
+def _rename(unit: Unit, new: Mapping[Node, Node]) -> None:
+    unit.names = {new.get(n, n): name for n, name in unit.names.items()}
+
+
+def put_on_arena(unit: Unit) -> None:
+    """Parameters become views of the one arena that all programs of a solver share."""
+    graph = unit.graph
+    views = on_arena(graph, unit.arena, {k: graph.params[k] for k in graph.param_nodes})
+    new = rewrite([*graph.roots(), *graph.param_nodes.values()], (), views)
+    unit.graph = mapped(graph, new)
+    _rename(unit, new)
+
+
+def simplify_graph(unit: Unit) -> None:
+    """Algebra: see the rules."""
+    new = rewrite(unit.graph.roots(), RULES)
+    unit.graph = mapped(unit.graph, new)
+    _rename(unit, new)
+
+
+def check(unit: Unit) -> None:
+    """Every node has the type that its rule gives."""
+    verify(unit.graph)
+
+
+def place(unit: Unit) -> None:
+    """Which nodes are stored, and in what layout."""
+    unit.plan = Planner(unit.graph, unit.names).run()
+    unit.buffers = unit.plan.buffers
+
+
+def lower(unit: Unit) -> None:
+    """One kernel for each stored node."""
+    unit.kernels = Lowering(unit.plan, unit.graph.origin).kernels()
+
+
+def merge(unit: Unit) -> None:
+    """Epilogues, siblings, rows."""
+    fused = fuse(unit.kernels, unit.buffers)
+    unit.kernels, unit.refused = fused.kernels, fused.refused
+
+
+def fit(unit: Unit) -> None:
+    """What this backend needs: split sums, turned factors."""
+    adapted = adapt(unit.kernels, unit.buffers, unit.backend.traits)
+    unit.kernels, unit.buffers = adapted.kernels, adapted.buffers
+
+
+def group(unit: Unit) -> None:
+    """Launches, in order."""
+    unit.schedule = schedule(unit.kernels, unit.buffers, unit.backend.traits.groups)
+
+
+def plan(unit: Unit) -> None:
+    """Who shares which memory."""
+    unit.memory = plan_memory(unit.schedule)
+
+
+def generate(unit: Unit) -> None:
+    """Source and machine code."""
+    slots = tuple(slot.name for slot in unit.memory.slots)
+    unit.compiled = unit.backend.compile(
+        unit.graph.name, unit.schedule, unit.memory.places, slots
+    )
+
+
+Pass = Callable[[Unit], None]
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("arena", put_on_arena),
+    ("simplify", simplify_graph),
+    ("verify", check),
+    ("storage", place),
+    ("lower", lower),
+    ("fuse", merge),
+    ("adapt", fit),
+    ("launches", group),
+    ("memory", plan),
+    ("code", generate),
+)
+Instrument = Callable[[str, Unit], None]
+
+
+def compile_unit(unit: Unit, instrument: Instrument | None = None) -> Program:
+    """Runs all passes; `instrument` is called with each pass's name and the unit after it."""
+    unit.graph = replace(unit.graph, updates=dict(unit.graph.updates))
+    for name, run in PASSES:
+        run(unit)
+        if instrument is not None:
+            instrument(name, unit)
+    return assemble(unit)
+

@@ -1,0 +1,105 @@
+"""Algebraic rules, one line each."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from compiler.ir import Node
+from compiler.prims import leaves, moves
+from compiler.prims.maps import SCALARS, mul, sqrt
+from compiler.prims.registry import PRIMITIVES, Env
+from compiler.rewrite import Rule
+
+
+def splat(node: Node) -> float | int | bool | None:
+    """Returns the number that every element of a node is, if it is a constant."""
+    while node.prim in ("broadcast", "reshape", "transpose"):
+        (node,) = node.src
+    return node.attr("value") if node.prim == "const" else None
+
+
+def full(value: float | int | bool, like: Node) -> Node:
+    return moves.broadcast(leaves.const(value, like.dtype), like.shape)
+
+
+def _views(n: Node) -> Node | None:
+    if n.prim == "reshape":
+        if n.shape == n.src[0].shape:  # reshape(x, x.shape) -> x
+            return n.src[0]
+        if n.src[0].prim == "reshape":  # reshape(reshape(x)) -> reshape(x)
+            return moves.reshape(n.src[0].src[0], n.shape)
+    if n.prim == "transpose" and n.src[0].prim == "transpose":  # two permutations -> their product
+        inner = n.src[0].attr("perm")
+        return moves.transpose(n.src[0].src[0], tuple(inner[p] for p in n.attr("perm")))
+    if n.prim == "transpose" and _unit_move(n):  # moving unit axes -> reshape
+        return moves.reshape(n.src[0], n.shape)
+    if n.prim == "broadcast" and n.src[0].prim == "broadcast":  # broadcast twice -> once
+        return moves.broadcast(n.src[0].src[0], n.shape)
+    return None
+
+
+def _unit_move(n: Node) -> bool:
+    kept = [p for p in n.attr("perm") if n.src[0].shape[p] > 1]
+    return kept == sorted(kept)
+
+
+def _constants(n: Node) -> Node | None:
+    if n.prim in ("reshape", "transpose") and (value := splat(n)) is not None:
+        flat = moves.broadcast(leaves.const(value, n.dtype), n.shape)
+        return flat if flat is not n else None
+    if n.prim in SCALARS and n.src and n.prim != "stop":  # f(constants) -> constant
+        known = [splat(s) for s in n.src]
+        if all(v is not None for v in known):
+            env = Env(float_dtype=np.float64)
+            args = tuple(env.cast(v, s.dtype) for v, s in zip(known, n.src, strict=True))
+            value = PRIMITIVES[n.prim].evaluate(n, args, env).item()
+            return full(value, n) if not isinstance(value, float) or math.isfinite(value) else None
+    return None
+
+
+def _arithmetic(n: Node) -> Node | None:
+    if n.prim == "stop":  # gradients are taken: stop(x) -> x
+        return n.src[0]
+    if len(n.src) != 2 or n.prim not in SCALARS:
+        return None
+    (a, b), (x, y) = n.src, (splat(s) for s in n.src)
+    if n.prim == "add":
+        if x == 0:  # 0 + b -> b
+            return b
+        if y == 0:  # a + 0 -> a
+            return a
+        if b.prim == "sub" and b.src[1] is a:  # a + (c - a) -> c
+            return b.src[0]
+    if n.prim == "sub" and y == 0:  # a - 0 -> a
+        return a
+    if n.prim == "mul":
+        if x == 0 or y == 0:  # a * 0 -> 0
+            return full(0.0, n)
+        if x == 1:  # 1 * b -> b
+            return b
+        if y == 1:  # a * 1 -> a
+            return a
+        if y is not None and a.prim == "mul" and (c := splat(a.src[1])) is not None:
+            return mul(a.src[0], full(c * y, n))  # (a * c) * y -> a * (c * y)
+    if n.prim == "div" and y is not None and y != 0:  # a / y -> a * (1 / y) where y is a power of 2
+        return mul(a, full(1 / y, n)) if math.frexp(y)[0] in (0.5, -0.5) else None
+    if n.prim == "pow":
+        return {1: a, 2: mul(a, a), 0.5: sqrt(a)}.get(y) if y is not None else None  # x^1, x^2, x^.5
+    return None
+
+
+def _reductions(n: Node) -> Node | None:
+    if n.prim == "sum" and (value := splat(n.src[0])) is not None:  # sum of a constant -> constant
+        count = n.src[0].type.size // n.type.size
+        return full(value * count, n)
+    if n.prim == "neg" and n.src[0].prim == "neg":  # -(-x) -> x
+        return n.src[0].src[0]
+    if n.prim == "select" and n.src[1] is n.src[2]:  # select(c, x, x) -> x
+        return n.src[1]
+    return None
+
+
+RULES: tuple[Rule, ...] = (_views, _constants, _arithmetic, _reductions)
+

@@ -1,0 +1,278 @@
+"""Decides which nodes are stored, and where each element of them lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from compiler.graph import Graph
+from compiler.index import Axis, Index, index, linear, reshape_index
+from compiler.ir import Node, users_of
+from compiler.kernel import SCALAR_BUFFER, SCALARS
+from compiler.prims.maps import SCALARS as MAPS
+from compiler.schedule import Buffer
+from schemas.program import Role
+
+Position = Sequence[Index]
+Offset = Callable[[Position], Index]
+
+LEAVES = {"input", "param", "state"}
+VIEWS = {"reshape", "transpose"}
+ANCHORS = {
+    "sum", "max", "pool_max", "pool_argmax", "pool_sum", "pool_at", "unpool_max", "unpool_sum",
+    "contract",
+}  # fmt: skip
+JOINS = {"concat", "pack"}
+# A map that costs more than this is stored rather than computed again under every window tap.
+_WINDOW_MAP_COST = 4
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A buffer, and the offset in it of each element of a node."""
+
+    buffer: str
+    offset: Offset
+
+
+@dataclass
+class Plan:
+    """What is stored, and the copies that aliasing could not avoid: (node, where to)."""
+
+    storage: dict[Node, Storage] = field(default_factory=dict)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    copies: list[tuple[Node, Storage]] = field(default_factory=list)
+    order: list[Node] = field(default_factory=list)  # stored nodes that need a kernel
+    aliases: set[Node] = field(default_factory=set)  # views that only name part of a storage
+    names: dict[Node, str] = field(default_factory=dict)
+
+
+def memory_order(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the axes of an activation in memory order: channels last from rank 4 on.
+
+    Images (N, C, spatial...) lie as (N, spatial..., C), so that a contraction's vectors and a
+    GPU's 16-byte loads run along channels. Matrices and sequences lie as they are written.
+    """
+    rank = len(shape)
+    return (0, *range(2, rank), 1) if rank >= 4 else tuple(range(rank))
+
+
+def strides_in(order: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns the stride of each axis when the axes lie in `order`, the last fastest."""
+    strides, step = [0] * len(shape), 1
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= shape[axis]
+    return tuple(strides)
+
+
+def through(view: Node, offset: Offset) -> Offset:
+    """Returns the offset function of view.src[0], given that of `view` (a reshape or transpose)."""
+    old, new = view.src[0].shape, view.shape
+    if view.prim == "reshape":
+        return lambda position: offset(reshape_index(position, old, new))
+    perm = view.attr("perm")
+    return lambda position: offset(tuple(position[p] for p in perm))
+
+
+class Planner:
+    """Walks a graph once and gives every node that must be stored its place."""
+
+    def __init__(self, graph: Graph, names: dict[Node, str]) -> None:
+        self.graph = graph
+        self.nodes = graph.nodes()
+        self.users = users_of(self.nodes)
+        self.plan = Plan(names=dict(names))
+        self.fetched = set(graph.outputs.values())
+        self.blobs = {node: name for name, node in graph.blobs.items()}
+        self.taken: set[str] = set()
+
+    def run(self) -> Plan:
+        for node in self.nodes:
+            if node.prim in LEAVES:
+                self._leaf(node)
+        for leaf, value in self.graph.updates.items():
+            old = self.plan.storage[leaf]
+            # The new value has a name of its own until the order of kernels is settled.
+            fresh = f"{old.buffer}'"
+            self.plan.buffers[fresh] = Buffer(
+                fresh, leaf.dtype, leaf.type.size, self.plan.buffers[old.buffer].role
+            )
+            self._claim(value, Storage(fresh, old.offset))
+        wanted = self._wanted()
+        for node in self.nodes:  # forward before backward: the plain name goes to the first
+            if node in wanted and node not in self.plan.storage:
+                self._name(node)
+        # Consumers before producers: a join claims the storage of its parts.
+        for node in reversed(self.nodes):
+            if node.prim in JOINS:
+                self._join(node)
+            elif node in wanted and node not in self.plan.storage:
+                self._allocate(node)
+                if node.prim in VIEWS:  # an output that is a view: its source lies there
+                    self.plan.aliases.add(node)
+                    whole = self.plan.storage[node]
+                    self._claim(node.src[0], Storage(whole.buffer, through(node, whole.offset)))
+        silent = self.plan.aliases | {n for n in self.nodes if n.prim in LEAVES | JOINS}
+        self.plan.order = [n for n in self.nodes if n in self.plan.storage and n not in silent]
+        self._scalars()
+        return self.plan
+
+    def _wanted(self) -> set[Node]:
+        wanted = {n for n in self.nodes if n.prim in ANCHORS} | {
+            n for n in self.fetched if n.prim not in LEAVES
+        }
+        for node in self.nodes:
+            if node.prim == "contract":
+                wanted |= {stripped(s) for s in node.src}
+            elif node.prim.startswith(("pool", "unpool")):
+                wanted |= {s for s in node.src if map_cost(s, wanted) > _WINDOW_MAP_COST}
+        wanted |= {self._sink(n) for n in self.nodes if n.prim in ANCHORS}
+        return {n for n in wanted if n.prim not in LEAVES}
+
+    def _sink(self, node: Node) -> Node:
+        """Follows the maps that are an anchor's only use: the last is stored in its place."""
+        last = node
+        while len(self.users[node]) == 1 and node not in self.fetched:
+            (node,) = self.users[node]
+            if node.prim in MAPS and node.type.size == last.type.size:
+                last = node
+            elif node.prim not in VIEWS:
+                break
+        return last
+
+    def _leaf(self, node: Node) -> None:
+        name = str(node.attr("name"))
+        roles: dict[str, Role] = {"input": "input", "param": "param", "state": "state"}
+        role = roles[node.prim]
+        order = memory_order(node.shape) if node.prim == "input" else tuple(range(node.type.rank))
+        self._buffer(node, name, order, role)
+
+    def _allocate(self, node: Node) -> None:
+        role: Role = "output" if node in self.fetched else "inner"
+        last, chain = self._chain(node)
+        offset: Offset = _strided(strides_in(memory_order(last.shape), last.shape))
+        for view in reversed(chain):
+            offset = through(view, offset)
+        probe = offset(_probe(node.shape))
+        if any(not hasattr(atom, "size") for atom, _ in probe.terms):  # Div or Mod: no plain layout
+            offset = _strided(strides_in(memory_order(node.shape), node.shape))
+        name = self._name(node)
+        self.plan.buffers[name] = Buffer(name, node.dtype, node.type.size, role)
+        self.plan.storage[node] = Storage(name, offset)
+
+    def _chain(self, node: Node) -> tuple[Node, list[Node]]:
+        """Follows the views that are a node's only use: it takes the layout that suits the last."""
+        chain: list[Node] = []
+        while len(self.users[node]) == 1 and node not in self.fetched:
+            (view,) = self.users[node]
+            if view.prim not in VIEWS or view in self.plan.storage:
+                break
+            chain.append(view)
+            node = view
+        return node, chain
+
+    def _buffer(self, node: Node, name: str, order: Sequence[int], role: Role) -> None:
+        self.plan.buffers[name] = Buffer(name, node.dtype, node.type.size, role)
+        self.plan.storage[node] = Storage(name, _strided(strides_in(order, node.shape)))
+
+    def _join(self, node: Node) -> None:
+        if node not in self.plan.storage:
+            if node.prim == "pack":  # gaps between the parts stay the zeros they start as
+                self._buffer(node, self._name(node), range(node.type.rank), "state")
+            else:
+                self._allocate(node)
+        whole = self.plan.storage[node]
+        if node.prim == "pack":
+            for start, part in zip(node.attr("offsets"), node.src, strict=True):
+                flat = _flat(part.shape, start)
+                self._claim(part, Storage(whole.buffer, flat))
+            return
+        at, axis = 0, node.attr("axis")
+        for part in node.src:
+            self._claim(part, Storage(whole.buffer, _shifted(whole.offset, axis, at)))
+            at += part.shape[axis]
+
+    def _claim(self, node: Node, storage: Storage) -> None:
+        """Makes `node` lie at `storage`, through views if need be, else by a copy."""
+        target = node
+        offset = storage.offset
+        while (
+            target.prim in VIEWS
+            and target not in self.plan.storage
+            and target not in self.fetched
+            and len(self.users[target]) <= 1
+        ):
+            offset = through(target, offset)
+            target = target.src[0]
+        if target.prim in LEAVES or target in self.plan.storage or target.prim in {"scalar"}:
+            self.plan.copies.append((node, storage))
+            return
+        if target is not node and len(self.users[target]) > 1:
+            self.plan.copies.append((node, storage))
+            return
+        self.plan.storage[target] = Storage(storage.buffer, offset)
+        if target in self.fetched:
+            buffer = self.plan.buffers[storage.buffer]
+            if buffer.role == "inner":
+                self.plan.buffers[storage.buffer] = Buffer(
+                    buffer.name, buffer.dtype, buffer.size, "output"
+                )
+
+    def _scalars(self) -> None:
+        for node in self.nodes:
+            if node.prim == "scalar":
+                assert node.attr("name") in SCALARS, node
+        self.plan.buffers[SCALAR_BUFFER] = Buffer(SCALAR_BUFFER, "f32", 16, "scalar")
+
+    def _name(self, node: Node) -> str:
+        if node in self.plan.names and self.plan.names[node] in self.taken:
+            return self.plan.names[node]
+        base = self.plan.names.get(node)
+        if base is None:
+            base = self.graph.origin.get(node, "net")
+            blob = self.blobs.get(node)
+            base = blob if blob is not None else f"{base}.{node.prim}"
+        name, n = base, 1
+        while name in self.taken or name in self.plan.buffers:
+            n += 1
+            name = f"{base}.{n}"
+        self.taken.add(name)
+        self.plan.names[node] = name
+        return name
+
+
+def stripped(node: Node) -> Node:
+    """Returns the node under views that a contraction's loads can see through."""
+    while node.prim in VIEWS | {"slice", "broadcast", "pad"}:
+        node = node.src[0]
+    return node
+
+
+def map_cost(node: Node, stored: set[Node]) -> int:
+    """Returns the plain operations that computing one element in place would take."""
+    total, stack = 0, [node]
+    while stack and total <= _WINDOW_MAP_COST:
+        node = stack.pop()
+        if node in stored or node.prim in LEAVES | ANCHORS | JOINS:
+            continue
+        total += MAPS[node.prim].cost if node.prim in MAPS else 0
+        stack.extend(node.src)
+    return total
+
+
+def _strided(strides: Sequence[int]) -> Offset:
+    return lambda position: linear(position, strides)
+
+
+def _flat(shape: tuple[int, ...], start: int) -> Offset:
+    strides = strides_in(range(len(shape)), shape)
+    return lambda position: linear(position, strides) + start
+
+
+def _shifted(offset: Offset, axis: int, at: int) -> Offset:
+    return lambda p: offset([i + at if a == axis else i for a, i in enumerate(p)])
+
+
+def _probe(shape: tuple[int, ...]) -> tuple[Index, ...]:
+    return tuple(index(Axis(f"probe{i}", n)) for i, n in enumerate(shape))
