@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.prims import leaves
+from compiler.prims.moves import reshape
 from schemas.errors import NetError, ShapeError
-from schemas.net import LayerSpec
+from schemas.net import LayerSpec, ParamSpec
 from schemas.params import Feed, Filler, ParamInfo, StateInfo
 from schemas.span import Span
 
 Shape = tuple[int, ...]
-# Tells the shapes of a data layer's tops: (layer spec, options, phase) -> {top: shape}.
+# Tells the shapes of a data layer's tops (whole batches, cropped) from its fields and phase.
 Probe = Callable[[Feed], tuple[Shape, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a bottom comes from."""
+
+    blob: str
+    layer: str
+    shape: Shape
+
+    def __str__(self) -> str:
+        return f"'{self.blob}' {self.shape} of layer '{self.layer}'"
 
 
 @dataclass
@@ -28,8 +42,12 @@ class Scope:
     spec: LayerSpec
     phase: str
     probe: Probe | None = None
+    bottoms: tuple[Source, ...] = ()
+    given: dict[str, Shape] = field(default_factory=dict)  # shapes of inputs, over the file's
+    deploy: bool = False  # inputs are filled by the caller, not by a data source
     params: list[str] = field(default_factory=list)  # keys that this layer uses, in Caffe's order
     macs: int = 0
+    warnings: list[NetError] = field(default_factory=list)
     _streams: int = 0
 
     @property
@@ -40,6 +58,14 @@ class Scope:
     def training(self) -> bool:
         return self.phase == "TRAIN"
 
+    @property
+    def tops(self) -> tuple[str, ...]:
+        return tuple(top.text for top in self.spec.tops)
+
+    @property
+    def who(self) -> str:
+        return f"layer '{self.name}' ({self.spec.type}): "
+
     def param(self, name: str, shape: Shape, filler: Filler, view: Shape | None = None) -> Node:
         """Declares a learned blob and returns its node, of shape `view` if given.
 
@@ -48,31 +74,42 @@ class Scope:
         `name` shares the blob with every layer that uses the same name.
         """
         index = len(self.params)
-        given = self.spec.param[index] if index < len(self.spec.param) else None
-        key = given.name if given and given.name else f"{self.name}/{name}"
-        lr_mult, decay_mult = (given.lr_mult, given.decay_mult) if given else (1.0, 1.0)
-        span = given.span if given else self.spec.span
+        span = self.spec.span
+        given = self.spec.param[index] if index < len(self.spec.param) else ParamSpec(span=span)
+        key = given.name or f"{self.name}/{name}"
         self.params.append(key)
         known = self.graph.params.get(key)
         if known is None:
-            self.graph.params[key] = ParamInfo(
-                key, self.name, name, shape, filler, lr_mult, decay_mult, span
-            )
-        elif known.size != _size(shape) or (
-            known.shape != shape and not (given and given.share_mode == "PERMISSIVE")
-        ):
-            self.error(
-                f"shares '{key}' of shape {known.shape} with layer '{known.layer}', "
-                f"but needs shape {shape}",
-                span=span,
-                hint="shared parameters must have one shape (share_mode: PERMISSIVE: one size)",
-            )
-        node = self.graph.param_nodes.setdefault(
-            key, leaves.param(key, self.graph.params[key].shape)
-        )
-        from compiler.prims.moves import reshape
-
+            mults = (given.lr_mult, given.decay_mult)
+            known = ParamInfo(key, self.name, name, shape, filler, *mults, given.span)
+            self.graph.params[key] = known
+        else:
+            self._share(known, shape, given)
+        node = self.graph.param_nodes.setdefault(key, leaves.param(key, known.shape))
         return reshape(node, view or shape)
+
+    def _share(self, known: ParamInfo, shape: Shape, given: ParamSpec) -> None:
+        """Checks that a further layer may use a blob, and takes over the multipliers it gives."""
+        loose = given.share_mode == "PERMISSIVE" and known.size == math.prod(shape)
+        if known.shape != shape and not loose:
+            self.error(
+                f"shares '{known.key}' {known.shape} with layer '{known.layer}', "
+                f"but needs shape {shape}",
+                span=given.span,
+                hint="shared parameters have one shape (share_mode: PERMISSIVE: one size)",
+            )
+        for which in ("lr_mult", "decay_mult"):
+            old, new = getattr(known, which), getattr(given, which)
+            if new != 1.0 and old not in (1.0, new):
+                self.error(
+                    f"{which} {new:g} of shared '{known.key}' differs from {old:g} "
+                    f"in layer '{known.layer}'",
+                    span=given.span,
+                    hint="give it in one of the layers only",
+                )
+            if new != 1.0:
+                known = replace(known, **{which: new})
+        self.graph.params[known.key] = known
 
     def state(self, name: str, shape: Shape, fill: float = 0.0) -> Node:
         """Declares a blob that is kept from step to step but not learned."""
@@ -89,6 +126,13 @@ class Scope:
         self._streams += 1
         return zlib.crc32(f"{self.name}/{self._streams}".encode())
 
+    def inputs(self, shapes: tuple[Shape, ...]) -> tuple[Node, ...]:
+        """Makes this layer's tops inputs of the net; `given` shapes win over these."""
+        assert len(shapes) == len(self.tops)
+        for top, shape in zip(self.tops, shapes, strict=True):
+            self.graph.inputs[top] = leaves.input_(top, self.given.get(top, shape))
+        return tuple(self.graph.inputs[top] for top in self.tops)
+
     def feed(
         self, options: dict[str, object], shapes: tuple[Shape, ...] | None
     ) -> tuple[Node, ...]:
@@ -96,20 +140,20 @@ class Scope:
 
         `shapes` None: ask the source (an embedded or npz data set knows its item shape).
         """
-        tops = tuple(top.text for top in self.spec.tops)
-        feed = Feed(
-            self.name, self.spec.type.text, tops, shapes or (), options, self.phase, self.spec.span
-        )
+        kind = self.spec.type.text
+        feed = Feed(self.name, kind, self.tops, shapes or (), options, self.phase, self.spec.span)
+        if shapes is None and all(top in self.given for top in self.tops):
+            shapes = tuple(self.given[top] for top in self.tops)
         if shapes is None:
             if self.probe is None:
-                self.error("the shape of its data is not known here", hint="give a data source")
+                self.error(
+                    "the shape of its data is not known here", hint="give the shapes of the inputs"
+                )
             shapes = self.probe(feed)
-        feed = Feed(
-            self.name, self.spec.type.text, tops, shapes, options, self.phase, self.spec.span
-        )
-        self.graph.feeds = (*self.graph.feeds, feed)
-        nodes = tuple(leaves.input_(top, shape) for top, shape in zip(tops, shapes, strict=True))
-        self.graph.inputs.update(zip(tops, nodes, strict=True))
+        nodes = self.inputs(shapes[: len(self.tops)])
+        if not self.deploy:
+            feed = replace(feed, shapes=tuple(node.shape for node in nodes))
+            self.graph.feeds = (*self.graph.feeds, feed)
         return nodes
 
     def place(self, name: str | None = None) -> Span:
@@ -126,16 +170,20 @@ class Scope:
         kind: type[NetError] = ShapeError,
     ) -> NoReturn:
         """Raises a located error about this layer."""
-        who = f"layer '{self.name}' ({self.spec.type.text}): "
-        raise kind(who + message, span or self.place(field), hint)
+        raise kind(self.who + message, span or self.place(field), hint)
 
     def warn(self, message: str, field: str | None = None, hint: str | None = None) -> None:
-        who = f"layer '{self.name}' ({self.spec.type.text}): "
-        self.graph.warnings.append(ShapeError(who + message, self.place(field), hint))
+        """Notes something that is probably not meant; `--strict` makes it an error."""
+        self.warnings.append(ShapeError(self.who + message, self.place(field), hint))
 
+    def need(self, condition: bool, message: str, field: str | None = None) -> None:
+        """Raises an error about the bottoms, naming each with its layer and shape, if not so."""
+        if not condition:
+            both = " and ".join(map(str, self.bottoms))
+            self.error(f"{message}: {both}" if both else message, field)
 
-def _size(shape: Shape) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
+    def axis(self, axis: int, rank: int, field: str = "axis") -> int:
+        """Returns the axis counted from the front; negative ones count from the back."""
+        if not -rank <= axis < rank:
+            self.error(f"{field} {axis} is outside of a bottom of {rank} axes", field)
+        return axis % rank

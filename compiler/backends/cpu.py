@@ -1,0 +1,66 @@
+"""The cpu backend: LLVM IR, compiled to one native step function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compiler.backends import Compiled, Traits
+from compiler.kernel import Kernel
+from compiler.llvm.host import Host, find_host
+from compiler.llvm.loops import emit_loops
+from compiler.llvm.native import compile_object
+from compiler.llvm.piece import Piece
+from compiler.llvm.simplify import collapse
+from compiler.llvm.step import emit_step
+from compiler.schedule import Place, Schedule
+from schemas.program import KernelInfo, Launch
+
+
+class Backend:
+    """Compiles schedules for this machine, or for a target such as `x86-64-v3`."""
+
+    name = "cpu"
+
+    def __init__(self, target: str | None = None) -> None:
+        self.host: Host = find_host(target)
+        self.target = target or self.host.name
+        self.traits = Traits(contiguous_factor=True)
+
+    def render(self, kernel: Kernel) -> str:
+        """Returns the kernel's function as LLVM IR."""
+        return self.piece(kernel).text
+
+    def piece(self, kernel: Kernel) -> Piece:
+        """Emits a kernel's function."""
+        return emit_loops(collapse(kernel), self.host)
+
+    def compile(
+        self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
+    ) -> Compiled:
+        """Compiles all launches to one object file with the function `step`.
+
+        `void step(ptr slots, i64 thread, i64 threads, ptr sync)`: `slots` points to the base
+        addresses in the order of `slots`, each aligned to 64 bytes and readable for 512 bytes
+        behind its end; `sync` to 256 zeroed bytes with the address of a function at 128 that
+        yields the processor (compiler/llvm/step.py).
+        """
+        pieces = {id(k): self.piece(k) for k in schedule.kernels()}
+        ir = emit_step(schedule.launches, pieces, places, slots, self.host)
+        launches = tuple(
+            Launch("+".join(k.name for k in launch), tuple(_info(k) for k in launch))
+            for launch in schedule.launches
+        )
+        text = {f"{k.name}.ll": pieces[id(k)].text for k in schedule.kernels()}
+        meta = {
+            "cpu": self.host.name,
+            "features": self.host.features,
+            "triple": self.host.triple,
+            "lanes": self.host.lanes,
+        }
+        code = {"step": compile_object(ir, self.host)}
+        return Compiled(launches, code, {**text, "step.ll": ir}, meta)
+
+
+def _info(kernel: Kernel) -> KernelInfo:
+    reads, writes = tuple(sorted(kernel.reads())), tuple(sorted(kernel.writes()))
+    return KernelInfo(kernel.name, kernel.kind, kernel.layers, (), 0, 0, reads, writes)

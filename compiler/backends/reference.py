@@ -1,0 +1,122 @@
+"""The oracle: evaluates the graph with NumPy in float64, unfused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.backends import Compiled, Traits
+from compiler.evaluate import evaluate
+from compiler.kernel import Kernel
+from compiler.kernel_text import render
+from compiler.prims.registry import Array, Env
+from compiler.schedule import Place, Schedule
+from schemas.program import Program, Tensor
+
+if TYPE_CHECKING:
+    from compiler.pipeline import Unit
+
+
+class Backend:
+    """Renders kernels as pseudo-code and compiles nothing; `ReferenceExecutable` runs the graph."""
+
+    name = "reference"
+
+    def __init__(self, target: str | None = None) -> None:
+        self.target = target or "numpy"
+        self.traits = Traits()
+
+    def render(self, kernel: Kernel) -> str:
+        return render(kernel)
+
+    def compile(
+        self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
+    ) -> Compiled:
+        text = {f"{kernel.name}.txt": render(kernel) for kernel in schedule.kernels()}
+        return Compiled((), text=text)
+
+
+class ReferenceExecutable:
+    """A graph that is evaluated primitive by primitive (the protocol of runtime.Executable)."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        program: Program,
+        share: ReferenceExecutable | None = None,
+        float_dtype: type[np.floating[Any]] = np.float64,
+    ) -> None:
+        self.program = program
+        self._graph = unit.graph
+        self._env = Env(float_dtype=float_dtype)
+        self._results: dict[str, Array] = {}
+        self._log: list[Mapping[str, float]] = []
+        known = share._env.feeds if share is not None else {}
+        for node in unit.graph.nodes():
+            if node.prim not in ("input", "param", "state", "scalar"):
+                continue
+            key = (node.prim, str(node.attr("name")))
+            kept = known.get(key) if node.prim in ("param", "state") else None
+            if kept is None or kept.shape != node.shape:
+                kept = np.zeros(node.shape, self._env.dtype(node.dtype))
+            if key[1] in unit.tables:
+                kept = np.asarray(unit.tables[key[1]], self._env.dtype(node.dtype))
+            self._env.feeds[key] = kept
+
+    def _array(self, tensor: Tensor) -> Array:
+        """Returns a view of the memory behind a tensor, in the user's shape where it is one."""
+        feeds = self._env.feeds
+        for prim in ("input", "scalar", "state"):
+            if (prim, tensor.name) in feeds:
+                return feeds[prim, tensor.name].reshape(tensor.shape)
+        if tensor.role == "output":
+            return self._results[tensor.name]
+        for prim in ("param", "state"):
+            if (prim, tensor.slot) in feeds:
+                block = feeds[prim, tensor.slot].reshape(-1)[tensor.offset // 4 :]
+                step = block.itemsize
+                return np.lib.stride_tricks.as_strided(
+                    block, tensor.view, tuple(s * step for s in tensor.strides)
+                )
+        return np.zeros(tensor.view, self._env.dtype(tensor.dtype))
+
+    def write(self, name: str, value: Array | float | int) -> None:
+        tensor = self.program.tensors[name]
+        if tensor.role == "scalar":
+            if name == "iteration":
+                self._env.iteration = int(value) & 0xFFFFFFFF
+            elif name in ("seed_lo", "seed_hi"):
+                low, high = self._env.seed & 0xFFFFFFFF, self._env.seed >> 32
+                word = int(value) & 0xFFFFFFFF
+                low, high = (word, high) if name == "seed_lo" else (low, word)
+                self._env.seed = low | high << 32
+            if ("scalar", name) in self._env.feeds:
+                self._env.feeds["scalar", name][...] = value
+            return
+        target = self._array(tensor)
+        target[...] = np.asarray(value, target.dtype).reshape(target.shape)
+
+    def read(self, name: str) -> Array:
+        tensor = self.program.tensors[name]
+        return np.array(self._array(tensor)).reshape(tensor.shape)
+
+    def run(self, log: tuple[str, ...] = ()) -> None:
+        graph = self._graph
+        values = evaluate([*graph.outputs.values(), *graph.updates.values()], self._env)
+        self._results = dict(zip(graph.outputs, values, strict=False))
+        for leaf, value in zip(graph.updates, values[len(graph.outputs) :], strict=True):
+            self._env.feeds[leaf.prim, str(leaf.attr("name"))][...] = value
+        if log:
+            self._log.append({name: float(self.read(name)) for name in log})
+
+    def drain(self) -> list[Mapping[str, float]]:
+        done, self._log = self._log, []
+        return done
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def close(self) -> None:
+        self._results = {}

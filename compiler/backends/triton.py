@@ -1,0 +1,47 @@
+"""Triton backend: readable source, compiled ahead of time for NVIDIA and AMD GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compiler.backends import Compiled, Traits
+from compiler.kernel import Kernel
+from compiler.schedule import Place, Schedule
+from compiler.triton_source.build import Build
+from compiler.triton_source.function import module
+from compiler.triton_source.render import render_kernel
+from compiler.triton_source.tiles import TARGETS, Precision
+from schemas.errors import UsageError, did_you_mean
+
+
+class Backend:
+    """Compiles for `target` sm_80, sm_90 (default), sm_100 or gfx942; needs no GPU, but Triton.
+
+    Target `interpreter` makes source only, which Triton's interpreter runs on NumPy memory.
+    precision: `fp32` multiplies exactly; `tf32` rounds the factors of products to 10 bits of
+    mantissa and runs on tensor cores; `tf32x3` is three tf32 products, nearly as exact as fp32.
+    """
+
+    name = "triton"
+    # Two blocks a processor keep it busy while one of them waits for memory.
+    traits = Traits(groups=True, tile=(64, 64), parallel=264)
+
+    def __init__(
+        self, target: str | None = None, precision: Precision = "fp32", binary: bool = True
+    ) -> None:
+        self.target = target or "sm_90"
+        if self.target not in TARGETS:
+            hint = did_you_mean(self.target, TARGETS)
+            raise UsageError(f"the triton backend has no target '{self.target}'", hint=hint)
+        self.precision: Precision = precision
+        self.binary = binary and self.target != "interpreter"
+
+    def render(self, kernel: Kernel) -> str:
+        function = render_kernel(kernel, TARGETS[self.target], self.precision)
+        return module([function], kernel.name).source
+
+    def compile(
+        self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
+    ) -> Compiled:
+        target = TARGETS[self.target]
+        return Build(places, target, self.precision, self.binary).run(schedule)

@@ -1,0 +1,1 @@
+"""LLVM code for kernels: what `compiler/backends/cpu.py` is made of."""

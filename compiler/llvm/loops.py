@@ -1,0 +1,270 @@
+"""Loop nests for map, reduce and row kernels, vectorised along the axis that costs least."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from compiler.index import Axis
+from compiler.kernel import Acc, Expr, Kernel, Load, Op, Reduce, Statement, Store, values, walk
+from compiler.llvm.builder import Builder, Int, Val, constants
+from compiler.llvm.fold import Fold, folds_for
+from compiler.llvm.host import Host
+from compiler.llvm.piece import Piece, finish, pointers_of
+from compiler.llvm.scope import Scope
+
+UNROLL = 9  # windows of up to 3 x 3 points are written out
+PARTIAL = 1024  # longest run of additions to one accumulator
+_TILE = 4096  # a tile's work, in rough cycles
+
+
+def emit_loops(kernel: Kernel, host: Host) -> Piece:
+    """Emits any kernel as plain loops over tiles of its space."""
+    b = Builder(host.lanes, host.fma)
+    pointers = pointers_of(kernel)
+    vec = _vector_axis(kernel, host.lanes)
+    writer = _Writer(b, host.lanes, kernel)
+    outer = tuple(a for a in kernel.space if a is not vec)
+    if vec is None:
+        with b.loop(Val("%lo", "i64"), Val("%hi", "i64")) as t:
+            at = dict(zip(outer, b.unravel(t, [a.size for a in outer]), strict=True))
+            writer.body(Scope(b, pointers, at))
+        return finish(b, pointers, math.prod(a.size for a in outer))
+    work = _work(kernel, vec, host.lanes)
+    full, tail = divmod(vec.size, host.lanes)
+    run = max(1, min(full + bool(tail), int(_TILE / work)))  # vectors of one tile
+    chunks = max(1, -(-full // run))
+    sizes = [a.size for a in outer] + [chunks]
+    with b.loop(Val("%lo", "i64"), Val("%hi", "i64")) as t:
+        *coords, chunk = b.unravel(t, sizes)
+        base = Scope(b, pointers, dict(zip(outer, coords, strict=True)))
+        first = b.imul(chunk, run)
+        last = b.imin(b.iadd(first, run), full)
+        if full:
+            with b.loop(b.imul(first, host.lanes), b.imul(last, host.lanes), host.lanes) as i:
+                writer.body(base.along(vec, i, host.lanes))
+        if tail:
+            mask = constants([n < tail for n in range(host.lanes)], "i1")
+            ends = b.cmp("icmp eq", _i64(last), _i64(full))
+            with b.when(ends):
+                writer.body(base.along(vec, full * host.lanes, host.lanes, mask))
+    return finish(b, pointers, math.prod(sizes))
+
+
+def _i64(value: Int) -> Val:
+    return value if isinstance(value, Val) else Val(str(value), "i64")
+
+
+class _Writer:
+    """Emits the statements of one kernel at a point, or at a vector of points."""
+
+    def __init__(self, b: Builder, lanes: int, kernel: Kernel) -> None:
+        self.b, self.lanes, self.kernel = b, lanes, kernel
+
+    def body(self, scope: Scope) -> None:
+        """Emits the statements in order; Reduces that run together share their loops."""
+        body = list(self.kernel.body)
+        while body:
+            s = body[0]
+            if isinstance(s, Reduce):
+                group = _together(body)
+                self._reduce(scope, group)
+                del body[: len(group)]
+            elif s.axes:
+                self._store(scope, s)
+                del body[0]
+            else:
+                here = _leading_stores(body)
+                scope.store_all(here)
+                del body[: len(here)]
+
+    # ---- stores over axes of their own -------------------------------------------------------
+
+    def _store(self, scope: Scope, s: Store) -> None:
+        vec = None if scope.vec else _best_axis(s.axes, (s,), self.lanes)
+        self._store_nest(scope, [a for a in s.axes if a is not vec], vec, s)
+
+    def _store_nest(self, scope: Scope, axes: Sequence[Axis], vec: Axis | None, s: Store) -> None:
+        if axes:
+            with self.b.loop(0, axes[0].size) as i:
+                self._store_nest(scope.child({axes[0]: i}), axes[1:], vec, s)
+        elif vec is None:
+            scope.store_all([s])
+        else:
+            for start, stop, mask in self._parts(vec):
+                with self.b.loop(start, stop, self.lanes) as i:
+                    scope.along(vec, i, self.lanes, mask).store_all([s])
+
+    def _parts(self, vec: Axis) -> list[tuple[int, int, Val | None]]:
+        """Whole vectors, then the rest under a mask."""
+        whole = vec.size // self.lanes * self.lanes
+        parts: list[tuple[int, int, Val | None]] = [(0, whole, None)] if whole else []
+        if whole < vec.size:
+            mask = constants([n < vec.size - whole for n in range(self.lanes)], "i1")
+            parts.append((whole, vec.size, mask))
+        return parts
+
+    # ---- reductions --------------------------------------------------------------------------
+
+    def _reduce(self, scope: Scope, group: list[Reduce]) -> None:
+        axes = group[0].axes
+        vec = None
+        if scope.vec is None and all(r.op != "argmax" for r in group):
+            vec = _best_axis(axes, group, self.lanes)
+        folds = folds_for(self.b, group, self.lanes if vec else scope.lanes)
+        first = scope.child({a: 0 for a in axes})
+        for fold in folds:
+            fold.clear(first)
+        self._fold_nest(scope, [a for a in axes if a is not vec], vec, folds)
+        for fold in folds:
+            scope.accs[fold.reduce.id] = fold.total() if vec else fold.result()
+
+    def _fold_nest(
+        self, scope: Scope, axes: list[Axis], vec: Axis | None, folds: list[Fold]
+    ) -> None:
+        if vec is None and math.prod(a.size for a in axes) <= UNROLL:
+            for point in itertools.product(*(range(a.size) for a in axes)):
+                inner = scope.child(dict(zip(axes, point, strict=True)))
+                for fold in folds:
+                    fold.add(inner)
+        elif axes:
+            rest = math.prod(a.size for a in axes[1:]) * (vec.size // self.lanes if vec else 1)
+            self._outer_loop(scope, axes, vec, folds, split=rest >= 32)
+        else:
+            assert vec is not None
+            for start, stop, mask in self._parts(vec):
+                self._vector_loop(scope, vec, start, stop, mask, folds)
+
+    def _outer_loop(
+        self, scope: Scope, axes: list[Axis], vec: Axis | None, folds: list[Fold], split: bool
+    ) -> None:
+        axis, b = axes[0], self.b
+        split = split and _summing(folds)
+        if not split and axis.size > PARTIAL and _summing(folds):
+            with b.loop(0, axis.size, PARTIAL) as start:
+                partial = [f.another() for f in folds]
+                with b.loop(start, b.imin(b.iadd(start, PARTIAL), axis.size)) as i:
+                    self._fold_nest(scope.child({axis: i}), axes[1:], vec, partial)
+                _merge(folds, partial)
+            return
+        with b.loop(0, axis.size) as i:
+            partial = [f.another() for f in folds] if split else folds
+            self._fold_nest(scope.child({axis: i}), axes[1:], vec, partial)
+            if split:
+                _merge(folds, partial)
+
+    def _vector_loop(
+        self, scope: Scope, vec: Axis, start: int, stop: int, mask: Val | None, folds: list[Fold]
+    ) -> None:
+        b, step = self.b, self.lanes
+        if stop - start > PARTIAL * step and _summing(folds):
+            with b.loop(start, stop, PARTIAL * step) as block:
+                partial = [f.another() for f in folds]
+                end = b.imin(b.iadd(block, PARTIAL * step), stop)
+                with b.loop(block, end, step) as i:
+                    self._fold_all(scope.along(vec, i, step, mask), partial)
+                _merge(folds, partial)
+            return
+        with b.loop(start, stop, step) as i:
+            self._fold_all(scope.along(vec, i, step, mask), folds)
+
+    def _fold_all(self, scope: Scope, folds: list[Fold]) -> None:
+        for fold in folds:
+            fold.add(scope)
+
+
+def _summing(folds: Sequence[Fold]) -> bool:
+    return all(f.reduce.op != "argmax" for f in folds)
+
+
+def _merge(folds: Sequence[Fold], partial: Sequence[Fold]) -> None:
+    for fold, part in zip(folds, partial, strict=True):
+        fold.merge(part)
+
+
+def _together(body: Sequence[Statement]) -> list[Reduce]:
+    """Returns the leading Reduces over the same axes that do not use each other's results."""
+    group: list[Reduce] = []
+    for s in body:
+        if not isinstance(s, Reduce) or (group and s.axes != group[0].axes):
+            break
+        used = {e.id for v in values(s) for e in walk(v) if isinstance(e, Acc)}
+        if used & {r.id for r in group}:
+            break
+        group.append(s)
+    return group
+
+
+def _leading_stores(body: Sequence[Statement]) -> list[Store]:
+    stores = itertools.takewhile(lambda s: isinstance(s, Store) and not s.axes, body)
+    return [s for s in stores if isinstance(s, Store)]
+
+
+# ---- which axis becomes the vector -----------------------------------------------------------
+
+
+def _vector_axis(kernel: Kernel, lanes: int) -> Axis | None:
+    """Returns the axis of the space to vectorise along; None: each statement by its own axes."""
+    best, axis = _inner_cost(kernel, lanes), None
+    for candidate in reversed(kernel.space):
+        vectors = math.prod(a.size for a in kernel.space if a is not candidate) * -(
+            -candidate.size // lanes
+        )
+        cost = vectors * _work(kernel, candidate, lanes)
+        if cost < best:
+            best, axis = cost, candidate
+    return axis
+
+
+def _inner_cost(kernel: Kernel, lanes: int) -> float:
+    points = math.prod(a.size for a in kernel.space)
+    total = 0.0
+    for s in kernel.body:
+        vec = _best_axis(s.axes, (s,), lanes)
+        if isinstance(s, Reduce) and s.op == "argmax":
+            vec = None
+        rest = math.prod(a.size for a in s.axes if a is not vec)
+        runs = -(-vec.size // lanes) if vec else 1
+        total += rest * runs * _cost(s, vec, lanes) + (12 if vec and isinstance(s, Reduce) else 0)
+    return points * (total + 4)
+
+
+def _work(kernel: Kernel, vec: Axis, lanes: int) -> float:
+    """Rough cycles of one vector of points."""
+    return 2 + sum(math.prod(a.size for a in s.axes) * _cost(s, vec, lanes) for s in kernel.body)
+
+
+def _best_axis(axes: Sequence[Axis], statements: Sequence[Statement], lanes: int) -> Axis | None:
+    """Returns the axis of a statement to vectorise along, None if it has none worth it."""
+
+    def cost(axis: Axis) -> float:
+        return sum(_cost(s, axis, lanes) for s in statements) * -(-axis.size // lanes) / axis.size
+
+    found = min(reversed(axes), key=cost, default=None)
+    plain = sum(_cost(s, None, lanes) for s in statements)
+    return found if found is not None and found.size > 1 and cost(found) < plain else None
+
+
+def _cost(s: Statement, vec: Axis | None, lanes: int) -> float:
+    total = 1.0
+    if isinstance(s, Store):
+        total += _access(Load(s.buffer, s.offset, s.dtype), vec, lanes)
+    for e in itertools.chain.from_iterable(walk(v) for v in values(s)):
+        total += _access(e, vec, lanes) if isinstance(e, Load) else _price(e)
+    return total
+
+
+def _price(e: Expr) -> float:
+    if isinstance(e, Op):
+        return 20.0 if e.name in ("exp", "log", "tanh", "sigmoid", "pow") else 1.0
+    return 0.5
+
+
+def _access(load: Load, vec: Axis | None, lanes: int) -> float:
+    probe = Scope(Builder(lanes), {}, {}, vec, lanes)
+    stride = probe.stride(load.offset)
+    guards = sum(1.0 if probe.stride(g.index) != 0 else 0.3 for g in load.guards)
+    if stride == 0:
+        return 0.5 + guards
+    return (1.0 if stride == 1 else 0.9 * lanes) + guards

@@ -1,0 +1,188 @@
+"""Vectorised exp, log, tanh, sigmoid, pow and Philox, as LLVM instructions.
+
+Error bounds against float64, in units in the last place, measured in tests/backends/test_cpu_math:
+exp 2, log 2, tanh 3, sigmoid 4 (where the result is not denormal), pow 1. Denormal arguments and
+results may be flushed to zero: the step function runs in flush-to-zero mode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from compiler.llvm.builder import Builder, Val, const
+from schemas.philox import MULTIPLIERS, ROUNDS, WEYL
+
+# S. L. Moshier, Cephes Mathematical Library, single precision: expf, logf, tanhf.
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+        5.0000001201e-1)  # fmt: skip
+_LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+        -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
+_TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
+         -3.33332819422e-1)  # fmt: skip
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_EXP2 = tuple(math.log(2) ** n / math.factorial(n) for n in range(9, -1, -1))
+_LOG2 = tuple(2 / math.log(2) / n for n in range(13, -1, -2))
+
+
+def polynomial(b: Builder, x: Val, coefficients: Sequence[float]) -> Val:
+    """Horner's scheme, highest power first."""
+    y = b.fconst(coefficients[0], x)
+    for c in coefficients[1:]:
+        y = b.muladd(y, x, b.fconst(c, x))
+    return y
+
+
+def _bits(b: Builder, x: Val) -> Val:
+    return b.convert("bitcast", x, "i32" if x.elem == "float" else "i64")
+
+
+def _power_of_two(b: Builder, n: Val) -> Val:
+    """2**n for i32 n of a normal result: n + 127 is the exponent field."""
+    field = b.bin("shl", b.bin("add", n, const(127, "i32")), const(23, "i32"))
+    return b.convert("bitcast", field, "float")
+
+
+def exp(b: Builder, x: Val) -> Val:
+    low, high = b.fconst(-104.0, x), b.fconst(89.0, x)
+    # Ordered comparisons, so that nan passes both clamps.
+    x = b.select(b.cmp("fcmp olt", x, low), low, x)
+    x = b.select(b.cmp("fcmp ogt", x, high), high, x)
+    n = b.intrinsic("llvm.rint", b.bin("fmul", x, b.fconst(1 / math.log(2), x)))
+    r = b.muladd(n, b.fconst(-_LN2_HIGH, x), x)
+    r = b.muladd(n, b.fconst(-_LN2_LOW, x), r)
+    y = b.muladd(polynomial(b, r, _EXP), b.bin("fmul", r, r), r)
+    y = b.bin("fadd", y, b.fconst(1.0, y))
+    # In two steps: 2**128 and the denormal powers have no float of their own.
+    whole = _to_int(b, n)
+    half = b.bin("ashr", whole, const(1, "i32"))
+    y = b.bin("fmul", y, _power_of_two(b, half))
+    return b.bin("fmul", y, _power_of_two(b, b.bin("sub", whole, half)))
+
+
+def _to_int(b: Builder, x: Val) -> Val:
+    # The value of nan does not matter, but it must not be poison.
+    ordered = b.select(b.cmp("fcmp ord", x, x), x, b.fconst(0.0, x))
+    return b.convert("fptosi", ordered, "i32")
+
+
+def log(b: Builder, x: Val) -> Val:
+    bits = _bits(b, x)
+    # Moves [sqrt(1/2), sqrt(2)) to one exponent: subtract the bits of sqrt(1/2).
+    shifted = b.bin("sub", bits, const(0x3F3504F3, "i32"))
+    exponent = b.bin("ashr", shifted, const(23, "i32"))
+    mantissa = b.bin("sub", bits, b.bin("shl", exponent, const(23, "i32")))
+    e = b.convert("sitofp", exponent, "float")
+    f = b.bin("fsub", b.convert("bitcast", mantissa, "float"), b.fconst(1.0, x))
+    z = b.bin("fmul", f, f)
+    y = b.bin("fmul", b.bin("fmul", polynomial(b, f, _LOG), f), z)
+    y = b.muladd(e, b.fconst(_LN2_LOW, x), y)
+    y = b.muladd(z, b.fconst(-0.5, x), y)
+    y = b.muladd(e, b.fconst(_LN2_HIGH, x), b.bin("fadd", f, y))
+    # Zero and denormals count as 0; negative numbers and nan give nan; inf stays.
+    y = b.select(b.cmp("fcmp olt", x, b.fconst(2.0**-126, x)), b.fconst(-math.inf, x), y)
+    y = b.select(b.cmp("fcmp oeq", x, b.fconst(math.inf, x)), x, y)
+    wrong = b.cmp("fcmp ult", x, b.fconst(0.0, x))
+    return b.select(wrong, b.fconst(math.nan, x), y)
+
+
+def sigmoid(b: Builder, x: Val) -> Val:
+    one = b.fconst(1.0, x)
+    return b.bin("fdiv", one, b.bin("fadd", one, exp(b, b.bin("fsub", b.fconst(-0.0, x), x))))
+
+
+def tanh(b: Builder, x: Val) -> Val:
+    size = b.intrinsic("llvm.fabs", x)
+    square = b.bin("fmul", x, x)
+    near = b.muladd(b.bin("fmul", polynomial(b, square, _TANH), square), x, x)
+    one = b.fconst(1.0, x)
+    e = exp(b, b.bin("fadd", size, size))
+    far = b.bin("fsub", one, b.bin("fdiv", b.fconst(2.0, x), b.bin("fadd", e, one)))
+    far = b.intrinsic("llvm.copysign", far, x)
+    return b.select(b.cmp("fcmp olt", size, b.fconst(0.625, x)), near, far)
+
+
+def maximum(b: Builder, x: Val, y: Val, greater: str = "fcmp ogt") -> Val:
+    """The greater of both (`fcmp olt`: the lesser), nan if either is."""
+    larger = b.select(b.cmp(greater, x, y), x, y)
+    return b.select(b.cmp("fcmp uno", x, x), x, larger)
+
+
+def power(b: Builder, x: Val, y: Val) -> Val:
+    """x**y as NumPy has it, through log2 and exp2 in double precision."""
+    x, y = b.level(x, y)
+    wide, times = b.convert("fpext", x, "double"), b.convert("fpext", y, "double")
+    size = b.intrinsic("llvm.fabs", wide)
+    result = _exp2(b, b.bin("fmul", times, _log2(b, size)))
+    one, zero = b.fconst(1.0, wide), b.fconst(0.0, wide)
+    result = b.select(b.cmp("fcmp oeq", size, one), one, result)
+    # The sign: an odd exponent keeps that of x, an even one drops it, any other has no result.
+    half = b.bin("fmul", times, b.fconst(0.5, wide))
+    whole = b.cmp("fcmp oeq", b.intrinsic("llvm.floor", times), times)
+    even = b.cmp("fcmp oeq", b.intrinsic("llvm.floor", half), half)
+    odd = b.bin("and", whole, b.negate(even))
+    result = b.select(odd, b.intrinsic("llvm.copysign", result, wide), result)
+    negative = b.bin("and", b.cmp("fcmp olt", wide, zero), b.negate(whole))
+    # Infinite bases and exponents are whole and even: floor(inf) = inf.
+    result = b.select(negative, b.fconst(math.nan, wide), result)
+    unordered = b.cmp("fcmp uno", wide, times)
+    result = b.select(unordered, b.fconst(math.nan, wide), result)
+    certain = b.bin("or", b.cmp("fcmp oeq", times, zero), b.cmp("fcmp oeq", wide, one))
+    return b.convert("fptrunc", b.select(certain, one, result), "float")
+
+
+def _log2(b: Builder, x: Val) -> Val:
+    """log2 of x >= 0 in double precision, to about 1e-12."""
+    bits = _bits(b, x)
+    shifted = b.bin("sub", bits, const(0x3FE6A09E667F3BCD, "i64"))
+    exponent = b.bin("ashr", shifted, const(52, "i64"))
+    mantissa = b.bin("sub", bits, b.bin("shl", exponent, const(52, "i64")))
+    e = b.convert("sitofp", b.convert("trunc", exponent, "i32"), "double")
+    m = b.convert("bitcast", mantissa, "double")
+    one = b.fconst(1.0, x)
+    # log(m) = 2 * atanh((m - 1) / (m + 1))
+    s = b.bin("fdiv", b.bin("fsub", m, one), b.bin("fadd", m, one))
+    y = b.muladd(polynomial(b, b.bin("fmul", s, s), _LOG2), s, e)
+    y = b.select(b.cmp("fcmp oeq", x, b.fconst(0.0, x)), b.fconst(-math.inf, x), y)
+    return b.select(b.cmp("fcmp oeq", x, b.fconst(math.inf, x)), x, y)
+
+
+def _exp2(b: Builder, t: Val) -> Val:
+    """2**t in double precision, to about 1e-11; float32 has no use for |t| above 200."""
+    t = b.select(b.cmp("fcmp ogt", t, b.fconst(200.0, t)), b.fconst(200.0, t), t)
+    t = b.select(b.cmp("fcmp olt", t, b.fconst(-200.0, t)), b.fconst(-200.0, t), t)
+    n = b.intrinsic("llvm.rint", t)
+    y = polynomial(b, b.bin("fsub", t, n), _EXP2)
+    field = b.convert("sext", b.bin("add", _to_int(b, n), const(1023, "i32")), "i64")
+    scale = b.convert("bitcast", b.bin("shl", field, const(52, "i64")), "double")
+    return b.bin("fmul", y, scale)
+
+
+def philox_uniform(b: Builder, element: Val, words: tuple[Val, Val, Val], stream: int) -> Val:
+    """Uniform floats in [0, 1) for counters (element, 0, iteration, stream); see schemas/philox.
+
+    `words`: iteration, and the low and high word of the seed, as i32.
+    """
+    iteration, k0, k1 = words
+    x0, x1, x2, x3 = element, const(0, "i32"), iteration, const(_signed(stream), "i32")
+    for _ in range(ROUNDS):
+        high0, low0 = _product(b, x0, MULTIPLIERS[0])
+        high1, low1 = _product(b, x2, MULTIPLIERS[1])
+        x0 = b.bin("xor", b.bin("xor", high1, x1), k0)
+        x2 = b.bin("xor", b.bin("xor", high0, x3), k1)
+        x1, x3 = low1, low0
+        k0 = b.bin("add", k0, const(_signed(WEYL[0]), "i32"))
+        k1 = b.bin("add", k1, const(_signed(WEYL[1]), "i32"))
+    upper = b.convert("sitofp", b.bin("lshr", x0, const(8, "i32")), "float")
+    return b.bin("fmul", upper, b.fconst(2.0**-24, upper))
+
+
+def _product(b: Builder, x: Val, factor: int) -> tuple[Val, Val]:
+    wide = b.bin("mul", b.convert("zext", x, "i64"), const(factor, "i64"))
+    high = b.convert("trunc", b.bin("lshr", wide, const(32, "i64")), "i32")
+    return high, b.convert("trunc", wide, "i32")
+
+
+def _signed(word: int) -> int:
+    word &= 0xFFFFFFFF
+    return word - 2**32 if word >= 2**31 else word

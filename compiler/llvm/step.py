@@ -1,0 +1,184 @@
+"""The step function: every thread's share of every kernel, and barriers between launches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from compiler.kernel import Kernel
+from compiler.llvm.host import Host
+from compiler.llvm.piece import NAME, Piece
+from compiler.schedule import Place
+
+# The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
+# pointer `void ()`), finished steps (i64).
+SYNC_BYTES = 256
+ARRIVED, GENERATION, YIELD, DONE = 0, 64, 128, 192
+_SPINS = 4000
+
+_BARRIER = f"""
+define internal void @barrier(ptr %sync, i64 %threads) noinline nounwind {{
+  %generation = getelementptr i8, ptr %sync, i64 {GENERATION}
+  %mine = load atomic i32, ptr %generation acquire, align 4
+  %before = atomicrmw add ptr %sync, i32 1 acq_rel
+  %all = trunc i64 %threads to i32
+  %others = sub i32 %all, 1
+  %last = icmp eq i32 %before, %others
+  br i1 %last, label %open, label %wait
+open:
+  store atomic i32 0, ptr %sync monotonic, align 4
+  %next = add i32 %mine, 1
+  store atomic i32 %next, ptr %generation release, align 4
+  ret void
+wait:
+  %n = phi i32 [0, %0], [%n2, %again], [%n2, %yield]
+  %now = load atomic i32, ptr %generation acquire, align 4
+  %same = icmp eq i32 %now, %mine
+  br i1 %same, label %spin, label %leave
+spin:
+  %n2 = add i32 %n, 1
+  %long = icmp sgt i32 %n, {_SPINS}
+  br i1 %long, label %yield, label %again
+again:
+  PAUSE
+  br label %wait
+yield:
+  %at = getelementptr i8, ptr %sync, i64 {YIELD}
+  %f = load ptr, ptr %at, align 8
+  %result = call i32 %f()
+  br label %wait
+leave:
+  ret void
+}}
+
+define internal i64 @bound(i64 %tiles, i64 %share, i64 %threads) alwaysinline nounwind {{
+  %all = mul i64 %tiles, %share
+  %part = udiv i64 %all, %threads
+  ret i64 %part
+}}
+
+define internal i64 @turn(i64 %thread, i64 %by, i64 %threads) alwaysinline nounwind {{
+  %moved = add i64 %thread, %by
+  %share = urem i64 %moved, %threads
+  ret i64 %share
+}}
+"""
+
+_FLUSH_X86 = """  %csr = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %csr)
+  %mode = load i32, ptr %csr
+  %flush = or i32 %mode, 32832
+  %new = alloca i32
+  store i32 %flush, ptr %new
+  call void @llvm.x86.sse.ldmxcsr(ptr %new)"""
+_FLUSH_ARM = """  %mode = call i64 @llvm.aarch64.get.fpcr()
+  %flush = or i64 %mode, 16777216
+  call void @llvm.aarch64.set.fpcr(i64 %flush)"""
+# (pause, enter flush-to-zero mode, leave it, declarations)
+_TARGETS = {
+    "x86": (
+        "call void @llvm.x86.sse2.pause()",
+        _FLUSH_X86,
+        "  call void @llvm.x86.sse.ldmxcsr(ptr %csr)",
+        "declare void @llvm.x86.sse2.pause()\ndeclare void @llvm.x86.sse.stmxcsr(ptr)\n"
+        "declare void @llvm.x86.sse.ldmxcsr(ptr)\n",
+    ),
+    "arm": (
+        "call void @llvm.aarch64.hint(i32 1)",
+        _FLUSH_ARM,
+        "  call void @llvm.aarch64.set.fpcr(i64 %mode)",
+        "declare void @llvm.aarch64.hint(i32)\ndeclare i64 @llvm.aarch64.get.fpcr()\n"
+        "declare void @llvm.aarch64.set.fpcr(i64)\n",
+    ),
+    "other": ("", "", "", ""),
+}
+
+
+def emit_step(
+    launches: Sequence[Sequence[Kernel]],
+    pieces: Mapping[int, Piece],
+    places: Mapping[str, Place],
+    slots: Sequence[str],
+    host: Host,
+) -> str:
+    """Returns the whole module; `pieces` gives each kernel's function by id(kernel)."""
+    kind = "x86" if host.x86 else "arm" if host.triple.startswith(("aarch64", "arm64")) else "other"
+    pause, enter, leave, declares = _TARGETS[kind]
+    names: dict[str, str] = {}
+    lines = [*_slot_loads(slots), *([enter] if enter else [])]
+    for n, launch in enumerate(launches):
+        for turn, kernel in enumerate(launch):
+            piece = pieces[id(kernel)]
+            name = names.setdefault(piece.text, f"k{len(names)}_{_word(kernel.name)}")
+            lines += _call(f"{n}_{turn}", name, piece, turn, places, slots)
+        lines.append(_BARRIER_CALL.replace("#", str(n)))
+    functions = [text.replace(f"@{NAME}(", f"@{name}(", 1) for text, name in names.items()]
+    extras = sorted(set().union(*(p.extras for p in pieces.values())))
+    step = _STEP.replace("BODY", "\n".join(lines)).replace("LEAVE", leave)
+    barrier = _BARRIER.replace("PAUSE", pause)
+    return "\n".join([declares, *extras, barrier, *functions, step])
+
+
+_BARRIER_CALL = """  br i1 %alone, label %after#, label %meet#
+meet#:
+  call void @barrier(ptr %sync, i64 %threads)
+  br label %after#
+after#:"""
+
+_STEP = f"""
+define void @step(ptr %slots, i64 %thread, i64 %threads, ptr %sync) nounwind {{
+  %alone = icmp eq i64 %threads, 1
+BODY
+LEAVE
+  %first = icmp eq i64 %thread, 0
+  br i1 %first, label %count, label %end
+count:
+  %at = getelementptr i8, ptr %sync, i64 {DONE}
+  %old = load i64, ptr %at, align 8
+  %more = add i64 %old, 1
+  store i64 %more, ptr %at, align 8
+  br label %end
+end:
+  ret void
+}}
+"""
+
+
+def _slot_loads(slots: Sequence[str]) -> list[str]:
+    lines = []
+    for n in range(len(slots)):
+        lines.append(f"  %sa{n} = getelementptr ptr, ptr %slots, i64 {n}")
+        lines.append(f"  %s{n} = load ptr, ptr %sa{n}, align 8")
+    return lines
+
+
+def _call(
+    key: str,
+    name: str,
+    piece: Piece,
+    turn: int,
+    places: Mapping[str, Place],
+    slots: Sequence[str],
+) -> list[str]:
+    """One kernel: this thread's slice of its tiles; threads take turns at the first slice."""
+    lines, args = [], []
+    for n, buffer in enumerate(piece.buffers):
+        place = places[buffer]
+        slot = slots.index(place.slot)
+        lines.append(f"  %b{key}_{n} = getelementptr i8, ptr %s{slot}, i64 {place.offset}")
+        args.append(f"ptr %b{key}_{n}")
+    share = "%thread"
+    if turn:
+        share = f"%t{key}"
+        lines.append(f"  {share} = call i64 @turn(i64 %thread, i64 {turn}, i64 %threads)")
+    bound = f"call i64 @bound(i64 {piece.tiles}, i64"
+    lines += [
+        f"  %lo{key} = {bound} {share}, i64 %threads)",
+        f"  %n{key} = add i64 {share}, 1",
+        f"  %hi{key} = {bound} %n{key}, i64 %threads)",
+        f"  call void @{name}({', '.join([*args, f'i64 %lo{key}', f'i64 %hi{key}'])})",
+    ]
+    return lines
+
+
+def _word(name: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in name)[:60]

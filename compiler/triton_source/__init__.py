@@ -1,0 +1,1 @@
+"""Renders kernels as Triton source and compiles them ahead of time."""

@@ -1,0 +1,167 @@
+"""Contractions (convolutions, products): one implicit matrix product over flattened axes.
+
+Space axes that only the first factor depends on are flattened to M, those of the second alone to
+N, those of both count matrices of a batch; the sum's axes are flattened to K. Each factor is read
+straight from its tensor: its address is computed from the parts of the flat indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from compiler.index import Axis, Index, index, substitute, unravel
+from compiler.kernel import Kernel, Load, load_axes, product, shift
+from compiler.triton_source.emit import Emitter, Value
+from compiler.triton_source.function import Function, finish, flatten, label
+from compiler.triton_source.text import ceil_div
+from compiler.triton_source.tiles import Precision, Target, Tile, choose
+
+_RESULT = frozenset(["row", "col"])
+_SWIZZLE = 8  # tiles of this many rows run together, so that they share what they read
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which axis plays which part; `a` and `b` are the factors, `a` that of the rows."""
+
+    a: Load
+    b: Load
+    m: tuple[Axis, ...]
+    n: tuple[Axis, ...]
+    k: tuple[Axis, ...]
+    batch: tuple[Axis, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        return _size(self.m), _size(self.n), _size(self.k), _size(self.batch)
+
+
+def _size(axes: Sequence[Axis]) -> int:
+    return prod(a.size for a in axes)
+
+
+def roles(kernel: Kernel) -> Roles:
+    """Divides a contraction's axes; the axis that is contiguous in the result becomes a column."""
+    factors = product(kernel.reduces[0])
+    assert factors is not None
+    a, b = factors
+    out = kernel.stores[0].offset
+    inner = [x for x in kernel.space if out.coefficient(x)]
+    fastest = min(inner, key=lambda x: abs(out.coefficient(x)), default=None)
+    if fastest in load_axes(a) and fastest not in load_axes(b):
+        a, b = b, a
+    in_a, in_b = load_axes(a), load_axes(b)
+    m = [x for x in kernel.space if x in in_a - in_b or x not in in_a | in_b]
+    n = [x for x in kernel.space if x in in_b - in_a]
+    batch = tuple(x for x in kernel.space if x in in_a & in_b)
+    k = kernel.reduces[0].axes
+    return Roles(
+        a,
+        b,
+        _by_stride(m, out, a.offset),
+        _by_stride(n, out, b.offset),
+        _by_stride(k, a.offset, b.offset),
+        batch,
+    )
+
+
+def _by_stride(axes: Sequence[Axis], first: Index, second: Index) -> tuple[Axis, ...]:
+    """Orders axes by their step in memory, the shortest last, so that neighbours are read at once."""
+
+    def step(x: Axis) -> float:
+        return abs(first.coefficient(x)) or abs(second.coefficient(x)) or float("inf")
+
+    return tuple(sorted(axes, key=step, reverse=True))
+
+
+def suits(kernel: Kernel) -> bool:
+    """Whether matrix tiles pay: a matrix times a vector is better folded as a reduction."""
+    if kernel.kind != "contract":
+        return False
+    r = roles(kernel)
+    m, n, k, _ = r.sizes
+    return m > 1 and n > 1 and k > 3 and r.a.other == 0 == r.b.other
+
+
+def render_contract(kernel: Kernel, target: Target, precision: Precision) -> Function:
+    r = roles(kernel)
+    m, n, k, batch = r.sizes
+    tile = choose(m, n, k, batch, r.k[-1].size, target, precision)
+    em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k})
+    for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step"):
+        em.names.fresh(word)
+    axes = _bind_tiles(em, r, tile)
+    blocks = ceil_div(k, tile.k)
+    em.line(f"lane = tl.arange(0, {tile.k})")
+    lane = Axis("lane", tile.k)
+    em.bind(lane, "lane", ["k"])
+    em.line(f"acc = tl.zeros(({tile.m}, {tile.n}), tl.float32)")
+    step = Axis("step", blocks)
+    flat = index(step) * tile.k + index(lane)
+    axes.update(zip(r.k, unravel(flat, [x.size for x in r.k]), strict=True))
+    label(em, axes)
+    exact = "ieee" if precision == "fp32" or target.amd else precision
+    if blocks == 1:
+        _multiply(em, r, axes, step, exact)
+    else:
+        with em.loop(f"for step in tl.range({blocks}, num_stages={tile.stages}):"):
+            em.bind(step, "step", [])
+            _multiply(em, r, axes, step, exact)
+    em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", 0)
+    for s in kernel.stores:
+        s = replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
+        em.store(s, _RESULT)
+    programs = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
+    return finish(kernel, em, programs, tile.warps, tile.stages)
+
+
+def _bind_tiles(em: Emitter, r: Roles, tile: Tile) -> dict[Axis, Index]:
+    """Writes which tile this program computes; returns M's, N's and the batch's axes as parts."""
+    m, n, _, batch = r.sizes
+    rows, columns = ceil_div(m, tile.m), ceil_div(n, tile.n)
+    axes: dict[Axis, Index] = {}
+    tile_number = "pid"
+    if batch > 1:
+        em.line(f"batch = pid // {rows * columns}")
+        em.line(f"tile = pid % {rows * columns}")
+        tile_number = "tile"
+        flat, parts = flatten(r.batch, "batch")
+        em.bind(flat, "batch", [])
+        axes.update(parts)
+    else:
+        axes.update({x: Index(0) for x in r.batch})
+    _tile_numbers(em, rows, columns, tile_number)
+    for dim, length, members in (("row", tile.m, r.m), ("col", tile.n, r.n)):
+        flat = Axis(dim, _size(members))
+        parts = dict(zip(members, unravel(index(flat), [x.size for x in members]), strict=True))
+        em.line(f"{dim} = tile_{dim} * {length} + tl.arange(0, {length})")
+        em.bind(flat, dim, [dim])
+        em.tails[dim] = flat
+        axes.update(parts)
+    return axes
+
+
+def _tile_numbers(em: Emitter, rows: int, columns: int, number: str) -> None:
+    if rows < 2 or columns <= _SWIZZLE:
+        em.line(f"tile_row = {number} // {columns}" if columns > 1 else f"tile_row = {number}")
+        em.line(f"tile_col = {number} % {columns}" if columns > 1 else "tile_col = 0")
+        return
+    em.line(f"first = {number} // {_SWIZZLE * columns} * {_SWIZZLE}")
+    em.line(f"height = tl.minimum({rows} - first, {_SWIZZLE})")
+    em.line(f"tile_row = first + {number} % {_SWIZZLE * columns} % height")
+    em.line(f"tile_col = {number} % {_SWIZZLE * columns} // height")
+
+
+def _multiply(em: Emitter, r: Roles, axes: dict[Axis, Index], step: Axis, precision: str) -> None:
+    """Writes one step along K."""
+    length, k = em.block["k"], _size(r.k)
+    if k % length:
+        em.line(f"k = step * {length} + lane" if step.size > 1 else "k = lane")
+        em.tails["k"] = Axis("k", k)
+        em.bind(em.tails["k"], "k", ["k"])
+    a = em.expr(shift(r.a, axes))
+    b = em.expr(shift(r.b, axes))
+    a_text, b_text = em.full(a, frozenset(["row", "k"])), em.full(b, frozenset(["k", "col"]))
+    em.line(f'acc = tl.dot({a_text}, {b_text}, acc, input_precision="{precision}")')

@@ -1,0 +1,156 @@
+"""One kernel as the text of one Triton function, and functions as the text of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compiler.index import Axis, Index, index, unravel
+from compiler.kernel import SCALARS, Kernel
+from compiler.kernel_text import render
+from compiler.triton_source.emit import Emitter
+from compiler.triton_source.maps import HELPERS
+from compiler.triton_source.text import Names, identifier, quoted
+from schemas.program import Dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A rendered kernel: `pointers` are its parameters, as (buffer, name, element type)."""
+
+    name: str
+    kernel: Kernel
+    pointers: tuple[tuple[str, str, Dtype], ...]
+    lines: tuple[str, ...]
+    programs: int
+    num_warps: int = 4
+    num_stages: int = 2
+    helpers: frozenset[str] = frozenset()
+
+    @property
+    def heavy(self) -> bool:
+        """Whether it works with matrix tiles, which take most registers and shared memory."""
+        return any("tl.dot(" in line for line in self.lines)
+
+
+def flatten(axes: Sequence[Axis], fallback: str) -> tuple[Axis, dict[Axis, Index]]:
+    """Returns one axis over all points of `axes`, and what each of them is in terms of it."""
+    sizes = [a.size for a in axes]
+    total = 1
+    for size in sizes:
+        total *= size
+    name = "_".join(identifier(a.name) for a in axes if a.size > 1)
+    flat = Axis(name if 0 < len(name) <= 16 else fallback, total)
+    return flat, dict(zip(axes, unravel(index(flat), sizes), strict=True))
+
+
+def label(emitter: Emitter, substitution: dict[Axis, Index]) -> None:
+    """Lets the variables that decompose a flat index bear the names of the axes."""
+    for axis, value in substitution.items():
+        if len(value.terms) == 1 and value.const == 0 and value.terms[0][1] == 1:
+            emitter.labels.setdefault(value.terms[0][0], identifier(axis.name))
+
+
+def finish(
+    kernel: Kernel, emitter: Emitter, programs: int, num_warps: int, num_stages: int = 2
+) -> Function:
+    """Returns the function whose body the emitter holds."""
+    assert emitter.level == 0
+    return Function(
+        identifier(kernel.name),
+        kernel,
+        tuple((buffer, name, dtype) for buffer, (name, dtype) in emitter.pointers.items()),
+        tuple(emitter.scopes[0].lines),
+        programs,
+        num_warps,
+        num_stages,
+        frozenset(emitter.helpers),
+    )
+
+
+def function_text(f: Function, name: str, grouped: bool = False) -> str:
+    """Returns the function's definition; in a group it is told its program number."""
+    parameters = [p for _, p, _ in f.pointers]
+    if grouped:
+        parameters = ["pid", *parameters]
+    lines = ["@triton.jit", f"def {name}({', '.join(parameters)}):"]
+    layers = f"Layers: {', '.join(f.kernel.layers)}.\n\n" if f.kernel.layers else ""
+    text = quoted(f"{layers}{render(f.kernel)}")
+    doc = [f'"""{text.splitlines()[0]}', *text.splitlines()[1:], '"""']
+    body = [] if grouped else ["pid = tl.program_id(0)"]
+    lines += [f"    {line}" if line else "" for line in (*doc, *body, *f.lines)]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """The source of one launch: `entry` is the function that is launched over `programs`."""
+
+    source: str
+    entry: str
+    pointers: tuple[tuple[str, str, Dtype], ...]
+    programs: int
+    num_warps: int
+    num_stages: int
+
+
+def module(functions: Sequence[Function], name: str) -> Module:
+    """Returns the source of a launch; several functions are called by ranges of program numbers."""
+    names = Names()
+    entry = names.fresh(name)
+    called = [entry] if len(functions) == 1 else [names.fresh(f.name) for f in functions]
+    pointers: dict[str, tuple[str, Dtype]] = {}
+    for f in functions:
+        for buffer, wish, dtype in f.pointers:
+            if buffer not in pointers:
+                pointers[buffer] = (wish if len(functions) == 1 else names.fresh(wish)), dtype
+            assert pointers[buffer][1] == dtype, f"{buffer} is read as two types"
+    helpers = sorted(set().union(*(f.helpers for f in functions)))
+    grouped = len(functions) > 1
+    parts = [_header(functions, name), *(_helper(h) for h in helpers)]
+    parts += [function_text(f, n, grouped) for f, n in zip(functions, called, strict=True)]
+    if grouped:
+        parts.append(_dispatcher(functions, called, entry, pointers))
+    return Module(
+        "\n\n".join(parts),
+        entry,
+        tuple((b, n, t) for b, (n, t) in pointers.items()),
+        sum(f.programs for f in functions),
+        max(f.num_warps for f in functions),
+        max(f.num_stages for f in functions),
+    )
+
+
+def _header(functions: Sequence[Function], name: str) -> str:
+    kinds = sorted({f.kernel.kind for f in functions})
+    title = quoted(f"{name}: {', '.join(kinds)}. Written by netdef; do not edit.")
+    return f'"""{title}"""\n\nimport triton\nimport triton.language as tl\n'
+
+
+def _helper(name: str) -> str:
+    text = HELPERS[name]
+    for scalar in ("iteration", "seed_lo", "seed_hi"):
+        text = text.replace(scalar.upper(), str(SCALARS[scalar][0]))
+    return text
+
+
+def _dispatcher(
+    functions: Sequence[Function],
+    called: Sequence[str],
+    entry: str,
+    pointers: dict[str, tuple[str, Dtype]],
+) -> str:
+    lines = ["@triton.jit", f"def {entry}({', '.join(n for n, _ in pointers.values())}):"]
+    lines += [
+        '    """Gives each kernel its own range of programs."""',
+        "    pid = tl.program_id(0)",
+    ]
+    start = 0
+    for i, (f, name) in enumerate(zip(functions, called, strict=True)):
+        end = start + f.programs
+        last = i == len(functions) - 1
+        word = "else" if last else f"{'elif' if i else 'if'} pid < {end}"
+        given = [f"pid - {start}" if start else "pid", *(pointers[b][0] for b, _, _ in f.pointers)]
+        lines += [f"    {word}:", f"        {name}({', '.join(given)})"]
+        start = end
+    return "\n".join(lines) + "\n"

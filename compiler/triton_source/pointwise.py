@@ -1,0 +1,33 @@
+"""Maps: one-dimensional blocks over all points."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compiler.index import substitute
+from compiler.kernel import Kernel, Store, shift
+from compiler.triton_source.emit import Emitter
+from compiler.triton_source.function import Function, finish, flatten, label
+from compiler.triton_source.text import ceil_div, next_power
+
+
+def block_length(points: int, processors: int) -> int:
+    """Returns how many points a program takes: few enough that every processor has some."""
+    return min(1024, max(128, next_power(ceil_div(points, 4 * processors))))
+
+
+def render_map(kernel: Kernel, processors: int) -> Function:
+    points, by_point = flatten(kernel.space, "i")
+    dim = points.name
+    length = block_length(points.size, processors)
+    em = Emitter([dim], {dim: length})
+    label(em, by_point)
+    em.tails[dim] = points
+    name = em.names.fresh(dim)
+    em.line(f"{name} = pid * {length} + tl.arange(0, {length})")
+    em.bind(points, name, [dim])
+    for s in kernel.body:
+        assert isinstance(s, Store)
+        s = replace(s, offset=substitute(s.offset, by_point), value=shift(s.value, by_point))
+        em.store(s, frozenset([dim]))
+    return finish(kernel, em, ceil_div(points.size, length), max(1, length // 256))

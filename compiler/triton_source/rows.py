@@ -1,0 +1,257 @@
+"""Long reductions and rows (softmax, normalisation): tiles of points by elements of the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from compiler.index import Axis, Index, axes_of, substitute
+from compiler.kernel import Acc, Kernel, Load, Reduce, Statement, Store, shift, values, walk
+from compiler.triton_source.emit import Emitter, Value
+from compiler.triton_source.function import Function, finish, flatten, label
+from compiler.triton_source.text import ELEMENTS, ceil_div, next_power
+from compiler.triton_source.windows import least, payload
+
+_WHOLE = 8192  # a row up to this length is held in registers, a longer one is read in blocks
+_TILE = 4096
+
+
+@dataclass
+class _Row:
+    """The tile dimension that the axes of some statements are folded into."""
+
+    axis: Axis
+    length: int
+
+    @property
+    def blocks(self) -> int:
+        return ceil_div(self.axis.size, self.length)
+
+
+def render_rows(kernel: Kernel, processors: int) -> Function:
+    points, by_point = flatten(kernel.space, "i")
+    rows, by_row = _rows(kernel, points)
+    height = _height(kernel, points, rows, by_row, by_point, processors)
+    for row in rows.values():
+        row.length = min(row.length, max(16, _TILE // height)) if row.blocks > 1 else row.length
+    dim = points.name
+    em = Emitter([dim, *rows], {dim: height, **{d: r.length for d, r in rows.items()}})
+    axes = {**by_point, **by_row}
+    label(em, axes)
+    em.tails[dim] = points
+    name = em.names.fresh(dim)
+    em.line(f"{name} = pid * {height} + tl.arange(0, {height})")
+    em.bind(points, name, [dim])
+    writer = _Writer(em, dim, rows, axes)
+    for group in _groups(kernel.body):
+        writer.write(group)
+    widest = max((r.length for r in rows.values()), default=1)
+    warps = min(8, max(1, next_power(height * widest) // 512))
+    return finish(kernel, em, ceil_div(points.size, height), warps)
+
+
+def _rows(kernel: Kernel, points: Axis) -> tuple[dict[str, _Row], dict[Axis, Index]]:
+    """Returns the tile dimensions by name; rows of the same sizes share one, and so their loads."""
+    rows: dict[str, _Row] = {}
+    by_sizes: dict[tuple[int, ...], Axis] = {}
+    by_row: dict[Axis, Index] = {}
+    for s in kernel.body:
+        if not s.axes:
+            continue
+        sizes = tuple(a.size for a in s.axes)
+        flat, substitution = flatten(s.axes, "r")
+        if sizes not in by_sizes:
+            name = flat.name
+            while name in rows or name == points.name:
+                name += "_"
+            by_sizes[sizes] = Axis(name, flat.size)
+            rows[name] = _Row(by_sizes[sizes], min(next_power(flat.size), _WHOLE))
+        shared = Index(0, ((by_sizes[sizes], 1),)) if flat.size > 1 else Index(0)
+        by_row.update({a: substitute(i, {flat: shared}) for a, i in substitution.items()})
+    return rows, by_row
+
+
+def _height(
+    kernel: Kernel,
+    points: Axis,
+    rows: dict[str, _Row],
+    by_row: dict[Axis, Index],
+    by_point: dict[Axis, Index],
+    processors: int,
+) -> int:
+    """Returns how many points a program takes.
+
+    Where neighbouring points lie side by side in memory a program needs several of them to read
+    whole cache lines; else as few as fill a warp.
+    """
+    widest = max((r.length for r in rows.values()), default=1)
+    looped = any(r.blocks > 1 for r in rows.values())
+    axes = {**by_point, **by_row}
+    offsets = [substitute(e.offset, axes) for s in kernel.body for v in values(s)
+               for e in walk(v) if isinstance(e, Load)]  # fmt: skip
+    row_axes = [r.axis for r in rows.values()]
+    by_rows = any(o.coefficient(a) == 1 for o in offsets for a in row_axes)
+    height = 1 if by_rows else 32
+    while not by_rows and height > 8 and ceil_div(points.size, height) < processors:
+        height //= 2
+    if not looped:
+        height = max(height, 512 // widest)
+    height = min(height, next_power(points.size), max(1, _WHOLE // min(widest, _WHOLE)))
+    if looped and not by_rows:
+        height = min(32, next_power(points.size))
+    return max(1, height)
+
+
+def _groups(body: Sequence[Statement]) -> Iterator[list[Statement]]:
+    """Yields statements that can share a loop: Reduces over the same axes, none using another."""
+    group: list[Statement] = []
+    for s in body:
+        own = {r.id for r in group if isinstance(r, Reduce)}
+        chained = any(isinstance(e, Acc) and e.id in own for v in values(s) for e in walk(v))
+        sizes = [tuple(a.size for a in x.axes) for x in (s, *group)]
+        if group and (not isinstance(s, Reduce) or chained or sizes[0] != sizes[1]):
+            yield group
+            group = []
+        group.append(s)
+        if isinstance(s, Store):
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+class _Writer:
+    """Writes the statements of a row kernel one after the other."""
+
+    def __init__(
+        self,
+        em: Emitter,
+        dim: str,
+        rows: dict[str, _Row],
+        axes: dict[Axis, Index],
+    ) -> None:
+        self.em, self.dim, self.rows, self.axes = em, dim, rows, axes
+        self.bound: set[str] = set()
+
+    def write(self, group: list[Statement]) -> None:
+        row = self._row(group[0])
+        if row is None:
+            assert isinstance(group[0], Store)
+            self._store(group[0], frozenset([self.dim]))
+        elif row.blocks == 1:
+            self._bind_whole(row)
+            if isinstance(group[0], Store):
+                self._store(group[0], frozenset([self.dim, row.axis.name]))
+            for r in group:
+                if isinstance(r, Reduce):
+                    self._reduce_whole(r, row)
+        else:
+            self._loop(group, row)
+
+    def _row(self, s: Statement) -> _Row | None:
+        if not s.axes:
+            return None
+        sizes = 1
+        for a in s.axes:
+            sizes *= a.size
+        used = set().union(*(axes_of(self.axes[a]) for a in s.axes))
+        for row in self.rows.values():
+            if row.axis in used or (sizes == 1 and row.axis.size == 1):
+                return row
+        raise AssertionError(s)
+
+    def _bind_whole(self, row: _Row) -> None:
+        em, name = self.em, row.axis.name
+        if name not in self.bound:
+            self.bound.add(name)
+            variable = em.names.fresh(name)
+            em.line(f"{variable} = tl.arange(0, {row.length})")
+            em.bind(row.axis, variable, [name])
+            em.tails[name] = row.axis
+
+    def _store(self, s: Store, dims: frozenset[str]) -> None:
+        offset, value = substitute(s.offset, self.axes), shift(s.value, self.axes)
+        self.em.store(replace(s, offset=offset, value=value), dims)
+
+    def _element(self, r: Reduce, row: _Row) -> str:
+        """Returns the text of the whole tile to fold, neutral past the end of the row."""
+        em, dims = self.em, frozenset([self.dim, row.axis.name])
+        value, tail = em.expr(shift(r.value, self.axes)), em.tail(row.axis.name)
+        if tail is None:
+            return em.full(value, dims)
+        dtype = "f32" if r.op == "argmax" else r.dtype
+        neutral = least(r) if r.op != "sum" else "0" if dtype == "i32" else "0.0"
+        kept = value.dims | tail.dims
+        text = f"tl.where({em.fit(tail, kept)}, {em.fit(value, kept)}, {neutral})"
+        return em.full(Value(text, kept, dtype, em.level), dims)
+
+    def _reduce_whole(self, r: Reduce, row: _Row) -> None:
+        em, text = self.em, self._element(r, row)
+        if r.op == "argmax":
+            tile = em.names.fresh("tile")
+            em.line(f"{tile} = {text}")
+            em.accs[r.id] = self._winner(r, row, tile, em.fit(em.axes[row.axis], self._dims(row)))
+            return
+        name = em.names.fresh("total" if r.op == "sum" else "most")
+        em.line(f"{name} = tl.{r.op}({text}, 1)")
+        em.accs[r.id] = Value(name, frozenset([self.dim]), r.dtype, 0)
+
+    def _dims(self, row: _Row) -> frozenset[str]:
+        return frozenset([self.dim, row.axis.name])
+
+    def _winner(self, r: Reduce, row: _Row, tile: str, position: str) -> Value:
+        """Finds the first greatest element of a tile, and the payload there."""
+        em, most, where = self.em, self.em.names.fresh("most"), self.em.names.fresh("where")
+        em.line(f"{most} = tl.max({tile}, 1)")
+        none = row.axis.size
+        em.line(f"{where} = tl.min(tl.where({tile} == {most}[:, None], {position}, {none}), 1)")
+        return payload(em, r, row.axis, where, frozenset([self.dim]), self.axes)
+
+    def _loop(self, group: list[Statement], row: _Row) -> None:
+        em, dims, name = self.em, self._dims(row), row.axis.name
+        folds = {r.id: self._start(r, dims) for r in group if isinstance(r, Reduce)}
+        start = em.names.fresh("start")
+        with em.loop(f"for {start} in range(0, {row.axis.size}, {row.length}):"):
+            variable = em.names.fresh(name)
+            em.line(f"{variable} = {start} + tl.arange(0, {row.length})")
+            em.bind(row.axis, variable, [name])
+            em.tails[name] = row.axis
+            for s in group:
+                if isinstance(s, Store):
+                    self._store(s, dims)
+                else:
+                    self._fold(s, row, folds[s.id], variable)
+        for s in group:
+            if isinstance(s, Reduce):
+                acc, where = folds[s.id]
+                if s.op == "argmax":
+                    em.accs[s.id] = self._winner(s, row, acc, where)
+                else:
+                    folded = em.names.fresh(acc)
+                    em.line(f"{folded} = tl.{s.op}({acc}, 1)")
+                    em.accs[s.id] = Value(folded, frozenset([self.dim]), s.dtype, 0)
+
+    def _start(self, r: Reduce, dims: frozenset[str]) -> tuple[str, str]:
+        em = self.em
+        acc = em.names.fresh("total" if r.op == "sum" else "most")
+        dtype = "f32" if r.op == "argmax" else r.dtype
+        start = least(r) if r.op != "sum" else "0" if dtype == "i32" else "0.0"
+        em.line(f"{acc} = tl.full({em.shape(dims)}, {start}, {ELEMENTS[dtype]})")
+        where = ""
+        if r.op == "argmax":
+            where = em.names.fresh("where")
+            em.line(f"{where} = tl.zeros({em.shape(dims)}, tl.int32)")
+        return acc, where
+
+    def _fold(self, r: Reduce, row: _Row, fold: tuple[str, str], variable: str) -> None:
+        em, (acc, where), text = self.em, fold, self._element(r, row)
+        if r.op == "sum":
+            em.line(f"{acc} += {text}")
+        elif r.op == "max":
+            em.line(f"{acc} = tl.maximum({acc}, {text}, propagate_nan=tl.PropagateNan.ALL)")
+        else:
+            tile, better = em.names.fresh("tile"), em.names.fresh("better")
+            em.line(f"{tile} = {text}")
+            em.line(f"{better} = {tile} > {acc}")
+            em.line(f"{where} = tl.where({better}, {variable}[None, :], {where})")
+            em.line(f"{acc} = tl.where({better}, {tile}, {acc})")

@@ -1,0 +1,109 @@
+"""Tile sizes for matrix products, from a static model of the processor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from compiler.triton_source.text import ceil_div
+
+Precision = Literal["fp32", "tf32x3", "tf32"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What tile sizes and launch shapes depend on.
+
+    `shared` is the most shared memory of a block in bytes, `warp` the threads of a warp.
+    """
+
+    name: str
+    arch: str | int
+    processors: int
+    shared: int
+    warp: int = 32
+
+    @property
+    def amd(self) -> bool:
+        return self.warp == 64
+
+
+TARGETS: dict[str, Target] = {
+    "sm_80": Target("sm_80", 80, 108, 166912),
+    "sm_90": Target("sm_90", 90, 132, 232448),
+    "sm_100": Target("sm_100", 100, 148, 232448),
+    "gfx942": Target("gfx942", "gfx942", 304, 65536, 64),
+    # Source only, for Triton's interpreter: few large blocks, as each costs it the same time.
+    "interpreter": Target("interpreter", 90, 4, 232448),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    m: int
+    n: int
+    k: int
+    stages: int
+    warps: int
+
+
+# Tried on sm_90 without spilling; accumulators a thread = m * n / (32 * warps) stay <= 64.
+_TENSOR = (
+    Tile(128, 256, 32, 3, 8),
+    Tile(128, 128, 32, 3, 8),
+    Tile(64, 128, 32, 4, 4),
+    Tile(128, 64, 32, 4, 4),
+    Tile(64, 64, 32, 4, 4),
+    Tile(64, 32, 32, 4, 4),
+    Tile(32, 64, 32, 4, 4),
+    Tile(32, 32, 32, 4, 2),
+    Tile(16, 64, 32, 4, 2),
+    Tile(64, 16, 32, 4, 2),
+    Tile(16, 16, 32, 4, 1),
+)
+
+
+def _plain() -> Iterator[Tile]:
+    """Yields tiles for products on the plain fp32 units, which hold more of them in registers."""
+    for m in (16, 32, 64, 128):
+        for n in (16, 32, 64, 128):
+            for k in (16, 32):
+                warps = min(8, max(1, m * n // 1024))
+                yield Tile(m, n, k, 3, warps)
+
+
+@lru_cache(maxsize=4096)
+def choose(
+    m: int, n: int, k: int, batch: int, run: int, target: Target, precision: Precision
+) -> Tile:
+    """Returns the tile with the least estimated time.
+
+    `run` is the length of the last sum axis: a tile whose depth divides it reads whole runs, and
+    decomposes the sum's index once a block instead of once an element.
+    """
+    tensor = precision != "fp32" and not target.amd
+    tiles = list(_TENSOR if tensor else _plain())
+    fitting = [t for t in tiles if (t.m + t.n) * t.k * 4 * t.stages <= target.shared]
+    return min(fitting, key=lambda t: (_time(t, m, n, k, batch, run, target, tensor), -t.m * t.n))
+
+
+def _time(
+    t: Tile, m: int, n: int, k: int, batch: int, run: int, target: Target, tensor: bool
+) -> float:
+    """Returns cycles: rounds of tiles over all processors, each the greater of sums and loads."""
+    tiles = ceil_div(m, t.m) * ceil_div(n, t.n) * batch
+    threads = t.warps * 32
+    sums = t.m * t.n * t.k / (1024 if tensor else 128)
+    if not tensor:  # few accumulators a thread: each loaded operand is used few times
+        sums *= 1 + 16 / (t.m * t.n / threads)
+    loads = (t.m + t.n) * t.k * 4 / 24
+    uneven = 1.4 if run % t.k else 1.0
+    one = ceil_div(k, t.k) * ((max(sums, loads) + min(sums, loads) / 2) * uneven + 40) + 400
+    # A processor works on several small tiles at a time: their waits overlap.
+    together = max(1, 16 // t.warps)
+    rounds = ceil_div(tiles, target.processors)
+    overlap = min(together, rounds)
+    waits = ceil_div(k, t.k) * 40 + 400
+    return rounds * (one - waits) + ceil_div(rounds, overlap) * waits

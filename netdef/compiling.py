@@ -1,0 +1,55 @@
+"""Compiles a net to a Program without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compiler.arena import plan_arena
+from compiler.backends import get_backend
+from compiler.build import build
+from compiler.pipeline import Instrument, Unit, compile_unit
+from compiler.update import Step, train_step
+from netdef.formats import read_net
+from runtime.data import probe
+from schemas.errors import UsageError
+from schemas.net import NetSpec
+from schemas.program import Program
+from schemas.solver import SolverSpec
+
+CPU_TARGETS = ("cpu", "host", "native")
+
+
+def backend_of(target: str) -> tuple[str, str | None]:
+    """Returns the backend and its target name for what the user calls the target."""
+    if target in CPU_TARGETS:
+        return "cpu", None
+    if target == "reference":
+        return "reference", None
+    if target.startswith(("sm_", "gfx")):
+        return "triton", target
+    raise UsageError(
+        f"unknown target '{target}'", hint="known: cpu, sm_80, sm_90, sm_100, gfx942, reference"
+    )
+
+
+def compile(
+    path: str | Path | NetSpec,
+    target: str = "cpu",
+    *,
+    phase: str = "TEST",
+    train: SolverSpec | None = None,
+    deploy: bool = False,
+    instrument: Instrument | None = None,
+) -> Program:
+    """Compiles a net for a target: `cpu` (this machine), `sm_90`, `sm_80`, `gfx942`.
+
+    With `train`, the whole training step (forward, backward, update) under that solver, else one
+    forward pass of `phase`. Neither a GPU nor a driver is needed.
+    """
+    spec = path if isinstance(path, NetSpec) else read_net(str(path))
+    graph = build(spec, "TRAIN" if train else phase, probe=probe, deploy=deploy)
+    arena = plan_arena(graph)
+    step = train_step(graph, arena, train) if train else Step(graph)
+    name, own = backend_of(target)
+    unit = Unit(step.graph, arena, get_backend(name, own), step.names, step.tables)
+    return compile_unit(unit, instrument)

@@ -1,0 +1,101 @@
+"""Engine: a backend and its device together; graphs in, executables out."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+
+from compiler.arena import Arena
+from compiler.backends import Backend, backend_names, get_backend
+from compiler.backends.reference import ReferenceExecutable
+from compiler.graph import Graph
+from compiler.pipeline import Instrument, Unit, compile_unit
+from compiler.update import Step
+from runtime.executable import Device, Executable
+from schemas.errors import BackendError, did_you_mean
+from schemas.program import Program
+
+
+@dataclass
+class Engine:
+    """Compiles steps for one backend and loads them on its device."""
+
+    backend: Backend
+    device: Device | None  # None: the reference runs in the compiler's own process, on graphs
+    open: list[Executable] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    def unit(self, step: Step, arena: Arena) -> Unit:
+        return Unit(step.graph, arena, self.backend, step.names, step.tables)
+
+    def compile(self, step: Step, arena: Arena, instrument: Instrument | None = None) -> Program:
+        """Returns the Program of a step, not loaded."""
+        return compile_unit(self.unit(step, arena), instrument)
+
+    def load(self, step: Step, arena: Arena, share: Executable | None = None) -> Executable:
+        """Compiles a step and loads it; persistent memory is shared with `share` by name."""
+        unit = self.unit(step, arena)
+        program = compile_unit(unit)
+        exe: Executable
+        if self.device is None:
+            assert share is None or isinstance(share, ReferenceExecutable)
+            exe = ReferenceExecutable(unit, program, share)
+        else:
+            exe = self.device.load(program, share)
+        self.open.append(exe)
+        return exe
+
+    def close(self) -> None:
+        for exe in self.open:
+            exe.close()
+        self.open.clear()
+
+
+def plain(graph: Graph) -> Step:
+    """Returns a step that only runs forward."""
+    return Step(graph)
+
+
+def open_engine(backend: str = "auto", target: str | None = None, threads: int | None = None) -> Engine:
+    """Returns the engine of this name: `auto` is the GPU if one is usable, else the CPU.
+
+    Raises BackendError for an unknown name or a missing package or device.
+    """
+    if backend == "auto":
+        backend = "triton" if _gpu() else "cpu"
+    if backend == "cuda":  # the device's name for what the compiler calls triton
+        backend = "triton"
+    if backend not in backend_names():
+        raise BackendError(
+            f"unknown backend '{backend}'", hint=did_you_mean(backend, ["auto", *backend_names()])
+        )
+    if backend == "reference":
+        return Engine(get_backend(backend, target), None)
+    if backend == "cpu":
+        from runtime.cpu import CpuDevice
+
+        return Engine(get_backend(backend, target), CpuDevice(threads))
+    return Engine(get_backend(backend, target or _gpu()), _cuda())
+
+
+def _gpu() -> str | None:
+    """Returns the target of a usable NVIDIA GPU (`sm_90`), or None."""
+    if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("triton") is None:
+        return None
+    from runtime.cuda import usable_gpu
+
+    return usable_gpu()
+
+
+def _cuda() -> Device:
+    if _gpu() is None:
+        raise BackendError(
+            "no usable NVIDIA GPU",
+            hint="use --backend cpu; on a machine with a GPU: pip install 'netdef[cuda]'",
+        )
+    from runtime.cuda import CudaDevice
+
+    return CudaDevice()

@@ -1,0 +1,229 @@
+"""Solver: a solver file compiled into a training run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.arena import Arena, plan_arena
+from compiler.build import build
+from compiler.graph import Graph
+from compiler.update import Step, accumulate_step, apply_step, train_step
+from netdef.engine import Engine, open_engine, plain
+from netdef.formats import apply_set, read_net, read_solver
+from netdef.net import Net
+from runtime.data import probe
+from runtime.executable import Executable
+from runtime.monitor import Monitor
+from runtime.params import initialise
+from runtime.signals import catch_signals
+from runtime.solver import Training
+from runtime.weights import load_weights
+from schemas.errors import GraphError, SpecError
+from schemas.net import NetSpec
+from schemas.solver import NetState, SolverSpec
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graphs of a solver and the arena that they share: everything before compilation."""
+
+    spec: SolverSpec
+    train: Graph
+    tests: tuple[Graph, ...]
+    arena: Arena
+
+    def steps(self) -> tuple[Step, Step | None]:
+        """Returns the training step, and the update on its own where iter_size > 1."""
+        if self.spec.iter_size == 1:
+            return train_step(self.train, self.arena, self.spec), None
+        apply = apply_step(self.train, self.arena, self.spec)
+        return accumulate_step(self.train, self.arena), apply
+
+
+def plan_solver(spec: SolverSpec, sets: Sequence[str] = ()) -> Plan:
+    """Reads and builds the training net and the test nets of a solver.
+
+    `sets` are `key=value` overrides, of the solver or of layers (`conv1.num_output=30`).
+    """
+    read: dict[str, NetSpec] = {}
+
+    def net_at(path: str) -> NetSpec:
+        if path not in read:
+            read[path] = read_net(_resolve(path, spec))
+        return read[path]
+
+    main = spec.net_param or (net_at(spec.net) if spec.net else None)
+    train = spec.train_net_param or (net_at(spec.train_net) if spec.train_net else main)
+    if train is None:
+        raise SpecError("the solver names no net", spec.span, "give 'net: net.yaml'")
+    nets = [train, *_test_nets(spec, main, net_at)]
+    for text in sets:
+        nets, spec = _override(text, nets, spec)
+    states = [spec.train_state, *spec.test_states]
+    states += [NetState()] * (len(nets) - len(states))
+    phases = ["TRAIN"] + ["TEST"] * (len(nets) - 1)
+    graphs = [_graph(n, p, s) for n, p, s in zip(nets, phases, states, strict=False)]
+    if graphs[0].loss is None:
+        raise GraphError(
+            f"net '{nets[0].name}' has no loss in phase TRAIN",
+            nets[0].span,
+            "add a loss layer, such as {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}",
+        )
+    return Plan(spec, graphs[0], tuple(graphs[1:]), plan_arena(*graphs))
+
+
+def _override(text: str, nets: list[NetSpec], spec: SolverSpec) -> tuple[list[NetSpec], SolverSpec]:
+    """Applies one override to every net that has the layer, and to the solver."""
+    changed: list[NetSpec] = []
+    error: Exception | None = None
+    new_spec = spec
+    hit = False
+    for net in nets:
+        try:
+            net, solver = apply_set(net, spec, text)
+            new_spec = solver if solver is not None else new_spec
+            hit = True
+        except Exception as e:  # a test net may lack the layer; none having it is the error
+            error = e
+        changed.append(net)
+    if not hit:
+        assert error is not None
+        raise error
+    return changed, new_spec
+
+
+def _test_nets(spec: SolverSpec, main: NetSpec | None, net_at: Any) -> list[NetSpec]:
+    """Caffe's order: inline test nets, test net files, then the net itself for what is left."""
+    found = [*spec.test_net_params, *(net_at(path) for path in spec.test_nets)]
+    while main is not None and len(found) < len(spec.test_iters):
+        found.append(main)
+    return found
+
+
+def _graph(net: NetSpec, phase: str, state: NetState) -> Graph:
+    stages = frozenset(state.stages)
+    return build(net, state.phase or phase, level=state.level, stages=stages, probe=probe)
+
+
+def _resolve(path: str, spec: SolverSpec) -> str:
+    """Returns a path beside the solver file if there is one, else as seen from here (Caffe's)."""
+    beside = Path(spec.file).parent / path
+    return str(beside) if beside.exists() else path
+
+
+class Solver:
+    """A training run from a solver file: compile, step, test, snapshot, resume.
+
+    >>> solver = netdef.Solver("nets/lenet/solver.yaml")
+    >>> solver.step(100)
+    >>> solver.test()
+    """
+
+    def __init__(
+        self,
+        path: str | Path | SolverSpec,
+        backend: str = "auto",
+        *,
+        threads: int | None = None,
+        sets: Sequence[str] = (),
+        weights: Sequence[str | Path] = (),
+        monitor: Monitor | None = None,
+        snapshots: Path | None = None,
+    ) -> None:
+        spec = path if isinstance(path, SolverSpec) else read_solver(path)
+        self.plan = plan_solver(spec, sets)
+        self.spec = spec = self.plan.spec
+        self.seed = spec.random_seed if spec.random_seed >= 0 else time.time_ns() % 2**31
+        self.monitor = monitor or Monitor(quiet=True)
+        self._engine: Engine = open_engine(backend, threads=threads)
+        step, apply = self.plan.steps()
+        self._train = self._engine.load(step, self.plan.arena)
+        self._apply = self._load(apply) if apply is not None else None
+        self._tests = [self._load(plain(graph)) for graph in self.plan.tests]
+        initialise(self._train, self.seed)
+        self.warnings: list[str] = []
+        for file in (*spec.weights, *weights):
+            self.warnings += load_weights(self._train, Path(file))
+        self._loop = Training(
+            spec,
+            self._train,
+            apply=self._apply,
+            tests=self._tests,
+            seed=self.seed,
+            monitor=self.monitor,
+            prefix=snapshots,
+        )
+
+    def _load(self, step: Step) -> Executable:
+        return self._engine.load(step, self.plan.arena, self._train)
+
+    @property
+    def backend(self) -> str:
+        return self._engine.name
+
+    @property
+    def iteration(self) -> int:
+        return self._loop.iteration
+
+    @property
+    def net(self) -> Net:
+        """The training net with the weights as they are now (a copy: later steps do not show)."""
+        net = Net(self.plan.train.spec, "TRAIN", engine=open_engine(self.backend))
+        for key in self.plan.train.params:
+            net._main.write(key, self._train.read(key))
+        return net
+
+    def weights(self) -> dict[str, Array]:
+        """Returns all learned blobs by key."""
+        return {key: self._train.read(key) for key in self.plan.train.params}
+
+    def step(self, count: int = 1) -> None:
+        """Runs `count` iterations, with the displays and tests that fall due."""
+        self._loop.step(count)
+
+    def run(self) -> bool:
+        """Runs to max_iter; SIGINT stops after the step, with a snapshot; returns False then."""
+        with catch_signals(self._loop):
+            return self._loop.run()
+
+    def test(self, index: int = 0) -> Mapping[str, Any]:
+        """Returns the mean of each output of a test net over its test_iter batches."""
+        return self._loop.test(index)
+
+    def snapshot(self, stem: str | Path | None = None) -> Path:
+        """Writes a snapshot and returns the path of its manifest."""
+        return self._loop.snapshot(Path(stem) if stem is not None else None)
+
+    def restore(self, path: str | Path) -> None:
+        """Continues from a snapshot, bit-identically."""
+        self._loop.restore(Path(path))
+
+    def close(self) -> None:
+        """Stops the data threads and frees the device."""
+        self._loop.close()
+        self._engine.close()
+
+    def resolved(self) -> dict[str, Any]:
+        """Returns the solver as it runs: every field, the seed that was drawn, the backend."""
+        fields = {
+            name: getattr(self.spec, name)
+            for name in SolverSpec.__dataclass_fields__
+            if name not in ("spans", "raw", "span") and not name.endswith(("_param", "_params"))
+        }
+        fields["train_state"] = _plain_state(self.spec.train_state)
+        fields["test_states"] = [_plain_state(s) for s in self.spec.test_states]
+        return {**fields, "random_seed": self.seed, "backend": self.backend}
+
+
+def _plain_state(state: NetState) -> dict[str, Any]:
+    return {"phase": state.phase, "level": state.level, "stages": list(state.stages)}
+
+

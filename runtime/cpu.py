@@ -1,0 +1,242 @@
+"""Runs programs of the cpu backend: memory, worker threads, one native call a step."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from runtime.executable import Executable
+from schemas.errors import BackendError
+from schemas.program import Dtype, Program, Slot, Tensor
+
+Array = np.ndarray[Any, Any]
+
+_DTYPES: dict[Dtype, Any] = {
+    "f32": np.float32, "f64": np.float64, "i32": np.int32, "u8": np.uint8, "bool": np.bool_,
+}  # fmt: skip
+_ALIGN = 64
+# Vector loads may reach past the last element (compiler/backends/cpu.py says how far).
+_BEHIND = 512
+# The sync block (compiler/llvm/step.py): bytes, and where the yield function and the counter are.
+_SYNC, _YIELD, _DONE = 256, 128, 192
+_STEP = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
+)
+
+
+def default_threads() -> int:
+    """Returns how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+class CpuDevice:
+    """This machine's processors. `threads` None: all that the process may use."""
+
+    name = "cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or default_threads()
+
+    def load(self, program: Program, share: Executable | None = None) -> CpuExecutable:
+        """Loads a program; see `runtime.executable.Device`."""
+        _check_host(program)
+        return CpuExecutable(program, self.threads, share)
+
+
+def _check_host(program: Program) -> None:
+    """Raises BackendError unless the code was made for a processor such as this one."""
+    wanted = program.meta.get("features")
+    if wanted is None or "step" not in program.code:
+        raise BackendError(
+            f"program '{program.name}' was compiled for {program.target}, not for this processor"
+        )
+    triple = llvm.get_default_triple()
+    have = {name for name, on in llvm.get_host_cpu_features().items() if on}
+    missing = [f[1:] for f in wanted.split(",") if f.startswith("+") and f[1:] not in have]
+    if program.meta["triple"] != triple or missing:
+        lacks = f" (it lacks {', '.join(missing[:4])})" if missing else ""
+        raise BackendError(
+            f"program '{program.name}' was compiled for {program.meta['cpu']}, "
+            f"this processor is {llvm.get_host_cpu_name()}{lacks}",
+            hint="compile it again on this machine, or with an older --target",
+        )
+
+
+class CpuExecutable:
+    """A program with its memory, its code and its threads."""
+
+    def __init__(self, program: Program, threads: int, share: Executable | None) -> None:
+        self._program = program
+        other = share if isinstance(share, CpuExecutable) else None
+        self._slots = {s.name: _memory(s, program, other) for s in program.slots}
+        self._tensors = {n: _view(t, self._slots) for n, t in program.tensors.items()}
+        self._log: list[Mapping[str, float]] = []
+        self._engine, step = _load_code(program)
+        self._team = _Team(step, [self._slots[s.name] for s in program.slots], threads)
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    def slot(self, name: str) -> Array | None:
+        """Returns a slot's memory, as bytes."""
+        return self._slots.get(name)
+
+    def write(self, name: str, value: Array | float | int) -> None:
+        tensor, view = self._program.tensors[name], self._tensors[name]
+        given = np.asarray(value)
+        assert given.size == view.size or given.ndim == 0, (name, given.shape, tensor.shape)
+        view[...] = given.reshape(tensor.view) if given.ndim else given
+
+    def read(self, name: str) -> Array:
+        tensor = self._program.tensors[name]
+        return np.array(self._tensors[name], order="C").reshape(tensor.shape)
+
+    def run(self, log: tuple[str, ...] = ()) -> None:
+        self._team.run()
+        if log:
+            self._log.append({name: float(self._tensors[name].reshape(-1)[0]) for name in log})
+
+    def drain(self) -> list[Mapping[str, float]]:
+        logged, self._log = self._log, []
+        return logged
+
+    def synchronize(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._team.close()
+        self._tensors.clear()
+        self._slots.clear()
+
+
+def _memory(slot: Slot, program: Program, share: CpuExecutable | None) -> Array:
+    """Returns a slot's bytes: zeroed or as the program says, or those of `share`."""
+    if share is not None and slot.persistent:
+        found = share.slot(slot.name)
+        if found is not None and found.size == slot.nbytes:
+            return found
+    block = np.zeros(slot.nbytes + _ALIGN + _BEHIND, np.uint8)
+    start = -block.ctypes.data % _ALIGN
+    memory = block[start : start + slot.nbytes]
+    first = program.initial.get(slot.name)
+    if first is not None:
+        memory[: len(first)] = np.frombuffer(first, np.uint8)
+    return memory
+
+
+def _view(tensor: Tensor, slots: Mapping[str, Array]) -> Array:
+    """Returns the tensor as a view of its slot, in the axis order that users see."""
+    dtype = np.dtype(_DTYPES[tensor.dtype])
+    return np.ndarray(
+        tensor.view,
+        dtype,
+        buffer=slots[tensor.slot],
+        offset=tensor.offset,
+        strides=tuple(s * dtype.itemsize for s in tensor.strides),
+    )
+
+
+def _load_code(program: Program) -> tuple[Any, Any]:
+    """Returns the engine that owns the code, and the step function."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(program.code["step"]))
+    engine.finalize_object()
+    return engine, _STEP(engine.get_function_address("step"))
+
+
+def _yield_function() -> int:
+    """Returns the address of a C function that gives the processor to another thread."""
+    if sys.platform == "win32":
+        function: Any = ctypes.WinDLL("kernel32").SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+class _Team:
+    """The calling thread and its workers, who run the native step together.
+
+    A step that has begun is always finished by all of them: the calling thread may be interrupted
+    between two instructions of Python (KeyboardInterrupt), so what is asked of the workers is one
+    number, waking them twice does no harm, and whether share 0 ran is counted by the native code.
+    """
+
+    def __init__(self, step: Any, slots: list[Array], threads: int) -> None:
+        self._step, self._threads = step, threads
+        self._pointers = np.array([s.ctypes.data for s in slots], np.uintp)
+        block = np.zeros(_SYNC + _ALIGN, np.uint8)
+        start = -block.ctypes.data % _ALIGN
+        self._sync = block[start : start + _SYNC]
+        self._sync[_YIELD : _YIELD + 8].view(np.uint64)[0] = _yield_function()
+        self._finished = self._sync[_DONE : _DONE + 8].view(np.int64)
+        self._args = (self._pointers.ctypes.data, self._sync.ctypes.data)
+        self._asked = 0
+        self._closed = False
+        self._wakes = [threading.Lock() for _ in range(threads - 1)]
+        self._workers = []
+        for n, wake in enumerate(self._wakes, 1):
+            wake.acquire()
+            worker = threading.Thread(
+                target=self._work, args=(n, wake), name=f"netdef-cpu-{n}", daemon=True
+            )
+            worker.start()
+            self._workers.append(worker)
+
+    def run(self) -> None:
+        assert not self._closed, "the executable is closed"
+        self._asked += 1
+        try:
+            self._share()
+        except BaseException:
+            while self._finished[0] < self._asked:
+                try:
+                    self._share()
+                except KeyboardInterrupt:
+                    continue
+            raise
+
+    def _share(self) -> None:
+        self._wake()
+        if self._finished[0] < self._asked:
+            self._call(0)
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            try:
+                wake.release()
+            except RuntimeError:  # awake already
+                pass
+
+    def _call(self, share: int) -> None:
+        slots, sync = self._args
+        self._step(slots, share, self._threads, sync)
+
+    def _work(self, share: int, wake: threading.Lock) -> None:
+        done = 0
+        while True:
+            wake.acquire()
+            while done < self._asked:
+                self._call(share)
+                done += 1
+            if self._closed:
+                return
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._wake()
+            for worker in self._workers:
+                worker.join()

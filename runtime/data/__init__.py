@@ -1,0 +1,18 @@
+"""Data sources: embedded digits, .npz files and made-up data, with prefetch."""
+
+from runtime.data.digits import ITEM_SHAPES as EMBEDDED
+from runtime.data.prefetch import Prefetcher
+from runtime.data.records import Records
+from runtime.data.sources import FED_BY_API, DummySource, RecordSource, Source, open_source, probe
+
+__all__ = [
+    "EMBEDDED",
+    "FED_BY_API",
+    "DummySource",
+    "Prefetcher",
+    "RecordSource",
+    "Records",
+    "Source",
+    "open_source",
+    "probe",
+]

@@ -1,0 +1,61 @@
+"""Feeder: writes the next batch of every data layer to an executable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from runtime.data import Prefetcher, Source, open_source
+from runtime.executable import Executable
+from schemas.params import Feed
+
+Opener = Callable[[Feed, int], Source | None]
+
+
+class Feeder:
+    """The data sources of one executable, each with its own prefetch thread.
+
+    Layers without a source (Input, MemoryData) are left to the caller. `role` (`train`, `test0`)
+    begins the names of the positions.
+    """
+
+    def __init__(self, exe: Executable, seed: int, role: str, opener: Opener = open_source) -> None:
+        self.exe = exe
+        self._sources: dict[str, Prefetcher] = {}
+        self._kept: frozenset[str] = frozenset()  # constant tops whose memory nothing overwrites
+        self._written = False
+        lasting = {slot.name for slot in exe.program.slots if slot.persistent}
+        for feed in exe.program.feeds:
+            source = opener(feed, seed)
+            if source is None:
+                continue
+            depth = int(feed.options.get("prefetch") or 4)
+            self._sources[f"{role}/{feed.layer}"] = Prefetcher(source, depth=depth)
+            tensors = exe.program.tensors
+            self._kept |= {t for t in source.constant if tensors[t].slot in lasting}
+
+    def feed(self) -> None:
+        """Writes the next batch of each source to its tops."""
+        for prefetcher in self._sources.values():
+            for top, array in prefetcher.next().items():
+                if not (self._written and top in self._kept):
+                    self.exe.write(top, array)
+        self._written = True
+
+    def forget(self) -> None:
+        """Makes the next `feed` write the constant tops again: another net may share the memory."""
+        self._written = False
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Returns the number of the next batch of each source."""
+        return {name: prefetcher.position for name, prefetcher in self._sources.items()}
+
+    def seek(self, positions: Mapping[str, int]) -> None:
+        """Makes each source go on at its position; one that is not named stays where it is."""
+        for name, prefetcher in self._sources.items():
+            prefetcher.seek(positions.get(name, prefetcher.position))
+
+    def close(self) -> None:
+        """Stops the threads; `feed` would start them again."""
+        for prefetcher in self._sources.values():
+            prefetcher.close()

@@ -1,0 +1,57 @@
+"""Between arrays as the user sees them and bytes as they lie in a slot."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from schemas.errors import UsageError
+from schemas.program import Tensor
+
+Array = np.ndarray[Any, Any]
+TYPES: dict[str, type[np.generic]] = {
+    "f32": np.float32,
+    "f64": np.float64,
+    "i32": np.int32,
+    "u8": np.uint8,
+    "bool": np.bool_,
+}
+
+
+def span(tensor: Tensor) -> int:
+    """Returns the bytes from the tensor's first element to the end of its last."""
+    if 0 in tensor.view:
+        return 0
+    last = sum((n - 1) * step for n, step in zip(tensor.view, tensor.strides, strict=True))
+    return (last + 1) * np.dtype(TYPES[tensor.dtype]).itemsize
+
+
+def dense(tensor: Tensor) -> bool:
+    """Whether the tensor fills its span, so that writing all of it overwrites nothing else."""
+    return span(tensor) == prod(tensor.view) * np.dtype(TYPES[tensor.dtype]).itemsize
+
+
+def strided(tensor: Tensor, raw: Array) -> Array:
+    """Returns the tensor's elements within `raw`, the bytes of its span, as a view of them."""
+    dtype = np.dtype(TYPES[tensor.dtype])
+    steps = tuple(s * dtype.itemsize for s in tensor.strides)
+    return np.ndarray(tensor.view, dtype, buffer=raw.data, strides=steps)
+
+
+def pack(tensor: Tensor, value: Array | float | int, raw: Array) -> None:
+    """Writes a value of the user's shape into the bytes of the tensor's span."""
+    array = np.asarray(value)
+    if array.size != prod(tensor.shape):
+        raise UsageError(
+            f"'{tensor.name}' has shape {tensor.shape}, but the value has {array.shape}"
+        )
+    if tensor.name.startswith("seed_"):  # 32 bits, whatever their sign
+        array = (array.astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    strided(tensor, raw)[...] = array.reshape(tensor.view)
+
+
+def unpack(tensor: Tensor, raw: Array) -> Array:
+    """Returns a copy of the tensor, in the user's shape, from the bytes of its span."""
+    return strided(tensor, raw).reshape(tensor.shape).copy()

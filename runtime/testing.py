@@ -1,0 +1,53 @@
+"""One pass over a test net: the mean of each output over several batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from runtime.executable import Executable
+from runtime.feeder import Feeder
+from runtime.scalars import Scalars
+
+Array = np.ndarray[Any, Any]
+READ_EVERY = 256  # runs between two reads of the logged outputs
+
+
+def run_test(
+    exe: Executable,
+    feeder: Feeder,
+    scalars: Scalars,
+    batches: int,
+    iteration: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, float | list[float]] | None:
+    """Returns the mean of each net output over `batches` runs, summed in float64.
+
+    Outputs of one element are floats, others flat lists. Returns None if `stopped` says so.
+    """
+    program = exe.program
+    single = tuple(n for n in program.outputs if math.prod(program.tensors[n].shape) == 1)
+    sums: dict[str, Array] = {n: np.zeros(1) for n in single}
+    waiting = 0
+    for batch in range(batches):
+        if stopped():
+            exe.drain()
+            return None
+        feeder.feed()
+        scalars.write(iteration, 0.0, batch, batches)
+        exe.run(log=single)
+        waiting += 1
+        if waiting == READ_EVERY or batch == batches - 1:
+            for row in exe.drain() if single else []:
+                for name in single:
+                    sums[name] += row[name]
+            waiting = 0
+        for name in program.outputs:
+            if name not in single:
+                value = np.asarray(exe.read(name), np.float64).ravel()
+                sums[name] = sums[name] + value if name in sums else value
+    means = {n: (sums[n] / max(1, batches)).tolist() for n in program.outputs if n in sums}
+    return {n: mean[0] if n in single else mean for n, mean in means.items()}

@@ -1,0 +1,182 @@
+"""Device that runs Triton programs without a GPU, in Triton's interpreter."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.executable import Array, Executable
+from runtime.tensor_bytes import pack, span, unpack
+from runtime.triton_worker import receive, send
+from schemas.errors import BackendError, UsageError
+from schemas.program import Program, Tensor
+
+_WORKER = Path(__file__).with_name("triton_worker.py")
+
+
+class _Process:
+    """The worker process: one request and one reply at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # -P: the worker's folder is not searched for modules.
+        command = [sys.executable, "-P", str(_WORKER)]
+        self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._end = weakref.finalize(self, _stop, self._popen)
+        self._numbers = itertools.count()
+        assert self._popen.stdout is not None
+        hello = receive(self._popen.stdout)
+        if hello is None or "missing" in hello[0]:
+            self.stop()
+            raise BackendError(
+                "Triton is not installed", hint="pip install 'netdef[cuda]' (Linux only)"
+            )
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def ask(self, header: dict[str, Any], payload: bytes = b"") -> bytes:
+        assert self._popen.stdin is not None and self._popen.stdout is not None
+        with self._lock:
+            send(self._popen.stdin, header, payload)
+            reply = receive(self._popen.stdout)
+        if reply is None:
+            raise RuntimeError("the worker process of Triton's interpreter has died")
+        if "error" in reply[0]:
+            raise RuntimeError(f"Triton's interpreter failed:\n{reply[0]['error']}")
+        return reply[1]
+
+    def stop(self) -> None:
+        self._end()
+
+
+def _stop(popen: subprocess.Popen[bytes]) -> None:
+    for stream in (popen.stdin, popen.stdout):
+        if stream is not None:
+            stream.close()
+    try:
+        popen.wait(10)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait()
+
+
+class _Block:
+    """Memory of the worker, freed when no executable uses it any more."""
+
+    def __init__(self, process: _Process, nbytes: int, initial: bytes | None) -> None:
+        self.process, self.number, self.nbytes = process, process.number(), nbytes
+        process.ask({"do": "allocate", "block": self.number, "nbytes": nbytes})
+        if initial:
+            self.write(0, initial)
+        self.users = 0
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.process.ask({"do": "write", "block": self.number, "offset": offset}, data)
+
+    def read(self, offset: int, nbytes: int) -> Array:
+        header = {"do": "read", "block": self.number, "offset": offset, "nbytes": nbytes}
+        return np.frombuffer(bytearray(self.process.ask(header)), np.uint8)
+
+
+class InterpretedExecutable:
+    """A program in the worker process; see `Executable` for the methods."""
+
+    def __init__(self, program: Program, process: _Process, share: Executable | None) -> None:
+        self._program, self._process = program, process
+        self._log: list[dict[str, float]] = []
+        theirs = share.blocks if isinstance(share, InterpretedExecutable) else {}
+        self.blocks: dict[str, _Block] = {}
+        for slot in program.slots:
+            block = theirs.get(slot.name) if slot.persistent else None
+            if block is None or block.nbytes != slot.nbytes:
+                block = _Block(process, slot.nbytes, program.initial.get(slot.name))
+            block.users += 1
+            self.blocks[slot.name] = block
+        self._number: int | None = process.number()
+        launches = [
+            {
+                "source": launch.meta["source"],
+                "entry": launch.meta["entry"],
+                "types": launch.meta["types"],
+                "programs": launch.meta["grid"][0],
+                "args": [(self.blocks[slot].number, offset) for slot, offset in launch.args],
+            }
+            for launch in program.launches
+        ]
+        sources = {launch.meta["source"]: program.text[launch.meta["source"]]
+                   for launch in program.launches}  # fmt: skip
+        process.ask({"do": "load", "program": self._number, "sources": sources,
+                     "launches": launches})  # fmt: skip
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self._program.tensors:
+            raise UsageError(f"the program has no tensor '{name}'")
+        return self._program.tensors[name]
+
+    def write(self, name: str, value: Array | float | int) -> None:
+        tensor = self._tensor(name)
+        block = self.blocks[tensor.slot]
+        raw = block.read(tensor.offset, span(tensor))
+        pack(tensor, value, raw)
+        block.write(tensor.offset, raw.tobytes())
+
+    def read(self, name: str) -> Array:
+        tensor = self._tensor(name)
+        return unpack(tensor, self.blocks[tensor.slot].read(tensor.offset, span(tensor)))
+
+    def run(self, log: tuple[str, ...] = ()) -> None:
+        self._process.ask({"do": "run", "program": self._number})
+        if log:
+            self._log.append({name: float(self.read(name).reshape(-1)[0]) for name in log})
+
+    def drain(self) -> list[Mapping[str, float]]:
+        logged: list[Mapping[str, float]] = list(self._log)
+        self._log.clear()
+        return logged
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: `run` returns when all is done."""
+
+    def close(self) -> None:
+        if self._number is None:
+            return
+        unused = []
+        for block in self.blocks.values():
+            block.users -= 1
+            if block.users == 0:
+                unused.append(block.number)
+        self._process.ask({"do": "free", "program": self._number, "blocks": unused})
+        self._number = None
+
+
+class InterpreterDevice:
+    """Triton's interpreter in a process of its own, which serves all programs of this device."""
+
+    name = "triton-interpreter"
+
+    def __init__(self) -> None:
+        self._process: _Process | None = None
+
+    def load(self, program: Program, share: Executable | None = None) -> InterpretedExecutable:
+        if self._process is None:
+            self._process = _Process()
+        return InterpretedExecutable(program, self._process, share)
+
+    def close(self) -> None:
+        """Ends the process; executables of this device are not used after that."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
