@@ -15,7 +15,7 @@ from compiler.layers import layer_types
 from compiler.layers.fields import read_fields
 from compiler.layers.scope import Probe, Scope, Shape, Source
 from compiler.wiring import Wiring, wire
-from schemas.errors import Diagnostics, GraphError, NetError, SpecError, did_you_mean
+from schemas.errors import Diagnostics, GraphError, NetError, SpecError, UsageError, did_you_mean
 from schemas.net import LayerSpec, NetSpec
 
 MAX_RANK = 8
@@ -86,6 +86,10 @@ class _Builder:
     def finish(self, hidden: frozenset[str]) -> None:
         """Fills in what concerns the net as a whole; `hidden` blobs are not part of it."""
         graph = self.graph
+        for name in self.given:
+            if name not in graph.inputs:
+                hint = did_you_mean(name, graph.inputs)
+                raise UsageError(f"the net has no input '{name}'", hint=hint)
         graph.layers = tuple(self.infos[i] for i in self.wiring.order)
         graph.inputs = {k: v for k, v in graph.inputs.items() if k not in hidden}
         final = {k: self.values[v] for k, v in self.wiring.final.items() if k not in hidden}
@@ -119,27 +123,23 @@ class _Builder:
 
     def _build(self, i: int, layer: Any) -> None:
         spec, graph = self.layers[i], self.graph
-        sources = self.wiring.sources[i]
-        if any(source is None or source not in self.values for source in sources):
+        sources = [s for s in self.wiring.sources[i] if s is not None and s in self.values]
+        if len(sources) < len(spec.bottoms):
             return  # the reason has been reported
-        bottoms = [self.values[source] for source in sources if source is not None]
+        bottoms = [self.values[source] for source in sources]
         described = tuple(
-            Source(name.text, self.layers[source[0]].name.text, node.shape)
-            for name, source, node in zip(spec.bottoms, sources, bottoms, strict=True)
-            if source is not None
+            Source(name.text, self.layers[maker].name.text, node.shape)
+            for name, (maker, _), node in zip(spec.bottoms, sources, bottoms, strict=True)
         )
         scope = Scope(
             graph, spec, self.phase, self.probe, described, self.given, deploy=self.deploy
         )
         _check_bottoms(scope, layer)
-        if spec.propagate_down and len(spec.propagate_down) != len(bottoms):
-            count = len(spec.propagate_down)
-            scope.error(f"propagate_down has {count} values for {len(bottoms)} bottoms")
         for k, down in enumerate(spec.propagate_down):
             bottoms[k] = bottoms[k] if down else ops.stop(bottoms[k])
         made = layer.build(scope, *bottoms)
         tops = made if isinstance(made, tuple) else (made,)
-        _check_tops(scope, tops)
+        _check_made(scope, tops)
         claim(graph, [*tops, *graph.updates, *graph.updates.values()], scope.name)
         self._weigh(scope, tops)
         self.values.update({(i, j): node for j, node in enumerate(tops)})
@@ -160,7 +160,7 @@ class _Builder:
         if not weights and deployment.is_loss(scope.spec.type.text):
             weights = (1.0,) + (0.0,) * (len(tops) - 1)
         if weights and len(weights) != len(tops):
-            scope.error(f"loss_weight has {len(weights)} values for {len(tops)} tops")
+            scope.error(f"{_count(weights, 'loss_weight')} for {_count(tops, 'top')}")
         for name, node, weight in zip(scope.tops, tops, weights, strict=False):
             if weight:
                 self.graph.loss_weights[name] = weight
@@ -195,25 +195,37 @@ def _check_bottoms(scope: Scope, layer: Any) -> None:
     """Raises where the number of bottoms is not what the layer's `build` takes."""
     names, least, more = bottom_names(type(layer))
     count, most = len(scope.bottoms), len(names)
-    if count >= least and (more or count <= most):
-        large = [source for source in scope.bottoms if len(source.shape) > MAX_RANK]
-        if large:
-            scope.error(f"{large[0]} has more than {MAX_RANK} axes")
-        return
-    if more:
-        want = f"{least} or more bottoms"
-    else:
-        want = (
-            f"{least} bottom{'s' * (least != 1)}" if least == most else f"{least} to {most} bottoms"
+    if count < least or (count > most and not more):
+        want = "bottom" if least == 1 and not more else "bottoms"
+        number = (
+            f"{least} or more" if more else f"{least}" if least == most else f"{least} to {most}"
         )
-    given = " and ".join(map(str, scope.bottoms)) or "none"
-    hint = f"bottom: [{', '.join(names)}{', ...' if more else ''}]" if names else "leave bottom out"
-    message = f"needs {want}, has {count}: {given}" if names else f"takes no bottom, has {given}"
-    scope.error(message, hint=hint, kind=GraphError)
+        given = " and ".join(map(str, scope.bottoms)) or "none"
+        listed = ", ".join([*names, "..."] if more else names)
+        if names:
+            message = f"needs {number} {want}, has {count}: {given}"
+            scope.error(message, hint=f"bottom: [{listed}]", kind=GraphError)
+        scope.error(f"takes no bottom, has {given}", hint="leave bottom out", kind=GraphError)
+    for source in scope.bottoms:
+        if len(source.shape) > MAX_RANK:
+            scope.error(f"{source} has more than {MAX_RANK} axes")
+    down = scope.spec.propagate_down
+    if down and len(down) != count:
+        scope.error(f"{_count(down, 'propagate_down')} for {_count(scope.bottoms, 'bottom')}")
 
 
-def _check_tops(scope: Scope, made: Sequence[Node]) -> None:
+def _check_made(scope: Scope, made: Sequence[Node]) -> None:
+    """Raises where the tops or the param entries are not as many as the layer has made."""
     if len(made) != len(scope.tops):
-        message = f"makes {len(made)} top{'s' * (len(made) != 1)}, but {len(scope.tops)} are named"
+        message = f"makes {_count(made, 'top')}, but {len(scope.tops)} are named"
         listed = ", ".join(str(node.shape) for node in made)
-        scope.error(message, hint=f"its tops have the shapes {listed}", kind=GraphError)
+        scope.error(message, hint=f"shape of what it makes: {listed}", kind=GraphError)
+    entries = scope.spec.param
+    if len(entries) > len(scope.params):
+        message = f"{len(entries)} param entries for {_count(scope.params, 'learned blob')}"
+        listed = ", ".join(scope.params) or None
+        scope.error(message, hint=listed, span=entries[-1].span, kind=SpecError)
+
+
+def _count(things: Sequence[Any], word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"

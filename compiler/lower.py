@@ -263,9 +263,13 @@ def guarded(guards: Guards, value: Expr, other: float) -> Expr:
         return value
     if isinstance(value, Load) and not value.guards:
         return Load(value.buffer, value.offset, value.dtype, guards, other)
-    if isinstance(value, Load) and value.other == other:
+    if isinstance(value, Load) and (value.other == other or not value.guards):
         return Load(value.buffer, value.offset, value.dtype, (*value.guards, *guards), other)
-    return Guarded(guards, value, other, value.dtype)
+
+    def visit(e: Expr) -> Expr | None:  # nothing is read where the value is not wanted
+        return guarded(guards, e, e.other) if isinstance(e, Load) else None
+
+    return Guarded(guards, rebuild(value, visit), other, value.dtype)
 
 
 def _inside(position: Sequence[Index], shape: Sequence[int]) -> Guards:

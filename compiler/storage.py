@@ -86,6 +86,7 @@ class Planner:
         self.fetched = set(graph.outputs.values())
         self.blobs = {node: name for name, node in graph.blobs.items()}
         self.taken: set[str] = set()
+        self.given: set[Node] = set()  # nodes whose name is final
 
     def run(self) -> Plan:
         for node in self.nodes:
@@ -186,15 +187,19 @@ class Planner:
         if node.prim == "pack":
             for start, part in zip(node.attr("offsets"), node.src, strict=True):
                 flat = _flat(part.shape, start)
-                self._claim(part, Storage(whole.buffer, flat))
+                self._claim(part, Storage(whole.buffer, flat), part=True)
             return
         at, axis = 0, node.attr("axis")
         for part in node.src:
-            self._claim(part, Storage(whole.buffer, _shifted(whole.offset, axis, at)))
+            self._claim(part, Storage(whole.buffer, _shifted(whole.offset, axis, at)), part=True)
             at += part.shape[axis]
 
-    def _claim(self, node: Node, storage: Storage) -> None:
-        """Makes `node` lie at `storage`, through views if need be, else by a copy."""
+    def _claim(self, node: Node, storage: Storage, part: bool = False) -> None:
+        """Makes `node` lie at `storage`, through views if need be, else by a copy.
+
+        A `part` of a join lies there only if nothing else reads it: dependences are between whole
+        buffers, and a reader of one part must not have to wait for the others.
+        """
         target = node
         offset = storage.offset
         while (
@@ -208,7 +213,7 @@ class Planner:
         if target.prim in LEAVES or target in self.plan.storage or target.prim in {"scalar"}:
             self.plan.copies.append((node, storage))
             return
-        if target is not node and len(self.users[target]) > 1:
+        if (part or target is not node) and len(self.users[target]) > 1:
             self.plan.copies.append((node, storage))
             return
         self.plan.storage[target] = Storage(storage.buffer, offset)
@@ -226,7 +231,7 @@ class Planner:
         self.plan.buffers[SCALAR_BUFFER] = Buffer(SCALAR_BUFFER, "f32", 16, "scalar")
 
     def _name(self, node: Node) -> str:
-        if node in self.plan.names and self.plan.names[node] in self.taken:
+        if node in self.given:
             return self.plan.names[node]
         base = self.plan.names.get(node)
         if base is None:
@@ -238,6 +243,7 @@ class Planner:
             n += 1
             name = f"{base}.{n}"
         self.taken.add(name)
+        self.given.add(node)
         self.plan.names[node] = name
         return name
 

@@ -103,15 +103,19 @@ def packed_gradients(graph: Graph, arena: Arena, names: dict[Node, str]) -> Node
     wanted = [k for k in arena.slots if k in graph.params and graph.params[k].lr_mult != 0]
     views = [arena.slots[k] for k in wanted]
     every: dict[Node, Node] = {}
+    forward = set(graph.origin)
     leaves_ = [graph.param_nodes[k] for k in wanted]
     found = gradients(graph.loss, leaves_, origin=graph.origin, found=every)
+    for node, layer in graph.origin.items():
+        if node not in forward:
+            names[node] = f"d({layer}).{node.prim}"
     names.update({every[n]: f"d({blob})" for blob, n in graph.blobs.items() if n in every})
     parts = tuple(v.stored(g) for v, g in zip(views, found, strict=True))
     for key, g, part in zip(wanted, found, parts, strict=True):
         names[g] = names[part] = f"d({key})"
         while g.prim in ("reshape", "transpose"):
             g = g.src[0]
-            names.setdefault(g, f"d({key})")
+            names[g] = f"d({key})"
     packed = pack(parts, tuple(v.offset for v in views), arena.shape)
     names[packed] = "gradients"
     return packed

@@ -26,9 +26,7 @@ _ALIGN = 64
 _BEHIND = 512
 # The sync block (compiler/llvm/step.py): bytes, and where the yield function and the counter are.
 _SYNC, _YIELD, _DONE = 256, 128, 192
-_STEP = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
-)
+_STEP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 def default_threads() -> int:

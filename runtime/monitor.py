@@ -38,7 +38,7 @@ def new_run_folder(net: str, name: str | None = None, root: Path = Path("runs"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make {folder}: {error.strerror}") from None
+        raise UsageError(f"cannot make {folder}: {error.strerror or error}") from None
     return folder
 
 

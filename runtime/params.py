@@ -10,38 +10,42 @@ import numpy as np
 from runtime.executable import Executable
 from runtime.fillers import fill
 from schemas.errors import Diagnostics, SourceError, did_you_mean
-from schemas.net import NOWHERE
 from schemas.program import Program
 from schemas.span import Span
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
+HISTORY = "history:"  # before the names of the solver's own states in a snapshot
 
 
 class Blobs:
     """All learned blobs and states of the programs that train one net, each once.
 
     A blob that several programs hold is one block of memory; the first of them reads and writes it.
+    The solver's states have HISTORY before their names, so that no layer can be taken for one.
     """
 
     def __init__(self, exes: Sequence[Executable]) -> None:
-        self._owners: dict[str, Executable] = {}
+        self._owners: dict[str, tuple[Executable, str]] = {}
         self.shapes: dict[str, Shape] = {}
         for exe in exes:
-            shapes = {info.key: info.shape for info in exe.program.params}
-            shapes |= {state.key: state.shape for state in exe.program.states}
-            for key, shape in shapes.items():
-                self._owners.setdefault(key, exe)
-                self.shapes.setdefault(key, shape)
+            weights = weight_shapes(exe.program)
+            history = [s for s in exe.program.states if s.key not in weights]
+            shapes = {key: (key, shape) for key, shape in weights.items()}
+            shapes |= {HISTORY + s.key: (s.key, s.shape) for s in history}
+            for name, (key, shape) in shapes.items():
+                self._owners.setdefault(name, (exe, key))
+                self.shapes.setdefault(name, shape)
 
     def read(self) -> dict[str, Array]:
-        """Returns a copy of each, by key."""
-        return {key: exe.read(key) for key, exe in self._owners.items()}
+        """Returns a copy of each, by name."""
+        return {name: exe.read(key) for name, (exe, key) in self._owners.items()}
 
     def write(self, arrays: Mapping[str, Array]) -> None:
         """Sets those named in `arrays`."""
-        for key, array in arrays.items():
-            self._owners[key].write(key, array)
+        for name, array in arrays.items():
+            exe, key = self._owners[name]
+            exe.write(key, array)
 
 
 def initialise(exe: Executable, seed: int) -> None:
@@ -52,19 +56,14 @@ def initialise(exe: Executable, seed: int) -> None:
         exe.write(state.key, np.full(state.shape, state.fill, np.float32))
 
 
-def is_history(key: str, keys: Mapping[str, Any]) -> bool:
-    """Returns whether `key` is a solver's history of a blob in `keys`: `conv1/weight/momentum`."""
-    return key.rpartition("/")[0] in keys
-
-
 def weight_shapes(program: Program) -> dict[str, Shape]:
     """Returns the shapes of what a weight file holds: learned blobs and the net's own states.
 
-    Running means belong to the net; a solver's history of a learned blob does not.
+    A layer's states (a running mean) are named LAYER/STATE; those of the solver, such as the
+    momentum, have a bare name and are no weights.
     """
     shapes = {info.key: info.shape for info in program.params}
-    states = {s.key: s.shape for s in program.states if not is_history(s.key, shapes)}
-    return shapes | states
+    return shapes | {s.key: s.shape for s in program.states if "/" in s.key}
 
 
 def read_weights(exe: Executable) -> dict[str, Array]:
@@ -85,48 +84,50 @@ def assign_weights(exe: Executable, weights: Mapping[str, Array], origin: str) -
     do not count: old Caffe files hold (1, 1, O, I) for (O, I). Histories of a solver are skipped.
 
     Raises SourceError (or NetErrors with all of them), before anything is written, where a layer
-    of both sides has blobs of other names or shapes.
+    of both sides has blobs of other names or shapes. A state that does not fit (a recurrent layer's
+    last output, of another batch size) is left alone, with a warning.
     """
     shapes = weight_shapes(exe.program)
-    given = {key: a for key, a in weights.items() if not is_history(key, weights)}
-    spans = {info.key: info.span for info in exe.program.params}
+    learned = {info.key: info.span for info in exe.program.params}
+    given = {key: a for key, a in weights.items() if not key.startswith(HISTORY)}
     ours = {_layer(key) for key in shapes}
-    theirs = {_layer(key): None for key in given}  # a dict keeps the order
+    theirs = {_layer(key) for key in given}
     diagnostics = Diagnostics()
     for key, array in given.items():
         if _layer(key) in ours:
-            _check(key, array.shape, shapes, origin, spans.get(key, NOWHERE), diagnostics)
-    learned = {info.key for info in exe.program.params}
-    for key in shapes.keys() & learned:
+            _check(key, array.shape, shapes, learned, origin, diagnostics)
+    for key, span in learned.items():
         if _layer(key) in theirs and key not in given:
             message = f"{origin} has layer '{_layer(key)}' without its blob '{key}'"
-            diagnostics.error(SourceError(message, spans[key], _rename(key)))
+            diagnostics.error(SourceError(message, span, _rename(key)))
     diagnostics.raise_if_any()
     for key, array in given.items():
-        if key in shapes:
+        if key in shapes and _without_ones(array.shape) == _without_ones(shapes[key]):
             exe.write(key, np.ascontiguousarray(array, np.float32).reshape(shapes[key]))
-    ignored = [
-        f"{origin}: layer '{name}' ignored: not in the net" for name in theirs if name not in ours
-    ]
-    kept = [f"layer '{name}' keeps its first values: not in {origin}" for name in ours - {*theirs}]
-    return sorted(ignored) + sorted(kept)
+    ignored = [f"{origin}: layer '{name}' ignored: not in the net" for name in theirs - ours]
+    kept = [f"layer '{name}' keeps its first values: not in {origin}" for name in ours - theirs]
+    return sorted(ignored) + sorted(kept) + [w.message for w in diagnostics.warnings]
 
 
 def _check(
     key: str,
     shape: Shape,
     shapes: Mapping[str, Shape],
+    learned: Mapping[str, Span],
     origin: str,
-    span: Span,
     diagnostics: Diagnostics,
 ) -> None:
+    """Notes an error for a blob of a known layer that does not fit, a warning for a state."""
     if key not in shapes:
         message = f"{origin} holds '{key}', which layer '{_layer(key)}' of the net does not have"
         hint = did_you_mean(key, [k for k in shapes if _layer(k) == _layer(key)])
-        diagnostics.error(SourceError(message, span, hint or _rename(key)))
+        diagnostics.error(SourceError(message, hint=hint or _rename(key)))
     elif _without_ones(shape) != _without_ones(shapes[key]):
         message = f"'{key}' has shape {shapes[key]} in the net and {shape} in {origin}"
-        diagnostics.error(SourceError(message, span, _rename(key)))
+        if key in learned:
+            diagnostics.error(SourceError(message, learned[key], _rename(key)))
+        else:
+            diagnostics.warn(SourceError(f"{message}: not loaded"))
 
 
 def _layer(key: str) -> str:

@@ -76,7 +76,7 @@ def write_snapshot(stem: Path, snapshot: Snapshot) -> Path:
         stem.parent.mkdir(parents=True, exist_ok=True)
         write_in_order({arrays: content, manifest: text.encode()})
     except OSError as error:
-        raise SnapshotError(f"cannot write snapshot {stem}: {error.strerror}") from None
+        raise SnapshotError(f"cannot write snapshot {stem}: {error.strerror or error}") from None
     return manifest
 
 
@@ -91,7 +91,7 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         content = arrays.read_bytes()
     except OSError as error:
-        raise SnapshotError(f"cannot read {arrays}: {error.strerror}") from None
+        raise SnapshotError(f"cannot read {arrays}: {error.strerror or error}") from None
     if len(content) != fields.get("bytes"):
         message = f"{arrays} has {len(content)} bytes, but its manifest says {fields.get('bytes')}"
         raise SnapshotError(message, hint=_earlier(stem))
@@ -169,7 +169,7 @@ def check_writable(stem: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        message = f"cannot write snapshots to {stem.parent}: {error.strerror}"
+        message = f"cannot write snapshots to {stem.parent}: {error.strerror or error}"
         raise SnapshotError(message, hint="choose another snapshot_prefix") from None
 
 
@@ -199,7 +199,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_bytes())
     except OSError as error:
-        raise SnapshotError(f"cannot read {path}: {error.strerror}") from None
+        raise SnapshotError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
         raise SnapshotError(f"{path} is damaged: it is not JSON") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:

@@ -43,13 +43,12 @@ def strided(tensor: Tensor, raw: Array) -> Array:
 def pack(tensor: Tensor, value: Array | float | int, raw: Array) -> None:
     """Writes a value of the user's shape into the bytes of the tensor's span."""
     array = np.asarray(value)
-    if array.size != prod(tensor.shape):
+    if array.ndim and array.size != prod(tensor.shape):
         raise UsageError(
             f"'{tensor.name}' has shape {tensor.shape}, but the value has {array.shape}"
         )
-    if tensor.name.startswith("seed_"):  # 32 bits, whatever their sign
-        array = (array.astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-    strided(tensor, raw)[...] = array.reshape(tensor.view)
+    # A number fills the tensor; unsigned words (seeds) keep their bits.
+    strided(tensor, raw)[...] = array.reshape(tensor.view) if array.ndim else array
 
 
 def unpack(tensor: Tensor, raw: Array) -> Array:

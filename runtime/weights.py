@@ -27,7 +27,7 @@ def write_weight_file(path: Path, weights: Mapping[str, Array]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, encode_arrays(weights))
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror}") from None
+        raise SourceError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def load_weights(exe: Executable, path: Path) -> list[str]:
@@ -49,6 +49,6 @@ def read_weight_file(path: Path) -> dict[str, Array]:
         hint = f"did you mean '{path.with_name(match)}'?" if match else None
         raise SourceError(f"there is no weight file {path}", hint=hint) from None
     except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from None
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
         raise SourceError(f"cannot use {path}: {error}") from None

@@ -245,7 +245,7 @@ _image, _pixels = Bottom((2, 4, 3, 5)), Bottom((2, 1, 3, 5), labels=4)
 softmax_loss("plain", _flat, _ten)
 softmax_loss("one", Bottom((1, 1)), Bottom((1,), labels=1))
 # What is shown stops at 87.3, where the gradient goes on: it is not the slope (test_layers.py).
-softmax_loss("large", Bottom((5, 7), scale=60.0), Bottom((5, 1, 1, 1), labels=7), gradient=False)
+softmax_loss("large", Bottom((5, 7), scale=90.0), Bottom((5, 1, 1, 1), labels=7), gradient=False)
 softmax_loss("pixels", _image, _pixels)
 softmax_loss("last_axis", Bottom((2, 3, 5)), Bottom((2, 3), labels=5), axis=2)
 for _mode in ("VALID", "FULL", "BATCH_SIZE", "NONE"):

@@ -46,7 +46,7 @@ class Data:
 class Input:
     """Tops that the caller of the net fills."""
 
-    shape: tuple[tuple[int, ...], ...] = option("shape of all tops, or a list of one for each")
+    shape: tuple[tuple[int, ...], ...] = option("shape of all tops, or a list of one each", ())
 
     def build(self, scope: Scope) -> tuple[Node, ...]:
         tops(scope, 1, None)
@@ -115,7 +115,7 @@ def one_each(scope: Scope, shapes: Any) -> tuple[Shape, ...]:
         return tuple(shapes) * count
     if len(shapes) == count:
         return tuple(shapes)
-    missing = all(top in scope.given for top in scope.tops)
-    if not shapes and missing:
+    if not shapes and all(top in scope.given for top in scope.tops):
         return tuple(scope.given[top] for top in scope.tops)
-    scope.error(f"{len(shapes)} shapes for {count} tops", "shape", SHAPE_HINT, kind=SpecError)
+    message = f"{len(shapes)} shapes for {count} tops" if shapes else "'shape' is missing"
+    scope.error(message, "shape", SHAPE_HINT, kind=SpecError)

@@ -125,7 +125,8 @@ class Accuracy:
 def one_label(scope: Scope, scores: Node, label: Node, axis: int) -> Node:
     """Returns the labels as i32, shaped like the scores with 1 for the classes."""
     shape = tuple(1 if i == axis else n for i, n in enumerate(scores.shape))
-    scope.need(label.type.size == math.prod(shape), f"needs {math.prod(shape)} labels, one a score")
+    count = math.prod(shape)
+    scope.need(label.type.size == count, f"needs {count} labels, not {label.type.size}")
     return ops.reshape(ops.cast(label, "i32"), shape)
 
 

@@ -185,5 +185,5 @@ class Scope:
     def axis(self, axis: int, rank: int, field: str = "axis") -> int:
         """Returns the axis counted from the front; negative ones count from the back."""
         if not -rank <= axis < rank:
-            self.error(f"{field} {axis} is outside of a bottom of {rank} axes", field)
+            self.error(f"{field} {axis} is outside of {self.bottoms[0]}", field)
         return axis % rank

@@ -285,8 +285,8 @@ class Emitter:
 
     def store(self, s: Store, dims: Dims) -> None:
         """Writes a store to a tile; what it overwrites no later statement reads (see Kernel)."""
-        pointer, kept = self.pointer(s.buffer, s.dtype)
         value = self.expr(s.value)
+        pointer, kept = self.pointer(s.buffer, s.dtype)
         offset = self.index(s.offset, identifier(s.buffer))
         test = self.mask((), dims)
         if value.dtype != s.dtype:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netdef.formats.fields import Reader, items, read_names
-from netdef.formats.substitute import substitute
+from netdef.formats.substitute import check_size, substitute
 from schemas.errors import SpecError, did_you_mean
 from schemas.net import LayerSpec, Name, Value
 
 if TYPE_CHECKING:
     from netdef.formats.native import Builder, Scope
 
-MAX_LAYERS = 100_000
+MAX_LAYERS = 20_000
 MAX_DEPTH = 50
 
 _BLOCK_FIELDS = ("params", "layers", "out")
@@ -139,6 +139,7 @@ class Uses:
                 reader.error(f"the parameter '{key}' is not given", use.span, f"write {key}: ...")
                 return None
             args[key] = substitute(value, args) if value is default else value
+            check_size(args[key], key)
         return args
 
     def fill(

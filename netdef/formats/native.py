@@ -65,14 +65,14 @@ class Scope:
 
     def blob(self, name: str) -> str:
         """Returns the net's name for a blob that is called `name` here."""
-        if delayed := _DELAYED.fullmatch(name):
-            return self.blob(delayed[1]) + delayed[2]
+        delayed = _DELAYED.fullmatch(name)
+        name, delay = delayed.groups() if delayed else (name, "")
         scope: Scope | None = self
         while scope is not None:
             if name in scope.blobs:
-                return scope.blobs[name]
+                return scope.blobs[name] + delay
             scope = scope.outer
-        return name
+        return name + delay
 
 
 def read_native_net(root: Value, file: str, diag: Diagnostics) -> NetSpec:
@@ -100,6 +100,8 @@ def read_native_net(root: Value, file: str, diag: Diagnostics) -> NetSpec:
             reader.error("the net has no 'layers'", root.span)
     else:
         builder.layer_list(fields["layers"], Scope())
+        if not builder.layers and not diag.errors:
+            reader.error("the net has no layers", fields["layers"].span)
     return NetSpec(name, tuple(builder.layers), span=root.span, file=file, **got)
 
 

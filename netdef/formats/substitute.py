@@ -33,7 +33,23 @@ _OPERATORS: dict[type[ast.AST], Any] = {
     ast.UAdd: operator.pos,
 }
 MAX_EXPRESSION = 200
+MAX_DEPTH = 100
+MAX_VALUES = 10_000
 MAX_TEXT = 10_000  # a text that names a parameter twice doubles with every level of blocks
+
+
+def check_size(value: Value, name: str) -> None:
+    """Refuses an argument that nested blocks have made huge: lists of lists of `$name`."""
+    stack, count = [(value, 0)], 0
+    while stack:
+        one, depth = stack.pop()
+        count += 1
+        if depth > MAX_DEPTH or count > MAX_VALUES:
+            raise SpecError(f"the parameter '{name}' holds too many values", value.span)
+        if isinstance(one.data, tuple):
+            stack += [(v, depth + 1) for v in one.data]
+        elif isinstance(one.data, Mapping):
+            stack += [(v, depth + 1) for v in one.data.values()]
 
 
 def substitute(value: Value, args: Mapping[str, Value]) -> Value:

@@ -213,6 +213,24 @@ layers:
     ]
 
 
+@pytest.mark.parametrize("grown", ["[$x, $x]", "$x$x", "[[[[$x]]]]"])
+def test_nested_blocks_cannot_explode(grown: str) -> None:
+    lines = ["blocks:", "  b0: {params: {x: }, layers: [{name: a, type: ReLU, v: $x}]}"]
+    for i in range(1, 45):
+        lines += [f"  b{i}:", "    params: {x: }", "    layers:"]
+        lines += [f"    - {{block: b{i - 1}, name: u, x: {grown}}}"]
+    with pytest.raises(SpecError, match="too many values|grows past"):
+        read_net("x", text="\n".join([*lines, "layers:", "- {block: b44, name: u, x: abc}"]))
+
+
+def test_blocks_of_blocks_cannot_make_endless_layers() -> None:
+    fan = ["blocks:", "  b0: {layers: [{name: a, type: ReLU}]}"]
+    fan += [f"  b{i}: {{layers: [{', '.join(f'{{block: b{i-1}, name: u{k}}}' for k in range(9))}]}}"
+            for i in range(1, 9)]  # fmt: skip
+    with pytest.raises(SpecError, match="more than 20000 layers"):
+        read_net("x", text="\n".join([*fan, "layers:", "- {block: b8, name: u}"]))
+
+
 EXPRESSIONS = {"1 + 2 * 3": 7, "(n - 1) // 2": 3, "8 / 2": 4, "7 / 2": 3.5, "-n % 5": 3, "1.5*2": 3}
 
 

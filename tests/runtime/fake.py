@@ -45,8 +45,8 @@ def program_of(kind: str, feed: Feed) -> Program:
         add("loss", "output")
         add("error", "output", (2,)) if kind == "test" else None
     add("ip/weight", "param", (FEATURES,))
-    states = [] if kind == "test" else ["ip/weight/momentum"]
-    states += ["ip/weight/gradient"] if kind in ("apply", "accumulate") else []
+    states = [] if kind == "test" else ["momentum"]
+    states += ["accumulated"] if kind in ("apply", "accumulate") else []
     for state in states:
         add(state, "state", (FEATURES,))
     for scalar in ("lr", "rate_scale", "first"):
@@ -101,7 +101,7 @@ class FakeExecutable:
         names = [n for n, t in self.program.tensors.items() if t.role == "scalar"]
         self.scalars.append({n: float(self.own[n]) for n in names})
         if self.kind == "apply":
-            return self._update(self.memory["ip/weight/gradient"])
+            return self._update(self.memory["accumulated"])
         data = self.own["data"].reshape(-1, FEATURES)
         difference = data @ self.memory["ip/weight"] - self.own["label"]
         self.own["loss"] = np.float32((difference**2).mean() / 2)
@@ -116,13 +116,13 @@ class FakeExecutable:
         gradient = (difference[:, None] * data).mean(0) * mask
         if self.kind == "step":
             return self._update(gradient)
-        kept = self.memory["ip/weight/gradient"] * (1 - self.own["first"])
-        self.memory["ip/weight/gradient"] = (kept + gradient).astype(np.float32)
+        kept = self.memory["accumulated"] * (1 - self.own["first"])
+        self.memory["accumulated"] = (kept + gradient).astype(np.float32)
 
     def _update(self, gradient: Array) -> None:
-        momentum = self.memory["ip/weight/momentum"]
+        momentum = self.memory["momentum"]
         momentum = np.float32(0.9) * momentum + self.own["lr"] * gradient
-        self.memory["ip/weight/momentum"] = momentum.astype(np.float32)
+        self.memory["momentum"] = momentum.astype(np.float32)
         self.memory["ip/weight"] = (self.memory["ip/weight"] - momentum).astype(np.float32)
 
     def drain(self) -> list[Mapping[str, float]]:

@@ -34,7 +34,7 @@ class Holder(FakeExecutable):
 
 
 NET = {"conv/weight": (4, 3), "conv/bias": (4,), "ip/weight": (2, 4)}
-STATES = {"bn/mean": (4,), "conv/weight/momentum": (4, 3)}
+STATES = {"bn/mean": (4,), "momentum": (32,)}
 
 
 def test_initialise() -> None:
@@ -43,7 +43,7 @@ def test_initialise() -> None:
     assert np.array_equal(exe.read("ip/weight"), fill(exe.program.params[2], 3))
     assert exe.read("bn/mean").tolist() == [1, 1, 1, 1]
     assert set(read_weights(exe)) == {*NET, "bn/mean"}  # no history
-    assert set(Blobs([exe, exe]).read()) == {*NET, *STATES}
+    assert set(Blobs([exe, exe]).read()) == {*NET, "bn/mean", "history:momentum"}
 
 
 def test_file_round_trip(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_layers_of_one_side_only() -> None:
     exe = Holder(NET)
     weights = {
         "conv/weight": np.ones((4, 3)),
-        "conv/weight/momentum": np.ones((4, 3)),  # of a snapshot's file
+        "history:momentum": np.ones(32),  # of a snapshot's file
         "conv/bias": np.ones((1, 1, 1, 4)),  # as old Caffe files have it
         "fc8/weight": np.ones((9, 9)),
     }
@@ -86,6 +86,14 @@ def test_layers_that_do_not_fit_change_nothing() -> None:
     assert "w holds 'conv/scale', which layer 'conv' of the net does not have" in text
     assert "w has layer 'conv' without its blob 'conv/bias'" in text
     assert not exe.read("ip/weight").any()
+
+
+def test_states_of_another_shape_are_left_alone() -> None:
+    exe = Holder(NET, {"rnn/h": (4, 2)})
+    weights = {**read_weights(exe), "rnn/h": np.full((2, 4), 7)}
+    (warning,) = assign_weights(exe, weights, "w")
+    assert warning == "'rnn/h' has shape (4, 2) in the net and (2, 4) in w: not loaded"
+    assert not exe.read("rnn/h").any()
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""Kernels compiled ahead of time: they compile for every target, and do not spill."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+from compiler.backends.triton import Backend
+from compiler.triton_source import checks
+from compiler.triton_source.aot import require_triton
+from compiler.triton_source.tiles import TARGETS, choose
+from schemas.errors import BackendError
+from tests.backends import hand_kernels as hand
+from tests.backends.hand_kernels import every_kind
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
+
+
+def compiled(kernels, target="sm_90", precision="fp32"):
+    """Compiles kernels as one launch; returns the launches and the usage of each binary."""
+    program = hand.program(Backend(target, precision), tuple(kernels))
+    found = []
+    for launch in program.launches:
+        ptx = program.text[f"{launch.code}.ptx"]
+        found.append((launch, checks.usage(program.code[launch.code], ptx)))
+    return found
+
+
+def assert_sound(launch, usage, target) -> None:
+    assert usage.spills == 0 and usage.stack == 0, (launch.name, usage)
+    assert usage.registers <= 255 and launch.meta["shared"] <= TARGETS[target].shared
+    assert usage.parameters == len(launch.args) + 2  # and Triton's two scratch pointers
+    assert launch.meta["global_scratch"] == launch.meta["profile_scratch"] == 0
+    assert launch.meta["threads"] == 32 * launch.meta["num_warps"]
+    json.dumps(launch.meta)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("name", ["conv", "unpool", "softmax", "total", "dropout"])
+def test_every_kind_for_nvidia(target, name):
+    for launch, usage in compiled([every_kind()[name]], target):
+        assert_sound(launch, usage, target)
+
+
+def test_every_kind_for_amd():
+    kinds = every_kind()
+    launches = [(kinds[name],) for name in ("conv", "max_pool", "softmax", "dropout")]
+    program = hand.program(Backend("gfx942"), *launches)
+    for launch in program.launches:
+        assert program.code[launch.code][:4] == b"\x7fELF"
+        assert f"{launch.code}.amdgcn" in program.text
+        assert launch.meta["threads"] == 64 * launch.meta["num_warps"]
+        assert launch.meta["shared"] <= TARGETS["gfx942"].shared
+
+
+LARGE = {
+    "conv_forward": hand.conv_forward(128, 32, 32, 64, 64, 3, 1, 1),
+    "conv_data_gradient": hand.conv_data_gradient(128, 32, 32, 64, 64, 3, 1, 1),
+    "conv_weight_gradient": hand.conv_weight_gradient(128, 32, 32, 64, 64, 3, 1, 1),
+    "inner_product": hand.inner_product(256, 4096, 4096),
+}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+@pytest.mark.parametrize("name", LARGE)
+def test_products_of_real_size(name, precision):
+    ((launch, usage),) = compiled([LARGE[name]], precision=precision)
+    assert_sound(launch, usage, "sm_90")
+    assert usage.copies > 0  # the sum's loop loads ahead
+    if precision == "tf32" and launch.meta["num_warps"] >= 4:
+        assert usage.wgmma > 0 and usage.mma == 0
+    if precision == "fp32":
+        assert usage.wgmma == usage.mma == 0
+
+
+def test_channels_are_read_sixteen_bytes_at_a_time():
+    ((_, usage),) = compiled([LARGE["conv_forward"]])
+    assert usage.wide_copies == usage.copies
+    ((_, usage),) = compiled([hand.update(1 << 20)])
+    assert usage.wide_loads == usage.loads - 1  # all but the learning rate
+    ((_, usage),) = compiled([hand.max_pool(8, 32, 32, 64, 2, 2)])
+    assert usage.wide_loads == usage.loads
+
+
+def test_a_group_does_not_spill():
+    maps = [hand.update(5000), hand.dropout(4000), every_kind()["map"], every_kind()["unpool"]]
+    for launch, usage in compiled(maps):
+        assert_sound(launch, usage, "sm_90")
+    products = [hand.inner_product(64, 64, 256), hand.inner_product(64, 64, 128, True)]
+    ((launch, usage),) = compiled(products)
+    assert_sound(launch, usage, "sm_90")
+    assert len(launch.kernels) == 2
+
+
+def test_tiles_follow_the_problem():
+    target = TARGETS["sm_90"]
+    small = choose(64, 10, 500, 1, 500, target, "fp32")
+    large = choose(1 << 17, 256, 576, 1, 64, target, "tf32")
+    assert small.n == 16 and small.m <= 64
+    assert large.m * large.n >= 128 * 128
+    assert choose(1 << 17, 64, 576, 1, 48, target, "fp32").k == 16  # whole runs of 48
+
+
+def test_without_triton(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "triton", None)
+    with pytest.raises(BackendError) as error:
+        require_triton()
+    assert error.value.hint == "pip install 'netdef[cuda]'"

@@ -1,0 +1,244 @@
+"""Rendered kernels under Triton's interpreter against the NumPy oracle."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compiler.backends.triton import Backend
+from compiler.index import Axis, index
+from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
+from compiler.triton_source.contract import suits
+from compiler.triton_source.maps import INFIX, _CALLS
+from compiler.prims.maps import SCALARS
+from runtime.triton_interpreter import InterpreterDevice
+from schemas.errors import UsageError
+from tests.backends import hand_kernels as hand
+from tests.backends.hand_kernels import check, every_kind
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
+
+REAL = Backend("sm_90", binary=False)  # the tiles that a GPU gets, as source only
+few = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def device():
+    device = InterpreterDevice()
+    yield device
+    device.close()
+
+
+@pytest.mark.parametrize("name", every_kind())
+def test_every_kind(device, name):
+    check(device, REAL, (every_kind()[name],))
+
+
+@pytest.mark.parametrize("name", ["conv_deep", "max_pool", "softmax", "total"])
+def test_interpreter_target(device, name):
+    check(device, Backend("interpreter"), (every_kind()[name],))
+
+
+def test_kinds_of_the_hand_kernels():
+    kinds = {name: kernel.kind for name, kernel in every_kind().items()}
+    assert {"map", "reduce", "row", "contract"} == set(kinds.values())
+    assert suits(every_kind()["conv"]) and not suits(every_kind()["conv_depthwise"])
+
+
+@few
+@given(
+    n=st.integers(1, 3),
+    h=st.integers(3, 8),
+    w=st.integers(3, 8),
+    ci=st.sampled_from([1, 2, 3, 16, 17]),
+    co=st.sampled_from([1, 2, 5, 16, 19]),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 4),
+    pad=st.integers(0, 2),
+    which=st.sampled_from(["forward", "data", "weight"]),
+)
+def test_convolutions(device, n, h, w, ci, co, kernel, stride, pad, which):
+    make = {
+        "forward": hand.conv_forward,
+        "data": hand.conv_data_gradient,
+        "weight": hand.conv_weight_gradient,
+    }[which]
+    check(device, REAL, (make(n, h, w, ci, co, kernel, stride, pad),))
+
+
+@few
+@given(
+    m=st.sampled_from([1, 2, 7, 16, 33]),
+    n=st.sampled_from([1, 3, 16, 31]),
+    k=st.sampled_from([1, 5, 32, 96, 100]),
+    batch=st.integers(1, 2),
+    transposed=st.booleans(),
+)
+def test_products(device, m, n, k, batch, transposed):
+    check(device, REAL, (hand.inner_product(m, n, k, transposed, batch),))
+
+
+@few
+@given(
+    n=st.integers(1, 2),
+    h=st.integers(2, 9),
+    w=st.integers(2, 9),
+    c=st.sampled_from([1, 3, 4]),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 5),
+    which=st.sampled_from([hand.max_pool, hand.average_pool, hand.unpool]),
+    data=st.data(),
+)
+def test_pooling(device, n, h, w, c, kernel, stride, which, data):
+    kernel = min(kernel, h, w)
+    pad = data.draw(st.integers(0, kernel - 1))
+    check(device, REAL, (which(n, h, w, c, kernel, stride, pad),))
+
+
+@few
+@given(n=st.sampled_from([1, 2, 40]), c=st.sampled_from([1, 2, 7, 64, 1000, 8193]))
+def test_rows(device, n, c):
+    if n * c < 100_000:
+        check(device, REAL, (hand.softmax(n, c),))
+        check(device, REAL, (hand.column_sums(c, n),))
+
+
+def test_the_first_of_equal_elements_wins(device):
+    i, j = Axis("i", 3), Axis("j", 100)
+    flat = Op("mul", (Load("x", index(i), "f32"), Load("zero", index(j), "f32")), "f32")
+    position = Op("cast", (Load("names", index(j), "i32"),), "i32")
+    value = Op("maximum", (flat, flat), "f32")
+    for space in ((i,), ()):
+        axes = (j,) if space else (i, j)
+        kernel = Kernel(
+            "first",
+            space,
+            (
+                Reduce(0, "argmax", axes, value, "i32", position),
+                Store("best", index(i) if space else index(0), Acc(0, "i32"), "i32"),
+            ),
+        )
+        executable = device.load(hand.program(REAL, (kernel,)))
+        executable.write("names", np.arange(100, dtype=np.int32) + 5)
+        executable.run()
+        assert (executable.read("best") == 5).all()
+        executable.close()
+
+
+UNARY = ["neg", "exp", "tanh", "sigmoid", "abs", "sign", "floor", "stop"]
+BINARY = ["add", "sub", "mul", "div", "maximum", "minimum"]
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_unary_maps(device, name):
+    check(device, REAL, (hand.chain(77, name),), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("name", ["log", "sqrt"])
+def test_maps_of_positive_numbers(device, name):
+    i = Axis("i", 50)
+    size = Op("abs", (Load("x", index(i), "f32"),), "f32")
+    kernel = Kernel(name, (i,), (Store("y", index(i), Op(name, (size,), "f32"), "f32"),))
+    check(device, REAL, (kernel,), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_maps(device, name):
+    check(device, REAL, (hand.binary(77, name),), tolerance=1e-6)
+    check(device, REAL, (hand.binary(77, name, -1.5),), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("name", ["less", "lesseq", "equal"])
+def test_comparisons(device, name):
+    check(device, REAL, (hand.binary(77, name, 0.25, "bool"),))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.25])
+def test_relu(device, slope):
+    check(device, REAL, (hand.chain(33, "relu", slope=slope),))
+
+
+@pytest.mark.parametrize("power", [2.0, -1.0, 3.0, 0.5, -0.5, -0.75, 11.0, 0.0])
+def test_powers(device, power):
+    i = Axis("i", 64)
+    x = Load("x", index(i), "f32")
+    # A fraction of a negative number is NaN on both sides.
+    kernel = hand.binary(64, "pow", power)
+    check(device, REAL, (kernel,), tolerance=1e-5)
+    value = Op("pow", (Op("abs", (x,), "f32"), Load("z", index(i), "f32")), "f32")
+    general = Kernel("general", (i,), (Store("y", index(i), value, "f32"),))
+    check(device, REAL, (general,), tolerance=1e-5)
+
+
+def test_every_scalar_map_has_a_text():
+    assert set(SCALARS) <= {*INFIX, *_CALLS, "relu", "cast"}
+
+
+def test_a_launch_of_several_kernels(device):
+    kinds = every_kind()
+    launches = (
+        (hand.update(1000), hand.dropout(100), kinds["map"]),
+        (kinds["inner_product"], kinds["softmax"]),
+    )
+    made = hand.program(REAL, (hand.update(1000), hand.dropout(100)))
+    assert len(made.launches) == 1 and "elif" not in made.text[made.launches[0].meta["source"]]
+    assert [k.name for k in made.launches[0].kernels] == ["update", "dropout"]
+    check(device, REAL, (hand.update(1000), hand.dropout(100)))
+    assert len(hand.program(REAL, *launches).launches) >= 3  # products do not share with others
+
+
+def test_equal_kernels_are_rendered_once(device):
+    def scaled(source: str, result: str) -> Kernel:
+        i = Axis("i", 10)
+        value = Op("mul", (Load(source, index(i), "f32"),) * 2, "f32")
+        return Kernel(f"{result}.square", (i,), (Store(result, index(i), value, "f32"),))
+
+    launches = ((scaled("a", "b"),), (scaled("b", "c"),))
+    made = hand.program(REAL, *launches)
+    assert len(made.text) == 1 and len(made.launches) == 2
+    assert [a for launch in made.launches for a, _ in launch.args] == ["a", "b", "b", "c"]
+    check(device, REAL, *launches)
+
+
+def test_names_from_a_spec_cannot_break_out(device):
+    i = Axis("for", 5)
+    name = 'x"""\nimport os\n\\'
+    store = Store("print", index(i), Load(name, index(i), "f32"), "f32")
+    kernel = Kernel(name, (i,), (store,), (name, '"""'))
+    check(device, REAL, (kernel,))
+    assert REAL.render(kernel).count('"""') == 4  # the module's docstring and the function's
+
+
+def test_unknown_target():
+    with pytest.raises(UsageError, match="no target 'sm_91'"):
+        Backend("sm_91")
+
+
+def test_memory_is_shared_by_name_and_freed(device):
+    kernel = hand.update(8)
+    first = device.load(hand.program(REAL, (kernel,)))
+    second = device.load(first.program, share=first)
+    first.write("params", np.arange(8, dtype=np.float32))
+    assert (second.read("params") == np.arange(8)).all()
+    first.close()
+    assert (second.read("params") == np.arange(8)).all()
+    second.close()
+
+
+def test_logged_numbers(device):
+    kernel = every_kind()["total"]
+    executable = device.load(hand.program(REAL, (kernel,)))
+    executable.write("x", np.full(20000, 0.5, np.float32))
+    executable.run(log=("loss",))
+    executable.run(log=("loss",))
+    assert executable.drain() == [{"loss": 0.5}, {"loss": 0.5}]
+    assert executable.drain() == []
+    executable.close()

@@ -1,0 +1,86 @@
+"""Fused kernels compute what the unfused graph does, for known and for random nets."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from compiler.arena import plan_arena
+from compiler.backends import Traits
+from compiler.build import build
+from compiler.update import RULES, accumulate_step, apply_step, train_step
+from netdef.formats import read_net
+from schemas.solver import SolverSpec
+from tests.harness import CPU_LIKE, assert_close, run_both
+from tests.strategies import nets
+
+SGD = SolverSpec(momentum=0.9, weight_decay=5e-4)
+GPU_LIKE = Traits(contiguous_factor=False, groups=True, tile=(64, 64), parallel=64)
+ALONE = Traits(contiguous_factor=True, groups=False)
+
+MLP = """
+name: mlp
+layers:
+- {name: data, type: Input, top: data, shape: [6, 7]}
+- {name: label, type: Input, top: label, shape: [6]}
+- {name: ip1, type: InnerProduct, bottom: data, num_output: 5, param: [{lr_mult: 1}, {lr_mult: 2, decay_mult: 0}]}
+- {name: act, type: Sigmoid}
+- {name: ip2, type: InnerProduct, num_output: 4}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip2, label]}
+"""
+
+
+def step_of(text: str, spec: SolverSpec = SGD, make=train_step):
+    graph = build(read_net(text=text, format="yaml"), "TRAIN")
+    arena = plan_arena(graph)
+    return make(graph, arena, spec), arena
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(nets())
+def test_random_nets_train_as_unfused(text):
+    step, arena = step_of(text)
+    assert_close(run_both(step, arena), rtol=2e-4)
+
+
+@pytest.mark.parametrize("traits", [CPU_LIKE, GPU_LIKE, ALONE], ids=["cpu", "gpu", "alone"])
+def test_every_kind_of_backend_gets_equal_kernels(traits):
+    step, arena = step_of(MLP)
+    assert_close(run_both(step, arena, traits))
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_every_update_rule_fuses_into_one_kernel(rule):
+    momentum = 0.0 if rule in ("AdaGrad", "RMSProp") else 0.9
+    step, arena = step_of(MLP, SolverSpec(type=rule, momentum=momentum, weight_decay=1e-3))
+    run = run_both(step, arena)
+    writers = [k for k in run.unit.schedule.kernels() if "params" in k.writes()]
+    assert len(writers) == 1
+    # Histories are random here, so a negative square may meet a root: compare what is finite.
+    if rule in ("SGD", "Nesterov"):
+        assert_close(run)
+
+
+@pytest.mark.parametrize("kind", ["L1", "L2", "L1L2"])
+@pytest.mark.parametrize("clip", [-1.0, 0.05])
+def test_regularisation_and_clipping(kind, clip):
+    spec = SolverSpec(
+        momentum=0.9, weight_decay=0.01, regularization_type=kind, clip_gradients=clip
+    )
+    step, arena = step_of(MLP, spec)
+    assert_close(run_both(step, arena))
+
+
+def test_accumulate_and_apply():
+    spec = SolverSpec(momentum=0.9, iter_size=3)
+    step, arena = step_of(MLP, spec, lambda g, a, s: accumulate_step(g, a))
+    assert_close(run_both(step, arena))
+    step, arena = step_of(MLP, spec, apply_step)
+    assert_close(run_both(step, arena))
+
+
+def test_a_softmax_and_its_gradient_are_one_kernel():
+    step, arena = step_of(MLP)
+    run = run_both(step, arena)
+    rows = [k for k in run.unit.schedule.kernels() if k.kind == "row"]
+    assert [k.name for k in rows] == ["d(ip2)"]
