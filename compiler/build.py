@@ -223,8 +223,9 @@ def _check_made(scope: Scope, made: Sequence[Node]) -> None:
     entries = scope.spec.param
     if len(entries) > len(scope.params):
         message = f"{len(entries)} param entries for {_count(scope.params, 'learned blob')}"
-        listed = ", ".join(scope.params) or None
-        scope.error(message, hint=listed, span=entries[-1].span, kind=SpecError)
+        scope.error(
+            message, hint=", ".join(scope.params) or None, span=entries[-1].span, kind=SpecError
+        )
 
 
 def _count(things: Sequence[Any], word: str) -> str:

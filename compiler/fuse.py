@@ -54,7 +54,7 @@ def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> list[Kernel
     for kernel in kernels:
         own = [s.buffer for s in kernel.stores if buffers[s.buffer].role in ("inner", "output")]
         name = min(own, key=lambda b: ("." in b, own.index(b)), default=kernel.name)
-        name = kernel.name if name in taken else name
+        name = _unique(kernel.name if name in taken else name, taken)
         taken.add(name)
         named.append(replace(kernel, name=name))
     return named

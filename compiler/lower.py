@@ -47,7 +47,14 @@ class Lowering:
 
     def kernels(self) -> list[Kernel]:
         """Returns one kernel for each stored node, producers first, then the copies."""
-        made = [self.kernel(node, self.plan.storage[node]) for node in self.plan.order]
+        groups = self._update_groups()
+        grouped = {n for group in groups for n in group}
+        made = [
+            self.kernel(node, self.plan.storage[node])
+            for node in self.plan.order
+            if node not in grouped
+        ]
+        made += [self._together(group) for group in groups]
         made += [self._copy(node, storage) for node, storage in self.plan.copies]
         seen: dict[str, int] = {}
         named = []
@@ -55,6 +62,51 @@ class Lowering:
             seen[kernel.name] = count = seen.get(kernel.name, 0) + 1
             named.append(replace(kernel, name=f"{kernel.name}.{count}") if count > 1 else kernel)
         return named
+
+    def _update_groups(self) -> list[list[Node]]:
+        """Finds the updates that read each other's old values: Adam's moments and the weights.
+
+        Each would have to run before the other overwrites what it reads, so they are one kernel.
+        """
+        updates = {v: leaf for leaf, v in self.plan.updates.items() if v.prim in MAPS}
+        updates = {v: leaf for v, leaf in updates.items() if v in self.plan.order}
+        groups: list[list[Node]] = []
+        for value, leaf in updates.items():
+            joined, rest = [value], []
+            for group in groups:
+                near = any(
+                    self._reads(value, {n, updates[n]}) or self._reads(n, {value, leaf})
+                    for n in group
+                )
+                if near and group[0].shape == value.shape:
+                    joined = group + joined
+                else:
+                    rest.append(group)
+            groups = [*rest, joined]
+        return [group for group in groups if len(group) > 1]
+
+    def _reads(self, node: Node, wanted: set[Node]) -> bool:
+        """Says whether computing `node` on the spot reads one of the wanted nodes."""
+        stack = list(node.src)
+        while stack:
+            source = stack.pop()
+            if source in wanted:
+                return True
+            if source not in self.plan.storage:
+                stack.extend(source.src)
+        return False
+
+    def _together(self, group: Sequence[Node]) -> Kernel:
+        """One kernel that gives several leaves their new values, all from the old ones."""
+        storages = [self.plan.storage.pop(node) for node in group]
+        axes = _axes(group[0].shape)
+        position = tuple(index(a) for a in axes)
+        stores = tuple(
+            Store(s.buffer, s.offset(position), self.inline(node, position), node.dtype)
+            for node, s in zip(group, storages, strict=True)
+        )
+        self.plan.storage.update(zip(group, storages, strict=True))
+        return Kernel("update", _space(axes, stores[0]), stores)
 
     def kernel(self, node: Node, storage: Storage) -> Kernel:
         name = self.plan.names.get(node) or storage.buffer

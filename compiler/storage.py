@@ -45,6 +45,7 @@ class Plan:
     order: list[Node] = field(default_factory=list)  # stored nodes that need a kernel
     aliases: set[Node] = field(default_factory=set)  # views that only name part of a storage
     names: dict[Node, str] = field(default_factory=dict)
+    updates: dict[Node, Node] = field(default_factory=dict)  # leaf -> its new value
 
 
 def memory_order(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -82,7 +83,7 @@ class Planner:
         self.graph = graph
         self.nodes = graph.nodes()
         self.users = users_of(self.nodes)
-        self.plan = Plan(names=dict(names))
+        self.plan = Plan(names=dict(names), updates=dict(graph.updates))
         self.fetched = set(graph.outputs.values())
         self.blobs = {node: name for name, node in graph.blobs.items()}
         self.taken: set[str] = set()

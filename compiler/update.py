@@ -67,12 +67,12 @@ def _adadelta(s: SolverSpec, g: Node, w: Node, lr: Node, h: Values) -> tuple[Nod
 
 
 def _adam(s: SolverSpec, g: Node, w: Node, lr: Node, h: Values) -> tuple[Node, Values]:
-    first = add(mul(h["first"], s.momentum), mul(g, 1 - s.momentum))
-    second = add(mul(h["second"], s.momentum2), mul(mul(g, g), 1 - s.momentum2))
+    first = add(mul(h["moment1"], s.momentum), mul(g, 1 - s.momentum))
+    second = add(mul(h["moment2"], s.momentum2), mul(mul(g, g), 1 - s.momentum2))
     # rate_scale = sqrt(1 - b2^t) / (1 - b1^t), computed by the runtime in float64.
     rate = mul(lr, broadcast(leaves.scalar("rate_scale"), lr.shape))
     step = mul(rate, div(first, add(sqrt(second), s.delta)))
-    return step, {"first": first, "second": second}
+    return step, {"moment1": first, "moment2": second}
 
 
 RULES: dict[str, Rule] = {
@@ -81,8 +81,8 @@ RULES: dict[str, Rule] = {
     "AdaGrad": Rule(("square",), _adagrad),
     "RMSProp": Rule(("square",), _rmsprop),
     "AdaDelta": Rule(("square", "step"), _adadelta),
-    "Adam": Rule(("first", "second"), _adam),
-    "AdamW": Rule(("first", "second"), _adam),
+    "Adam": Rule(("moment1", "moment2"), _adam),
+    "AdamW": Rule(("moment1", "moment2"), _adam),
 }
 
 

@@ -65,8 +65,7 @@ def plan_solver(spec: SolverSpec, sets: Sequence[str] = ()) -> Plan:
     if train is None:
         raise SpecError("the solver names no net", spec.span, "give 'net: net.yaml'")
     nets = [train, *_test_nets(spec, main, net_at)]
-    for text in sets:
-        nets, spec = _override(text, nets, spec)
+    nets, spec = _override(sets, nets, spec)
     states = [spec.train_state, *spec.test_states]
     states += [NetState()] * (len(nets) - len(states))
     phases = ["TRAIN"] + ["TEST"] * (len(nets) - 1)
@@ -80,23 +79,18 @@ def plan_solver(spec: SolverSpec, sets: Sequence[str] = ()) -> Plan:
     return Plan(spec, graphs[0], tuple(graphs[1:]), plan_arena(*graphs))
 
 
-def _override(text: str, nets: list[NetSpec], spec: SolverSpec) -> tuple[list[NetSpec], SolverSpec]:
-    """Applies one override to every net that has the layer, and to the solver."""
+def _override(
+    sets: Sequence[str], nets: list[NetSpec], spec: SolverSpec
+) -> tuple[list[NetSpec], SolverSpec]:
+    """Applies overrides to the solver and to every net that has the layer they name."""
+    layers = [{layer.name.text for layer in net.layers} for net in nets]
     changed: list[NetSpec] = []
-    error: Exception | None = None
-    new_spec = spec
-    hit = False
-    for net in nets:
-        try:
-            net, solver = apply_set(net, spec, text)
-            new_spec = solver if solver is not None else new_spec
-            hit = True
-        except Exception as e:  # a test net may lack the layer; none having it is the error
-            error = e
-        changed.append(net)
-    if not hit:
-        assert error is not None
-        raise error
+    for net, own in zip(nets, layers, strict=True):
+        others = set().union(*layers) - own
+        mine = [text for text in sets if text.split(".", 1)[0] not in others]
+        new_net, new_spec = apply_set(net, spec, mine)
+        assert new_net is not None and new_spec is not None
+        changed.append(new_net)
     return changed, new_spec
 
 

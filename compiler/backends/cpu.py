@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from compiler.backends import Compiled, Traits
 from compiler.kernel import Kernel
+from compiler.llvm.contract import emit_contract
+from compiler.llvm.contract_plan import plan
 from compiler.llvm.host import Host, find_host
 from compiler.llvm.loops import emit_loops
 from compiler.llvm.native import compile_object
@@ -24,7 +26,7 @@ class Backend:
     def __init__(self, target: str | None = None) -> None:
         self.host: Host = find_host(target)
         self.target = target or self.host.name
-        self.traits = Traits(contiguous_factor=True)
+        self.traits = Traits(contiguous_factor=True, tile=(12, 32), parallel=16)
 
     def render(self, kernel: Kernel) -> str:
         """Returns the kernel's function as LLVM IR."""
@@ -32,7 +34,11 @@ class Backend:
 
     def piece(self, kernel: Kernel) -> Piece:
         """Emits a kernel's function."""
-        return emit_loops(collapse(kernel), self.host)
+        kernel = collapse(kernel)
+        tiled = plan(kernel, self.host) if kernel.kind == "contract" else None
+        if tiled is None:
+            return emit_loops(kernel, self.host)
+        return emit_contract(kernel, tiled, self.host)
 
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]

@@ -1,0 +1,276 @@
+"""The generator of all contractions: register tiles of rows by vectors, summed by fused steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from compiler.index import Axis, Index, axes_of, bounds, index
+from compiler.kernel import Guard, Kernel
+from compiler.llvm.builder import Builder, Int, Val, Var, as_val, const
+from compiler.llvm.contract_plan import Plan, splits, without
+from compiler.llvm.epilogue import Finish
+from compiler.llvm.host import Host
+from compiler.llvm.piece import Piece, finish, pointers_of
+from compiler.llvm.scope import Scope
+from compiler.llvm.tiles import first_row, row_axes, tile_scope
+
+# Gives the address of a row's scalar at a point of the sums.
+Row = Callable[[Scope, int], str]
+
+
+def emit_contract(kernel: Kernel, plan: Plan, host: Host) -> Piece:
+    """Emits tiles: sums in registers, a block of results on the stack, then the stores."""
+    b = Builder(host.lanes, host.fma)
+    pointers = pointers_of(kernel)
+    scratch = b.alloca(f"[{plan.group * plan.mr * plan.width} x float]", 64)
+    tile = _Tile(b, plan, pointers)
+    ends = Finish(b, plan, kernel, pointers)
+    lo, hi = Val("%lo", "i64"), Val("%hi", "i64")
+    with b.loop(lo, hi, plan.group) as first:
+        last = b.imin(b.iadd(first, plan.group), hi)
+        if plan.chunk:
+            size = plan.sums[0].size
+            with b.loop(0, size, plan.chunk) as start:
+                stop = b.imin(b.iadd(start, plan.chunk), size)
+                with b.loop(first, last) as t:
+                    tile.emit(t, _block(b, plan, scratch, t, first), start, stop)
+            with b.loop(first, last) as t:
+                ends.emit(t, _block(b, plan, scratch, t, first))
+        else:
+            tile.emit(first, scratch, 0, plan.sums[0].size if plan.sums else 0)
+            ends.emit(first, scratch)
+    return finish(b, pointers, plan.tiles)
+
+
+def _block(b: Builder, plan: Plan, scratch: str, t: Val, first: Val) -> str:
+    return b.at(scratch, "float", b.imul(b.isub(t, first), plan.mr * plan.width))
+
+
+class _Tile:
+    """Sums one tile over the sum axes, or over a chunk of them."""
+
+    def __init__(self, b: Builder, plan: Plan, pointers: dict[str, str]) -> None:
+        self.b, self.plan, self.pointers = b, plan, pointers
+        self.sums = [[b.var("float", plan.lanes) for _ in range(plan.nv)] for _ in range(plan.mr)]
+        self.base = pointers[plan.scalar.buffer]
+        self.range: tuple[Int, Int] = (0, 0)
+        self.at: list[Scope] = []  # the scope of each row, where rows are not even
+
+    def emit(self, t: Val, block: str, start: Int, stop: Int) -> None:
+        """Adds the sums from `start` to `stop` of the outermost axis to a block of memory."""
+        b, plan = self.b, self.plan
+        scope, row_tile = tile_scope(b, plan, self.pointers, t)
+        self.range = (start, stop)
+        begin = first_row(b, plan, row_tile)
+        for var in self._vars():
+            var.set(const(0.0, "float", plan.lanes))
+        if plan.even:
+            scope = scope.child({plan.rows[0]: begin} if plan.rows else {})
+            self.at = [scope]
+        else:
+            self.at = []
+            for r in range(plan.mr):
+                row = b.imin(b.iadd(begin, r), plan.row_count - 1)
+                self.at.append(scope.child(row_axes(b, plan, row)))
+        free = [g for g in plan.shared() if not set(plan.sums) & axes_of(g.index)]
+        self._under(scope, free, lambda inner: self._nest(inner, 0, None))
+        self._write(block, start)
+
+    def _vars(self) -> list[Var]:
+        return [v for row in self.sums for v in row]
+
+    def _write(self, block: str, start: Int) -> None:
+        b, plan = self.b, self.plan
+        later = b.cmp("icmp sgt", as_val(start), const(0, "i64")) if plan.chunk else None
+        for n, var in enumerate(self._vars()):
+            at, value = b.at(block, "float", n * plan.lanes), var.get()
+            if later is not None:
+                old = b.load(at, "float", plan.lanes)
+                zero = const(0.0, "float", plan.lanes)
+                value = b.bin("fadd", b.select(later, old, zero), value)
+            b.store(value, at)
+
+    # ---- loops over the sums -----------------------------------------------------------------
+
+    def _nest(self, scope: Scope, depth: int, row: Row | None) -> None:
+        plan, b = self.plan, self.b
+        if depth == plan.depth and row is None:
+            self._split(scope, depth)
+            return
+        if depth == len(plan.sums):
+            assert row is not None
+            self._step(scope, row)
+            return
+        axis = plan.sums[depth]
+        start, stop, rest = self._bounds(scope, axis, depth)
+        with b.loop(start, stop) as k:
+            self._under(scope.child({axis: k}), rest, lambda s: self._nest(s, depth + 1, row))
+
+    def _under(self, scope: Scope, guards: list[Guard], emit: Callable[[Scope], None]) -> None:
+        shared, by_lane = scope.holds(tuple(guards))
+        assert by_lane is None
+        if shared is None:
+            emit(scope)
+            return
+        with self.b.when(shared):
+            emit(scope.child({}))
+
+    def _bounds(self, scope: Scope, axis: Axis, depth: int) -> tuple[Int, Int, list[Guard]]:
+        """Narrows a loop by the guards that it is the last to decide; returns those it cannot."""
+        b, later = self.b, set(self.plan.sums[depth + 1 :])
+        start, stop = self.range if depth == 0 else (0, axis.size)
+        rest = []
+        for guard in self.plan.shared():
+            used = axes_of(guard.index)
+            if axis not in used or used & later:
+                continue
+            limits = solve(guard, axis)
+            if limits is None:
+                rest.append(guard)
+                continue
+            start = b.imax(start, scope.scalar(limits[0]))
+            stop = b.imin(stop, scope.scalar(limits[1]))
+        return start, stop, rest
+
+    # ---- rows --------------------------------------------------------------------------------
+
+    def _split(self, scope: Scope, depth: int) -> None:
+        """Goes on with plain addresses where all rows are inside of their guards."""
+        plan, b = self.plan, self.b
+        if not plan.uneven():
+            self._nest(scope, depth, self._plain_rows(scope))
+            return
+        inside = self._all_inside(scope)
+        if inside is not None:
+            with b.when(inside):
+                inner = scope.child({})
+                self._nest(inner, depth, self._plain_rows(inner))
+            with b.when(b.negate(inside)):
+                inner = scope.child({})
+                self._nest(inner, depth, self._guarded_rows(inner))
+        else:
+            self._nest(scope, depth, self._guarded_rows(scope))
+
+    def _all_inside(self, scope: Scope) -> Val | None:
+        """Returns whether the guards of all rows hold, None where that cannot be told cheaply."""
+        plan, b = self.plan, self.b
+        result: Val | None = None
+        for guard in plan.uneven():
+            if plan.even:
+                # An even axis walks straight: what holds at both ends holds between them.
+                row = plan.rows[0]
+                ends = [scope.axes[row], b.iadd(scope.axes[row], plan.mr - 1)]
+                tests = [scope.child({row: end}).holds((guard,))[0] for end in ends]
+            else:
+                wide = _for_all_rows(guard, plan)
+                if wide is None:
+                    return None
+                tests = [scope.holds((wide,))[0]]
+            for test in tests:
+                assert test is not None
+                result = test if result is None else b.bin("and", result, test)
+        return result
+
+    def _plain_rows(self, scope: Scope) -> Row:
+        plan, b = self.plan, self.b
+        if plan.even:
+            return self._even_row
+        offset = plan.scalar.offset
+        if not splits(offset, plan.rows, plan.sums):
+            return self._rows_at(scope, guarded=False)
+        # Addresses of rows once a tile, and one moving offset for all of them.
+        own = without(offset, plan.sums)
+        starts = [b.at(self.base, "float", at.scalar(own)) for at in self.at]
+        moving = without(offset, plan.rows) - without(without(offset, plan.rows), plan.sums)
+        return lambda s, r: b.at(starts[r], "float", s.scalar(moving))
+
+    def _even_row(self, scope: Scope, r: int) -> str:
+        at = self.b.at(self.base, "float", scope.scalar(self.plan.scalar.offset))
+        return self.b.at(at, "float", r * self.plan.step)
+
+    def _guarded_rows(self, scope: Scope) -> Row:
+        return self._rows_at(scope, guarded=True)
+
+    def _rows_at(self, scope: Scope, guarded: bool) -> Row:
+        """Returns rows at this point of the outer sums; zeros for those outside of their guards."""
+        plan, b = self.plan, self.b
+        inner = plan.sums[plan.depth :]
+        offset = without(plan.scalar.offset, inner)
+        starts = []
+        for r in range(plan.mr):
+            at = self._row_scope(scope, r)
+            pointer = b.at(self.base, "float", at.scalar(offset))
+            holds = at.holds(plan.uneven())[0] if guarded else None
+            if holds is not None:
+                zeros = self._zeros()
+                pointer = b.op(f"select {holds}, ptr {pointer}, ptr {zeros}", "ptr").text
+            starts.append(pointer)
+        moving = index(0)
+        for axis in inner:
+            moving = moving + index(axis) * plan.scalar.offset.coefficient(axis)
+        return lambda s, r: b.at(starts[r], "float", s.scalar(moving))
+
+    def _row_scope(self, scope: Scope, r: int) -> Scope:
+        """Returns the scope of a row at this point of the sums."""
+        plan = self.plan
+        if plan.even:
+            row = plan.rows[0]
+            return scope.child({row: self.b.iadd(scope.axes[row], r)})
+        return scope.child({a: self.at[r].axes[a] for a in plan.rows})
+
+    def _zeros(self) -> str:
+        size = self.plan.zeros
+        kind = f"[{size} x float]"
+        name = f"@zeros_{size}"
+        self.b.globals.add(f"{name} = private unnamed_addr constant {kind} zeroinitializer, align 64")
+        return name
+
+    # ---- one step ----------------------------------------------------------------------------
+
+    def _step(self, scope: Scope, row: Row) -> None:
+        """sums[r][v] += scalar[r] * vector[v]."""
+        plan, b = self.plan, self.b
+        offset = scope.scalar(plan.vector.offset)
+        at = b.at(self.pointers[plan.vector.buffer], "float", offset)
+        vectors = [
+            b.load(b.at(at, "float", v * plan.lanes), "float", plan.lanes) for v in range(plan.nv)
+        ]
+        for r in range(plan.mr):
+            one = b.widen(b.load(row(scope, r), "float"), plan.lanes)
+            for v, vector in enumerate(vectors):
+                var = self.sums[r][v]
+                var.set(b.muladd(one, vector, var.get()))
+
+
+def solve(guard: Guard, axis: Axis) -> tuple[Index, Index] | None:
+    """Returns the range of `axis` in which a guard holds; None if the axis is in an atom."""
+    i = guard.index
+    factor = i.coefficient(axis)
+    rest = without(i, [axis])
+    if axis in axes_of(i - index(axis) * factor):
+        return None
+    if factor > 0:  # ceil((limit - rest) / factor)
+        low, high = (rest * -1 + (v + factor - 1) for v in (guard.low, guard.high))
+        return low // factor, high // factor
+    # low <= rest - m * axis < high
+    low, high = rest - guard.high, rest - guard.low
+    return low // -factor + 1, high // -factor + 1
+
+
+def _for_all_rows(guard: Guard, plan: Plan) -> Guard | None:
+    """Returns a guard on the sums alone that implies `guard` in every row."""
+    if not splits(guard.index, plan.rows, plan.sums):
+        return None
+    others = axes_of(guard.index) - set(plan.rows)
+    low, high = bounds(without(guard.index, others))
+    base = without(guard.index, plan.rows)
+    corner = without(base, others).const
+    narrow = Guard(base, guard.low - (low - corner), guard.high - (high - corner))
+    return narrow if narrow.low < narrow.high and others else None
+
+
+def flops(plan: Plan) -> int:
+    """Returns the multiplications and additions of a contraction, guards not counted."""
+    points = math.prod(a.size for a in (*plan.outer, *plan.rows, *plan.sums, plan.vec))
+    return 2 * points

@@ -1,0 +1,221 @@
+"""Decides how a contraction is tiled: which factor is the vector, rows, sums, cache blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from compiler.index import Axis, Index, axes_of, substitute
+from compiler.kernel import Guard, Kernel, Load, load_axes, product
+from compiler.llvm.host import Host
+
+_NEAR = 256 * 1024  # bytes that stay in the second-level cache beside all else
+_LONG = 4096  # longest sum kept in one accumulator
+_SCRATCH = 64 * 1024  # bytes of results that wait on the stack for the rest of their sums
+_ZEROS = 4096  # most elements of a row that is outside of its guards
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A tile is `mr` rows by `nv` vectors; its sums run over `sums`, outermost first.
+
+    The scalar factor gives one number a row and step, the vector factor `nv` vectors along `vec`.
+    even: there is one row axis and the scalar factor's address grows by `step` from row to row;
+    else rows are all points of `rows`, each with an address of its own. From `depth` on, what the
+    loops over `sums` still vary no longer decides whether a row's guards hold.
+    """
+
+    scalar: Load
+    vector: Load
+    vec: Axis
+    outer: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    even: bool
+    sums: tuple[Axis, ...]
+    depth: int
+    mr: int
+    nv: int
+    lanes: int
+    chunk: int  # of the outermost sum, 0: all of it
+    group: int  # tiles whose results wait while a chunk is summed
+    panels_inside: bool
+
+    @property
+    def row_count(self) -> int:
+        return math.prod(a.size for a in self.rows)
+
+    @property
+    def row_tiles(self) -> int:
+        return -(-self.row_count // self.mr)
+
+    @property
+    def width(self) -> int:
+        return self.nv * self.lanes
+
+    @property
+    def panels(self) -> int:
+        return -(-self.vec.size // self.width)
+
+    @property
+    def tiles(self) -> int:
+        return math.prod(a.size for a in self.outer) * self.row_tiles * self.panels
+
+    @property
+    def step(self) -> int:
+        return self.scalar.offset.coefficient(self.rows[0]) if self.rows else 0
+
+    @property
+    def zeros(self) -> int:
+        return _extent(self.scalar, self.sums[self.depth :])
+
+    def uneven(self) -> tuple[Guard, ...]:
+        """Returns the guards that differ from row to row."""
+        return tuple(g for g in self.scalar.guards if set(self.rows) & axes_of(g.index))
+
+    def shared(self) -> tuple[Guard, ...]:
+        """Returns the guards that all rows of a tile share."""
+        uneven = self.uneven()
+        return (*(g for g in self.scalar.guards if g not in uneven), *self.vector.guards)
+
+
+def plan(kernel: Kernel, host: Host) -> Plan | None:
+    """Returns the best plan, None where no factor can be the vector."""
+    factors = product(kernel.reduces[0])
+    assert factors is not None
+    found = [
+        (score, scalar, vector, vec)
+        for scalar, vector in (factors, factors[::-1])
+        for vec, score in _vectors(kernel, scalar, vector, host.lanes)
+    ]
+    if not found or any(f.guards and f.other != 0 for f in factors):
+        return None
+    _, scalar, vector, vec = max(found, key=lambda f: f[0])
+    return _tiled(kernel, host, scalar, vector, vec)
+
+
+def _vectors(
+    kernel: Kernel, scalar: Load, vector: Load, lanes: int
+) -> Iterable[tuple[Axis, tuple[bool, float, int]]]:
+    """Yields the axes along which `vector` can be loaded, each with how good it is."""
+    for axis in kernel.space:
+        guarded = any(axis in axes_of(g.index) for g in vector.guards)
+        if axis in load_axes(scalar) or guarded or not _plain(vector.offset, axis):
+            continue
+        if vector.offset.coefficient(axis) == 1:
+            store = kernel.stores[0].offset
+            side = _plain(store, axis) and store.coefficient(axis) == 1
+            filled = axis.size / (-(-axis.size // lanes) * lanes)
+            yield axis, (side, filled if filled < 0.3 else 1.0, axis.size)
+
+
+def _plain(i: Index, axis: Axis) -> bool:
+    """Tells whether an axis appears in no quotient or remainder."""
+    return all(isinstance(a, Axis) or axis not in axes_of(a.of) for a, _ in i.terms)
+
+
+def _tiled(kernel: Kernel, host: Host, scalar: Load, vector: Load, vec: Axis) -> Plan:
+    a_axes, b_axes = load_axes(scalar), load_axes(vector)
+    alone = [a for a in kernel.space if a in a_axes and a not in b_axes]
+    even, rows, mr, nv = _rows(scalar, alone, vec, host)
+    outer = tuple(a for a in kernel.space if a is not vec and a not in rows)
+    sums = kernel.reduces[0].axes
+    depth = _depth(scalar, vector, rows, sums)
+    length = math.prod(a.size for a in sums)
+    inside = length * vec.size * 4 <= _NEAR
+    chunk, group = _blocks(scalar, vector, sums, mr * nv * host.lanes * 4)
+    made = Plan(
+        scalar, vector, vec, outer, rows, even, sums, depth, mr, nv, host.lanes, chunk, group,
+        inside,
+    )  # fmt: skip
+    return made
+
+
+def _rows(
+    scalar: Load, alone: list[Axis], vec: Axis, host: Host
+) -> tuple[bool, tuple[Axis, ...], int, int]:
+    """Chooses the row axes and the tile: (even, rows, mr, nv)."""
+    choices = []
+    for axis in alone:
+        indices = (scalar.offset, *(g.index for g in scalar.guards))
+        if all(_plain(i, axis) for i in indices):
+            cost, mr, nv = _tile(axis.size, vec.size, host, 30)
+            choices.append((cost / axis.size, True, (axis,), mr, nv))
+    if alone:
+        count = math.prod(a.size for a in alone)
+        cost, mr, nv = _tile(count, vec.size, host, host.pointers)
+        # Separate addresses cost registers and instructions.
+        choices.append((1.15 * cost / count, False, tuple(alone), mr, nv))
+    if not choices:
+        return True, (), 1, _tile(1, vec.size, host, 1)[2]
+    best = min(c[0] for c in choices)
+    # Among nearly equal ones the innermost axis: its rows lie closest to each other.
+    near = [c for c in choices if c[0] <= 1.08 * best]
+    evens = [c for c in near if c[1]]
+    _, even, rows, mr, nv = evens[-1] if evens else near[0]
+    return even, rows, mr, nv
+
+
+def _tile(rows: int, columns: int, host: Host, most: int) -> tuple[float, int, int]:
+    """Returns (cycles for one step of all sums, mr, nv) of the best register tile."""
+    vectors = -(-columns // host.lanes)
+    best = (math.inf, 1, 1)
+    for nv in range(1, min(vectors, 8) + 1):
+        for mr in range(1, min(most, rows) + 1):
+            if mr * nv + nv + 1 > host.registers:
+                break
+            mr = -(-rows // -(-rows // mr))
+            tiles = -(-rows // mr) * -(-vectors // nv)
+            # Two multiplications and two loads a cycle; a sum is four cycles old when used again.
+            cycles = tiles * (max(mr * nv / 2, (mr + nv) / 2, 4) + 1)
+            best = min(best, (cycles, mr, nv))
+    return best
+
+
+def _depth(scalar: Load, vector: Load, rows: tuple[Axis, ...], sums: tuple[Axis, ...]) -> int:
+    """Returns how many sum axes the rows' guards, and addresses that do not split, depend on."""
+    deciding: set[Axis] = set()
+    for guard in scalar.guards:
+        if set(rows) & axes_of(guard.index):
+            deciding |= axes_of(guard.index)
+    mixed = not splits(scalar.offset, rows, sums)
+    for atom, _ in scalar.offset.terms:
+        if mixed and not isinstance(atom, Axis):
+            deciding |= axes_of(atom.of)
+    depth = max((n + 1 for n, a in enumerate(sums) if a in deciding), default=0)
+    inner = sums[depth:]
+    if deciding and (
+        _extent(scalar, inner) > _ZEROS or any(scalar.offset.coefficient(a) < 0 for a in inner)
+    ):
+        return len(sums)
+    return depth
+
+
+def _extent(load: Load, axes: Iterable[Axis]) -> int:
+    return 1 + sum((a.size - 1) * load.offset.coefficient(a) for a in axes)
+
+
+def splits(offset: Index, rows: Iterable[Axis], sums: Iterable[Axis]) -> bool:
+    """Tells whether an address is a part of the rows plus a part of the sums."""
+    rows, sums = set(rows), set(sums)
+    atoms = [axes_of(a.of) for a, _ in offset.terms if not isinstance(a, Axis)]
+    return not any(used & rows and used & sums for used in atoms)
+
+
+def without(i: Index, axes: Iterable[Axis]) -> Index:
+    """Returns the index where the axes are 0."""
+    return substitute(i, {a: Index(0) for a in axes})
+
+
+def _blocks(scalar: Load, vector: Load, sums: tuple[Axis, ...], tile: int) -> tuple[int, int]:
+    """Returns the chunk of the outermost sum and the tiles that share it; (0, 1) if not needed."""
+    if not sums:
+        return 0, 1
+    rest = math.prod(a.size for a in sums[1:])
+    unit = 4 * sum(abs(f.offset.coefficient(sums[0])) for f in (scalar, vector))
+    if sums[0].size * rest <= _LONG and sums[0].size * unit <= 4 * _NEAR:
+        return 0, 1
+    chunk = max(1, min(_LONG // 2 // rest, int(1.5 * _NEAR) // max(unit, 1)))
+    while chunk * rest < 128 and chunk < sums[0].size:
+        chunk *= 2
+    return (chunk, max(1, _SCRATCH // tile)) if chunk < sums[0].size else (0, 1)
