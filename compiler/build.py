@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compiler import deploy as deployment
@@ -39,6 +39,7 @@ def build(
     mentioned. `Graph.warnings` holds what is probably not meant.
     """
     layers: Sequence[LayerSpec] = [s for s in spec.layers if s.used(phase, level, stages)]
+    layers = [_with_top(layer) for layer in layers]
     hidden: frozenset[str] = frozenset()
     if deploy:
         before, layers = layers, deployment.deployed(layers)
@@ -48,6 +49,13 @@ def build(
     builder.run(spec)
     builder.finish(hidden)
     return graph
+
+
+def _with_top(layer: LayerSpec) -> LayerSpec:
+    """Returns a loss that names no top with one of its own name (Caffe's automatic top)."""
+    if layer.tops or not deployment.is_loss(layer.type.text):
+        return layer
+    return replace(layer, tops=(layer.name,))
 
 
 @dataclass
@@ -64,13 +72,13 @@ class _Builder:
     wiring: Wiring = field(default_factory=Wiring)
     values: dict[tuple[int, int], Node] = field(default_factory=dict)  # (layer, top) -> node
     infos: dict[int, LayerInfo] = field(default_factory=dict)
+    named: dict[str, Scope] = field(default_factory=dict)
     losses: list[Node] = field(default_factory=list)
 
     def run(self, spec: NetSpec) -> None:
         if not self.layers:
             message = f"the net has no layers in phase {self.phase}"
             raise GraphError(message, spec.span, "check the include and exclude rules")
-        self._names()
         made = [self._read(layer) for layer in self.layers]
         self.wiring = wire(self.layers, spec, self.diag)
         for i in self.wiring.order:
@@ -100,15 +108,18 @@ class _Builder:
         if graph.loss is not None:
             claim(graph, [graph.loss], "loss")
 
-    def _names(self) -> None:
-        first: dict[str, LayerSpec] = {}
-        for layer in self.layers:
-            known = first.setdefault(layer.name.text, layer)
-            self.graph.places.setdefault(layer.name.text, layer.name.span)
-            if known is not layer:
-                message = f"two layers are called '{layer.name}' (line {known.name.span.line})"
-                hint = "weights are found by layer names: give one another name"
-                self.diag.error(GraphError(message, layer.name.span, hint))
+    def _check_name(self, scope: Scope) -> None:
+        """Raises where two layers of one name have something that is found by the name."""
+        first = self.named.setdefault(scope.name, scope)
+        self.graph.places.setdefault(scope.name, scope.spec.name.span)
+        if first is scope:
+            return
+        message = f"two layers are called '{scope.name}' (line {first.spec.name.span.line})"
+        span = scope.spec.name.span
+        if scope.keyed or first.keyed:
+            hint = "weights are found by layer names: give one another name"
+            raise GraphError(message, span, hint)
+        self.graph.warnings.append(GraphError(message, span, "give one another name"))
 
     def _read(self, spec: LayerSpec) -> Any | None:
         """Returns the layer as its dataclass, or None after errors."""
@@ -140,6 +151,7 @@ class _Builder:
         made = layer.build(scope, *bottoms)
         tops = made if isinstance(made, tuple) else (made,)
         _check_made(scope, tops)
+        self._check_name(scope)
         claim(graph, [*tops, *graph.updates, *graph.updates.values()], scope.name)
         self._weigh(scope, tops)
         self.values.update({(i, j): node for j, node in enumerate(tops)})

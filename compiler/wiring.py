@@ -103,10 +103,9 @@ def _find(
 def _elsewhere(bottom: Name, spec: NetSpec) -> str | None:
     """Returns a hint where only layers that this net leaves out make the blob."""
     for layer in spec.layers:
-        if bottom.text in {top.text for top in layer.tops}:
-            return (
-                f"'{bottom}' is made by layer '{layer.name}', which is not in this phase or stage"
-            )
+        names = {top.text for top in layer.tops} - {name.text for name in layer.bottoms}
+        if bottom.text in names:
+            return f"layer '{layer.name}', which makes '{bottom}', is not in this phase or stage"
     return None
 
 

@@ -7,10 +7,36 @@
 
 from __future__ import annotations
 
-from netdef.compiling import compile
-from netdef.net import Net, load
-from netdef.solver import Solver
-from schemas.errors import NetError, NetErrors
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netdef.compiling import compile
+    from netdef.net import Net, load
+    from netdef.solver import Solver
+    from schemas.errors import NetError, NetErrors
 
 __version__ = "0.1.0"
 __all__ = ["Net", "NetError", "NetErrors", "Solver", "__version__", "compile", "load"]
+
+# Loaded when they are first used: `netdef --help` must not wait for the compiler.
+_HOMES = {
+    "Net": "netdef.net",
+    "NetError": "schemas.errors",
+    "NetErrors": "schemas.errors",
+    "Solver": "netdef.solver",
+    "compile": "netdef.compiling",
+    "load": "netdef.net",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'netdef' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

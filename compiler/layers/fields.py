@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from types import UnionType
@@ -170,11 +170,6 @@ class _Reader:
         if info.kind.many:
             items = value.data if isinstance(value.data, tuple) else (value,)
             return tuple(self.one(item, info) for item in items)
-        if isinstance(value.data, tuple) and len(value.data) > 1:
-            second = value.data[1]
-            if second.key_span is not None:  # prototxt: the field is written twice
-                self.error(f"'{info.name}' is given twice", second.key_span)
-                return None
         return self.one(value, info)
 
     def one(self, value: Value, info: FieldInfo) -> Any:
@@ -212,7 +207,7 @@ class _Reader:
         want = "an integer" if whole else "a number"
         if isinstance(data, bool) or not isinstance(data, (int, float)):
             self.mismatch(value, name, want)
-        elif not math.isfinite(data):
+        elif not abs(data) <= sys.float_info.max:  # too large an int, infinite, not a number
             self.mismatch(value, name, "a finite number")
         elif whole and data != int(data):
             self.mismatch(value, name, want)
@@ -288,4 +283,5 @@ def _shown(value: Value) -> str:
         return f"'{data}'" if len(data) <= 40 else f"'{data[:37]}...'"
     if data is None:
         return "nothing"
-    return str(data).lower() if isinstance(data, bool) else str(data)
+    text = str(data).lower() if isinstance(data, bool) else str(data)
+    return text if len(text) <= 40 else f"{text[:37]}..."

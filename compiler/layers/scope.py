@@ -59,6 +59,13 @@ class Scope:
         return self.phase == "TRAIN"
 
     @property
+    def keyed(self) -> bool:
+        """Whether something of this layer goes by its name: weights, states, random numbers."""
+        prefix = f"{self.name}/"
+        states = any(key.startswith(prefix) for key in self.graph.states)
+        return bool(self.params) or states or self._streams > 0
+
+    @property
     def tops(self) -> tuple[str, ...]:
         return tuple(top.text for top in self.spec.tops)
 

@@ -28,7 +28,7 @@ ERRORS = {
     ),
     "bottom_of_another_phase": (
         "- {name: a, type: ReLU, phase: TEST}\n- {name: b, type: ReLU, bottom: a, phase: TRAIN}",
-        "4:33: layer 'b' (ReLU): unknown bottom 'a'; 'a' is made by layer 'a', which is not in "
+        "4:33: layer 'b' (ReLU): unknown bottom 'a'; layer 'a', which makes 'a', is not in "
         "this phase or stage",
     ),
     "cycle": (
@@ -37,7 +37,7 @@ ERRORS = {
         "3:33: the layers form a cycle: a -> b -> c -> a; read it one step earlier with 'c[t-1]' "
         "if a recurrence is meant",
     ),
-    "cycle_of_one": (
+    "in_place_on_nothing": (
         "- {name: a, type: Eltwise, bottom: [data, b], top: b}",
         "3:43: layer 'a' (Eltwise): unknown bottom 'b'; known: data",
     ),
@@ -51,7 +51,7 @@ ERRORS = {
         "name",
     ),
     "two_names": (
-        "- {name: a, type: ReLU}\n- {name: a, type: ReLU, bottom: data, top: b}",
+        "- {name: a, type: ReLU}\n- {name: a, type: InnerProduct, num_output: 2, top: b}",
         "4:10: two layers are called 'a' (line 3); weights are found by layer names: give one "
         "another name",
     ),
@@ -101,14 +101,14 @@ ERRORS = {
     "shared_shape": (
         "- {name: a, type: InnerProduct, num_output: 3, param: {name: w}}\n"
         "- {name: b, type: InnerProduct, num_output: 3, param: {name: w}}",
-        "4:55: layer 'b' (InnerProduct): shares 'w' (3, 147) with layer 'a', but needs shape "
+        "4:48: layer 'b' (InnerProduct): shares 'w' (3, 147) with layer 'a', but needs shape "
         "(3, 3); shared parameters have one shape (share_mode: PERMISSIVE: one size)",
     ),
     "shared_rate": (
         "- {name: a, type: InnerProduct, num_output: 3, param: {name: w, lr_mult: 2}}\n"
         "- {name: b, type: InnerProduct, num_output: 3, param: {name: w, lr_mult: 3}, "
         "bottom: data}",
-        "4:55: layer 'b' (InnerProduct): lr_mult 3 of shared 'w' differs from 2 in layer 'a'; "
+        "4:48: layer 'b' (InnerProduct): lr_mult 3 of shared 'w' differs from 2 in layer 'a'; "
         "give it in one of the layers only",
     ),
     "data_without_source": (
@@ -274,6 +274,11 @@ def test_warning(name: str) -> None:
     fields, want = WARNINGS[name]
     (warning,) = net(f"- {{name: c, {fields}}}").warnings
     assert f"{warning.message}; {warning.hint}".split("): ", 1)[1] == want
+
+
+def test_two_layers_of_one_name_that_nothing_goes_by() -> None:
+    (warning,) = net("- {name: a, type: ReLU}\n- {name: a, type: ReLU, top: b}").warnings
+    assert warning.message == "two layers are called 'a' (line 3)"
 
 
 def test_windows_that_fit_give_no_warning() -> None:

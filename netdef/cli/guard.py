@@ -1,0 +1,113 @@
+"""What every command ends with: messages, exit statuses, broken pipes."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import click
+
+from schemas.errors import NetError
+
+MISTAKE = 2  # the user's; 1 is a bug of ours
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+
+class Guarded(click.Group):
+    """A group whose commands never show a traceback for a mistake of the user.
+
+    A command returns its exit status, or None for 0. The commands are listed in the order in
+    which they were added: the first thing to do first.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in self.commands:
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            hint = f"did you mean 'netdef {near[0]}'?" if near else "'netdef --help' lists them"
+            raise NetError(f"there is no command '{args[0]}'", hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        kwargs["standalone_mode"] = False
+        try:
+            status = super().main(*args, **kwargs)
+            sys.stdout.flush()  # here, where a closed pipe is still caught
+        except NetError as error:
+            status = report(error)
+        except click.ClickException as error:
+            status = _usage(error)
+        except (click.Abort, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+            status = INTERRUPTED
+        except BrokenPipeError:
+            status = _closed_pipe()
+        except OSError as error:
+            status = _system(error)
+        except MemoryError:
+            status = report(NetError("there is not enough memory"))
+        except Exception:
+            status = _bug()
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def report(error: NetError) -> int:
+    """Prints an error, and how many it was if it was several; returns the exit status."""
+    print(error.render(), file=sys.stderr)
+    count = len(error.flatten())
+    if count > 1:
+        print(f"{count} errors", file=sys.stderr)
+    return MISTAKE
+
+
+def warn(warnings: Iterable[NetError | str]) -> int:
+    """Prints each distinct warning once; returns how many there were."""
+    texts = (w if isinstance(w, NetError) else NetError(w) for w in warnings)
+    distinct = dict.fromkeys(w.render("warning") for w in texts)
+    for text in distinct:
+        print(text, file=sys.stderr)
+    return len(distinct)
+
+
+def _usage(error: click.ClickException) -> int:
+    """Prints click's complaint about arguments in our own form."""
+    message = error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "netdef"
+    print(NetError(message, hint=f"'{path} --help' explains it").render(), file=sys.stderr)
+    return MISTAKE
+
+
+def _system(error: OSError) -> int:
+    """Prints what the system refused: a full disk, a missing right."""
+    if error.filename is None and error.errno is None:
+        return _bug()
+    about = f"'{error.filename}': " if error.filename is not None else ""
+    return report(NetError(f"{about}{error.strerror or error}"))
+
+
+def _closed_pipe() -> int:
+    """The reader of our output is gone (`netdef layers | head`): end without a word."""
+    # Python would write what is still buffered at exit, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + getattr(signal, "SIGPIPE", 13)
+
+
+def _bug() -> int:
+    print(
+        "netdef failed; this is a bug in netdef, not in your files. "
+        "Please report it with the lines below.\n",
+        file=sys.stderr,
+    )
+    traceback.print_exc()
+    return 1

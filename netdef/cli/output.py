@@ -1,0 +1,102 @@
+"""Prints tables, numbers and JSON: boxes on a terminal, plain text elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def print_json(document: Any) -> None:
+    """Prints one JSON document; NaN and infinity, which JSON does not have, become null."""
+    print(json.dumps(_plain(document), indent=1, allow_nan=False))
+
+
+def print_table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    total: Sequence[str] | None = None,
+    right: Sequence[str] = (),
+) -> None:
+    """Prints rows under heads; the columns named in `right` are numbers and stand to the right."""
+    if sys.stdout.isatty():
+        _rich_table(heads, rows, total, right)
+        return
+    lines = [list(heads), *map(list, rows), *([list(total)] if total else [])]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    for number, line in enumerate(lines):
+        if total and number == len(lines) - 1:
+            print("-" * (sum(widths) + 2 * (len(widths) - 1)))
+        cells = (
+            cell.rjust(width) if head in right else cell.ljust(width)
+            for cell, width, head in zip(line, widths, heads, strict=True)
+        )
+        print("  ".join(cells).rstrip())
+
+
+def _rich_table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    total: Sequence[str] | None,
+    right: Sequence[str],
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_footer=total is not None, pad_edge=False)
+    for i, head in enumerate(heads):
+        foot = Text(total[i] if total else "", style="bold")
+        table.add_column(head, foot, justify="right" if head in right else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))  # Text: names may hold [brackets]
+    Console().print(table)
+
+
+def count(number: int) -> str:
+    """Returns 431080 as 431,080."""
+    return f"{number:,}"
+
+
+def amount(number: int, noun: str) -> str:
+    """Returns `1 layer`, `9 layers`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def size(nbytes: float) -> str:
+    """Returns a number of bytes in the unit that suits it: 1.6 MiB."""
+    unit = 0
+    while abs(nbytes) >= 1024 and unit < len(UNITS) - 1:
+        nbytes /= 1024
+        unit += 1
+    return f"{nbytes:.0f} B" if unit == 0 else f"{nbytes:.1f} {UNITS[unit]}"
+
+
+def seconds(value: float) -> str:
+    """Returns a duration as one would say it: 0.42 s, 12.3 s, 3 min 20 s, 2 h 5 min."""
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 120:
+        return f"{value:.1f} s"
+    minutes = round(value / 60) if value >= 3600 else int(value / 60)
+    if value < 3600:
+        return f"{minutes} min {value - 60 * minutes:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Returns a shape as 64x20x24x24; a single number as `scalar`."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

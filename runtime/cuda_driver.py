@@ -1,0 +1,183 @@
+"""The CUDA driver's calls that a program needs, with errors in plain words."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from runtime.executable import Array
+from schemas.errors import BackendError
+
+_PLAIN = {
+    "CUDA_ERROR_NO_DEVICE": "there is no NVIDIA GPU in this machine",
+    "CUDA_ERROR_INVALID_DEVICE": "there is no GPU of this number",
+    "CUDA_ERROR_INSUFFICIENT_DRIVER": "the NVIDIA driver is older than the package cuda-bindings",
+    "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "the NVIDIA driver does not fit its kernel module",
+    "CUDA_ERROR_OUT_OF_MEMORY": "the GPU has not enough free memory",
+    "CUDA_ERROR_NO_BINARY_FOR_GPU": "the program was compiled for another GPU",
+    "CUDA_ERROR_INVALID_IMAGE": "the program's code is damaged",
+    "CUDA_ERROR_ILLEGAL_ADDRESS": "a kernel read or wrote outside its memory: a bug of netdef",
+    "CUDA_ERROR_LAUNCH_FAILED": "a kernel failed: a bug of netdef, or a broken GPU",
+    "CUDA_ERROR_LAUNCH_TIMEOUT": "a kernel was stopped by the display's watchdog",
+    "CUDA_ERROR_ECC_UNCORRECTABLE": "the GPU's memory reports an error that it cannot correct",
+}
+_HINTS = {
+    "CUDA_ERROR_OUT_OF_MEMORY": "use a smaller batch_size, or free the GPU (see nvidia-smi)",
+    "CUDA_ERROR_INSUFFICIENT_DRIVER": "update the driver, or install an older cuda-bindings",
+    "CUDA_ERROR_NO_BINARY_FOR_GPU": "compile the net again with this GPU's --target",
+}
+_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+_STATIC_SHARED = 48 * 1024  # more shared memory than this must be asked for
+
+
+def bindings() -> Any:
+    """Returns the module of driver functions, or says how to get it."""
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise BackendError(
+            "running on an NVIDIA GPU needs the package cuda-bindings",
+            hint="pip install 'netdef[cuda]'",
+        ) from error
+    return driver
+
+
+class Driver:
+    """One GPU, its primary context, and the one stream on which everything happens in order."""
+
+    def __init__(self, ordinal: int = 0, api: Any = None) -> None:
+        self.api = api if api is not None else bindings()
+        self.call("cuInit", 0)
+        self.device = self.call("cuDeviceGet", ordinal)
+        self.context = self.call("cuDevicePrimaryCtxRetain", self.device)
+        self.use()
+        self.stream = self.call("cuStreamCreate", _NON_BLOCKING)
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Calls a driver function; returns what it returns beside its status."""
+        try:
+            status, *results = getattr(self.api, name)(*args)
+        except RuntimeError as error:  # the bindings did not find the driver's library
+            raise BackendError(f"no NVIDIA driver is installed ({error})") from error
+        if int(status):
+            word = getattr(status, "name", str(status))
+            text = _PLAIN.get(word, f"the NVIDIA driver reports {word}")
+            raise BackendError(f"{text} ({name})", hint=_HINTS.get(word))
+        return results[0] if len(results) == 1 else tuple(results) if results else None
+
+    def use(self) -> None:
+        """Makes the GPU this thread's; the driver remembers it per thread."""
+        self.call("cuCtxSetCurrent", self.context)
+
+    def architecture(self) -> tuple[int, int]:
+        """Returns the compute capability, (9, 0) for sm_90."""
+        names = self.api.CUdevice_attribute
+        major = names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        minor = names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
+        return tuple(int(self.call("cuDeviceGetAttribute", a, self.device)) for a in (major, minor))  # type: ignore[return-value]
+
+    def synchronize(self) -> None:
+        self.call("cuStreamSynchronize", self.stream)
+
+    def upload(self, address: int, host: int, nbytes: int) -> None:
+        """Enqueues a copy to the GPU."""
+        if nbytes:
+            self.call("cuMemcpyHtoDAsync", address, host, nbytes, self.stream)
+
+    def download(self, host: int, address: int, nbytes: int) -> None:
+        """Enqueues a copy from the GPU."""
+        if nbytes:
+            self.call("cuMemcpyDtoHAsync", host, address, nbytes, self.stream)
+
+    def function(self, cubin: bytes, name: str, shared: int) -> tuple[Any, Any]:
+        """Loads machine code; returns the module and the kernel."""
+        module = self.call("cuModuleLoadData", cubin)
+        function = self.call("cuModuleGetFunction", module, name.encode())
+        if shared > _STATIC_SHARED:
+            which = self.api.CUfunction_attribute
+            most = which.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self.call("cuFuncSetAttribute", function, most, shared)
+        return module, function
+
+
+class DeviceBlock:
+    """Memory on the GPU, counted by the executables that use it."""
+
+    def __init__(self, driver: Driver, nbytes: int, initial: bytes | None) -> None:
+        self.driver, self.nbytes, self.users = driver, nbytes, 0
+        length = max(nbytes, 16)
+        self.address = int(driver.call("cuMemAlloc", length))
+        driver.call("cuMemsetD8Async", self.address, 0, length, driver.stream)
+        if initial:
+            array = np.frombuffer(initial, np.uint8)
+            driver.upload(self.address, array.ctypes.data, len(initial))
+            driver.synchronize()  # before the bytes may go
+
+    def release(self) -> None:
+        self.users -= 1
+        if self.users == 0:
+            self.driver.call("cuMemFree", self.address)
+
+
+class Pinned:
+    """Host memory that the GPU copies from and to while Python goes on."""
+
+    def __init__(self, driver: Driver, nbytes: int) -> None:
+        self.driver = driver
+        self.address = int(driver.call("cuMemHostAlloc", max(nbytes, 1), 0))
+        self.bytes: Array = np.frombuffer(
+            (ctypes.c_uint8 * nbytes).from_address(self.address), np.uint8
+        )
+
+    def release(self) -> None:
+        self.driver.call("cuMemFreeHost", self.address)
+
+
+class Staging:
+    """A ring of pinned buffers: filling one does not wait for the copy from the one before."""
+
+    def __init__(self, driver: Driver, nbytes: int, depth: int = 2) -> None:
+        self.driver, self.nbytes, self._next = driver, nbytes, 0
+        self._buffers = [Pinned(driver, nbytes) for _ in range(depth)]
+        self._events = [driver.call("cuEventCreate", _NO_TIMING) for _ in range(depth)]
+        self._used = [False] * depth
+
+    def buffer(self) -> Array:
+        """Returns the next buffer, once the last copy from it is done."""
+        if self._used[self._next]:
+            self.driver.call("cuEventSynchronize", self._events[self._next])
+        return self._buffers[self._next].bytes
+
+    def send(self, address: int) -> None:
+        """Enqueues a copy of that buffer to the GPU."""
+        at = self._next
+        self.driver.upload(address, self._buffers[at].address, self.nbytes)
+        self.driver.call("cuEventRecord", self._events[at], self.driver.stream)
+        self._used[at] = True
+        self._next = (at + 1) % len(self._buffers)
+
+    def release(self) -> None:
+        for event in self._events:
+            self.driver.call("cuEventDestroy", event)
+        for buffer in self._buffers:
+            buffer.release()
+
+
+class Arguments:
+    """The parameters of one launch as the driver wants them: addresses of their values.
+
+    All are 8-byte addresses: the kernel's pointers in order, then two that Triton always adds, for
+    scratch memory that our kernels do not use.
+    """
+
+    def __init__(self, pointers: Sequence[int]) -> None:
+        values = [*pointers, 0, 0]
+        self._values = (ctypes.c_uint64 * len(values))(*values)
+        first, size = ctypes.addressof(self._values), ctypes.sizeof(ctypes.c_uint64)
+        places = [first + size * i for i in range(len(values))]
+        self._places = (ctypes.c_void_p * len(values))(*places)
+        self.address = ctypes.addressof(self._places)
