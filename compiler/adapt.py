@@ -52,7 +52,9 @@ def vector_axis(kernel: Kernel) -> Axis | None:
 
 
 def _with_contiguous_factor(
-    kernel: Kernel, state: Adapted, copies: dict[tuple[str, Index, tuple[tuple[str, int], ...]], str]
+    kernel: Kernel,
+    state: Adapted,
+    copies: dict[tuple[str, Index, tuple[tuple[str, int], ...]], str],
 ) -> Kernel:
     """Copies the factor that has the vector axis if it does not lie along it."""
     factors = product(kernel.reduces[0])
@@ -132,7 +134,11 @@ def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
 
 
 def _parts(kernel: Kernel, traits: Traits) -> int:
-    if traits.parallel == 1 or kernel.kind not in ("contract", "reduce") or len(kernel.reduces) != 1:
+    if (
+        traits.parallel == 1
+        or kernel.kind not in ("contract", "reduce")
+        or len(kernel.reduces) != 1
+    ):
         return 1
     (reduce,) = kernel.reduces
     if reduce.op != "sum" or not reduce.axes:
@@ -171,4 +177,3 @@ def _fresh(name: str, kernel: Kernel) -> str:
     while name in taken:
         name += "_"
     return name
-

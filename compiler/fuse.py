@@ -248,13 +248,17 @@ def _side_by_side(kernel: Kernel, other: Kernel) -> Kernel | None:
     if windows:
         shared = dict(zip(other.reduces[0].axes, kernel.reduces[0].axes, strict=True))
         moved = [
-            replace(_shifted(s, {**rename, **{b: index(a) for b, a in shared.items()}}),
-                    axes=tuple(shared[a] for a in s.axes))
+            replace(
+                _shifted(s, {**rename, **{b: index(a) for b, a in shared.items()}}),
+                axes=tuple(shared[a] for a in s.axes),
+            )
             for s in other.body
         ]
         body = [_renumbered(s, len(kernel.reduces)) for s in moved]
         mine = {x for r in kernel.reduces for x in walk(r.value) if isinstance(x, Load)}
-        theirs = {x for s in body if isinstance(s, Reduce) for x in walk(s.value) if isinstance(x, Load)}
+        theirs = {
+            x for s in body if isinstance(s, Reduce) for x in walk(s.value) if isinstance(x, Load)
+        }
         if not mine & theirs:
             return None
     else:
@@ -292,4 +296,3 @@ def _unique(name: str, taken: set[str]) -> str:
     if name not in taken:
         return name
     return next(f"{name}{i}" for i in count(2) if f"{name}{i}" not in taken)
-

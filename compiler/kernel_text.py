@@ -9,7 +9,6 @@ from compiler.kernel import (
     Guarded,
     Kernel,
     Load,
-    Op,
     Position,
     Random,
     Reduce,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compiler.dependence import Dependence
-from compiler.kernel import Kernel, Load, Reduce, Statement, Store, rebuild
 from compiler.kernel import Expr as _Expr
+from compiler.kernel import Kernel, Load, Reduce, Statement, Store, rebuild
 from compiler.schedule import Buffer, Schedule
 
 

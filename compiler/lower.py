@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
 from dataclasses import replace
 from functools import partial
 
@@ -210,7 +209,9 @@ class Lowering:
         source = node.src[0]
         taps = tuple(Axis(f"t{a}", k) for a, k in zip(window.axes, window.size, strict=True))
         inner = list(position)
-        for axis, tap, stride, pad in zip(window.axes, taps, window.stride, window.pad, strict=True):
+        for axis, tap, stride, pad in zip(
+            window.axes, taps, window.stride, window.pad, strict=True
+        ):
             inner[axis] = position[axis] * stride + index(tap) - pad
         guards = _inside([inner[a] for a in window.axes], window.full)
         value = self.value(source, inner)
@@ -353,6 +354,3 @@ def _step(loads: Sequence[Expr], axis: Axis) -> tuple[int, str]:
     if not step and axis in axes_of(load.offset):
         step = 1 << 40  # under a division: a kernel tap of a strided data gradient
     return (-step, axis.name)
-
-
-

@@ -105,9 +105,7 @@ def plan(unit: Unit) -> None:
 def generate(unit: Unit) -> None:
     """Source and machine code."""
     slots = tuple(slot.name for slot in unit.memory.slots)
-    unit.compiled = unit.backend.compile(
-        unit.graph.name, unit.schedule, unit.memory.places, slots
-    )
+    unit.compiled = unit.backend.compile(unit.graph.name, unit.schedule, unit.memory.places, slots)
 
 
 Pass = Callable[[Unit], None]
@@ -134,4 +132,3 @@ def compile_unit(unit: Unit, instrument: Instrument | None = None) -> Program:
         if instrument is not None:
             instrument(name, unit)
     return assemble(unit)
-

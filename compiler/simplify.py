@@ -86,7 +86,9 @@ def _arithmetic(n: Node) -> Node | None:
     if n.prim == "div" and y is not None and y != 0:  # a / y -> a * (1 / y) where y is a power of 2
         return mul(a, full(1 / y, n)) if math.frexp(y)[0] in (0.5, -0.5) else None
     if n.prim == "pow":
-        return {1: a, 2: mul(a, a), 0.5: sqrt(a)}.get(y) if y is not None else None  # x^1, x^2, x^.5
+        return (
+            {1: a, 2: mul(a, a), 0.5: sqrt(a)}.get(y) if y is not None else None
+        )  # x^1, x^2, x^.5
     return None
 
 
@@ -102,4 +104,3 @@ def _reductions(n: Node) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (_views, _constants, _arithmetic, _reductions)
-

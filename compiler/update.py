@@ -207,4 +207,3 @@ def _table(step: Step, arena: Arena, name: str) -> Node:
         table[slot.offset // ROW : -(-(slot.offset + slot.size) // ROW)] = value
     step.tables[name] = table
     return broadcast(leaves.state(name, table.shape), arena.shape)
-

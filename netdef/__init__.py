@@ -1,8 +1,8 @@
 """netdef compiles neural networks that are written down as files.
 
-    net = netdef.load("net.yaml")            a net, forward and backward
-    solver = netdef.Solver("solver.yaml")    a training run
-    program = netdef.compile("net.yaml")     the compiled program, to inspect or to ship
+net = netdef.load("net.yaml")            a net, forward and backward
+solver = netdef.Solver("solver.yaml")    a training run
+program = netdef.compile("net.yaml")     the compiled program, to inspect or to ship
 """
 
 from __future__ import annotations

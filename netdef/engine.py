@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from compiler.arena import Arena
@@ -12,8 +14,11 @@ from compiler.graph import Graph
 from compiler.pipeline import Instrument, Unit, compile_unit
 from compiler.update import Step
 from runtime.executable import Device, Executable
-from schemas.errors import BackendError, did_you_mean
-from schemas.program import Program
+from schemas.errors import BackendError, ResourceError, did_you_mean
+from schemas.program import ITEMSIZE, Program
+
+# Beyond what any GPU has: less than this, the device itself says that it is full.
+_LARGEST_GPU = 2**40
 
 
 @dataclass
@@ -28,6 +33,11 @@ class Engine:
     def name(self) -> str:
         return self.backend.name
 
+    @property
+    def memory(self) -> int | None:
+        """Returns the bytes of memory that programs may take, None where that is not known."""
+        return machine_memory() if self.name in ("cpu", "reference") else _LARGEST_GPU
+
     def unit(self, step: Step, arena: Arena) -> Unit:
         return Unit(step.graph, arena, self.backend, step.names, step.tables)
 
@@ -36,9 +46,14 @@ class Engine:
         return compile_unit(self.unit(step, arena), instrument)
 
     def load(self, step: Step, arena: Arena, share: Executable | None = None) -> Executable:
-        """Compiles a step and loads it; persistent memory is shared with `share` by name."""
+        """Compiles a step and loads it; persistent memory is shared with `share` by name.
+
+        Raises ResourceError, before anything is allocated, for a step larger than the machine.
+        """
+        check_fits([step.graph], arena, self.memory)
         unit = self.unit(step, arena)
         program = compile_unit(unit)
+        _check_size(step.graph, program.peak_bytes, self.memory)
         exe: Executable
         if self.device is None:
             assert share is None or isinstance(share, ReferenceExecutable)
@@ -54,12 +69,48 @@ class Engine:
         self.open.clear()
 
 
+def machine_memory() -> int | None:
+    """Returns the bytes of physical memory of this machine, None where that is not known."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def least_bytes(graph: Graph) -> int:
+    """Returns bytes that the net takes whatever is fused: inputs, outputs and the largest blob."""
+    stored = dict.fromkeys([*graph.inputs.values(), *graph.outputs.values()])
+    sizes = [node.type.size * ITEMSIZE[node.dtype] for node in stored]
+    blobs = (node.type.size * ITEMSIZE[node.dtype] for node in graph.blobs.values())
+    return max(sum(sizes), max(blobs, default=0))
+
+
+def check_fits(graphs: Iterable[Graph], arena: Arena, memory: int | None) -> None:
+    """Raises ResourceError for nets that are far too large, before they are even compiled."""
+    for graph in graphs:
+        _check_size(graph, least_bytes(graph) + arena.rows * arena.shape[1] * 4, memory)
+
+
+def _check_size(graph: Graph, need: int, memory: int | None) -> None:
+    if memory is None or need <= memory:
+        return
+    name, node = max(graph.blobs.items(), key=lambda item: item[1].type.size)
+    shape = "x".join(map(str, node.shape))
+    raise ResourceError(
+        f"net '{graph.name}' needs {need:,} bytes of memory; this machine has {memory:,}",
+        graph.places.get(graph.origin.get(node, ""), graph.spec.span),
+        f"its largest blob is '{name}', {shape}; a smaller batch_size takes less",
+    )
+
+
 def plain(graph: Graph) -> Step:
     """Returns a step that only runs forward."""
     return Step(graph)
 
 
-def open_engine(backend: str = "auto", target: str | None = None, threads: int | None = None) -> Engine:
+def open_engine(
+    backend: str = "auto", target: str | None = None, threads: int | None = None
+) -> Engine:
     """Returns the engine of this name: `auto` is the GPU if one is usable, else the CPU.
 
     Raises BackendError for an unknown name or a missing package or device.

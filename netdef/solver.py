@@ -14,7 +14,7 @@ from compiler.arena import Arena, plan_arena
 from compiler.build import build
 from compiler.graph import Graph
 from compiler.update import Step, accumulate_step, apply_step, train_step
-from netdef.engine import Engine, open_engine, plain
+from netdef.engine import Engine, check_fits, open_engine, plain
 from netdef.formats import apply_set, read_net, read_solver
 from netdef.net import Net
 from runtime.data import probe
@@ -22,11 +22,13 @@ from runtime.executable import Executable
 from runtime.monitor import Monitor
 from runtime.params import initialise
 from runtime.signals import catch_signals
+from runtime.snapshot import default_prefix
 from runtime.solver import Training
 from runtime.weights import load_weights
-from schemas.errors import GraphError, SpecError
+from schemas.errors import GraphError, SpecError, UsageError
 from schemas.net import NetSpec
 from schemas.solver import NetState, SolverSpec
+from schemas.span import Span
 
 Array = np.ndarray[Any, Any]
 
@@ -57,7 +59,10 @@ def plan_solver(spec: SolverSpec, sets: Sequence[str] = ()) -> Plan:
 
     def net_at(path: str) -> NetSpec:
         if path not in read:
-            read[path] = read_net(_resolve(path, spec))
+            try:
+                read[path] = read_net(_resolve(path, spec))
+            except UsageError as error:  # no such file: say who asks for it
+                raise SpecError(error.message, _where(path, spec), error.hint) from None
         return read[path]
 
     main = spec.net_param or (net_at(spec.net) if spec.net else None)
@@ -107,10 +112,24 @@ def _graph(net: NetSpec, phase: str, state: NetState) -> Graph:
     return build(net, state.phase or phase, level=state.level, stages=stages, probe=probe)
 
 
+def _where(path: str, spec: SolverSpec) -> Span:
+    """Returns the place where a solver names a net's file."""
+    name = {spec.net: "net", spec.train_net: "train_net"}.get(path, "test_net")
+    return spec.where(name)
+
+
 def _resolve(path: str, spec: SolverSpec) -> str:
-    """Returns a path beside the solver file if there is one, else as seen from here (Caffe's)."""
-    beside = Path(spec.file).parent / path
-    return str(beside) if beside.exists() else path
+    """Returns the file that a solver means by the path of a net.
+
+    Beside the solver file first, then as seen from here. Caffe's solvers write paths as seen from
+    Caffe's own root (`examples/mnist/lenet.prototxt`): from elsewhere, the net is still beside the
+    solver.
+    """
+    folder = Path(spec.file).parent
+    for found in (folder / path, Path(path), folder / Path(path).name):
+        if found.is_file():
+            return str(found)
+    return str(folder / path) if (folder / path).parent.is_dir() else path
 
 
 class Solver:
@@ -138,6 +157,7 @@ class Solver:
         self.seed = spec.random_seed if spec.random_seed >= 0 else time.time_ns() % 2**31
         self.monitor = monitor or Monitor(quiet=True)
         self._engine: Engine = open_engine(backend, threads=threads)
+        check_fits([self.plan.train, *self.plan.tests], self.plan.arena, self._engine.memory)
         step, apply = self.plan.steps()
         self._train = self._engine.load(step, self.plan.arena)
         self._apply = self._load(apply) if apply is not None else None
@@ -200,6 +220,11 @@ class Solver:
         """Continues from a snapshot, bit-identically."""
         self._loop.restore(Path(path))
 
+    def record_to(self, folder: Path) -> None:
+        """Writes metrics to this folder from now on, and snapshots without a prefix of their own."""
+        self.monitor.folder = folder
+        self._loop.prefix = default_prefix(self.spec, folder)
+
     def close(self) -> None:
         """Stops the data threads and frees the device."""
         self._loop.close()
@@ -219,5 +244,3 @@ class Solver:
 
 def _plain_state(state: NetState) -> dict[str, Any]:
     return {"phase": state.phase, "level": state.level, "stages": list(state.stages)}
-
-

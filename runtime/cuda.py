@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from runtime.cuda_driver import Arguments, DeviceBlock, Driver, Pinned, Staging
+from runtime.cuda_driver import (
+    Arguments,
+    DeviceBlock,
+    Driver,
+    Mirror,
+    Pinned,
+    Staging,
+    architecture,
+    bindings,
+)
 from runtime.executable import Array, Executable
 from runtime.tensor_bytes import TYPES, dense, pack, span, unpack
 from schemas.errors import BackendError, UsageError
@@ -26,7 +35,7 @@ def usable_gpu() -> str | None:
     try:
         if importlib.util.find_spec("triton") is None:
             return None
-        major, minor = Driver().architecture()
+        major, minor = architecture(bindings())
     except Exception:  # whatever is missing or broken: there is no usable GPU
         return None
     return f"sm_{major}{minor}" if (major, minor) >= (8, 0) else None
@@ -38,9 +47,10 @@ class CudaDevice:
     def __init__(self, ordinal: int = 0, api: Any = None) -> None:
         self.name = f"cuda:{ordinal}"
         self.driver = Driver(ordinal, api)
+        self.architecture = architecture(self.driver.api, ordinal)
 
     def load(self, program: Program, share: Executable | None = None) -> CudaExecutable:
-        require_fit(program, self.driver.architecture())
+        require_fit(program, self.architecture)
         self.driver.use()
         return CudaExecutable(program, self.driver, share)
 
@@ -81,7 +91,7 @@ class CudaExecutable:
         self.blocks = _blocks(program, driver, share)
         self._modules: dict[str, tuple[Any, Any]] = {}
         self._staging: dict[str, Staging] = {}
-        self._scalars = _Scalars(program, driver, self.blocks)
+        self._mirrors = _mirrors(program, self.blocks)
         self._log = _Log(driver)
         self._graph: Any = None
         self._closed = False
@@ -111,7 +121,9 @@ class CudaExecutable:
         tensor, address = self._tensor(name)
         self._driver.use()
         if tensor.role == "scalar":
-            self._scalars.write(tensor, value)
+            mirror = self._mirrors[tensor.slot]
+            pack(tensor, value, mirror.bytes[tensor.offset : tensor.offset + span(tensor)])
+            mirror.dirty = True
         elif tensor.role == "input" and dense(tensor):
             if name not in self._staging:
                 self._staging[name] = Staging(self._driver, span(tensor))
@@ -119,7 +131,9 @@ class CudaExecutable:
             pack(tensor, value, staging.buffer())
             staging.send(address)
         else:
-            raw = np.empty(span(tensor), np.uint8) if dense(tensor) else self._bytes(tensor, address)
+            raw = (
+                np.empty(span(tensor), np.uint8) if dense(tensor) else self._bytes(tensor, address)
+            )
             pack(tensor, value, raw)
             self._driver.upload(address, raw.ctypes.data, raw.nbytes)
             self._driver.synchronize()  # before the array may go
@@ -133,18 +147,22 @@ class CudaExecutable:
     def read(self, name: str) -> Array:
         tensor, address = self._tensor(name)
         self._driver.use()
-        self._scalars.flush()
+        self._flush()
         return unpack(tensor, self._bytes(tensor, address))
 
     def run(self, log: tuple[str, ...] = ()) -> None:
         self._driver.use()
         if self._graph is None and self._program.launches:
             self._graph = self._capture()
-        self._scalars.flush()
+        self._flush()
         if self._graph is not None:
             self._driver.call("cuGraphLaunch", self._graph, self._driver.stream)
         if log:
             self._log.add({name: self._tensor(name) for name in log})
+
+    def _flush(self) -> None:
+        for mirror in self._mirrors.values():
+            mirror.flush()
 
     def _capture(self) -> Any:
         """Records all launches into a graph; nothing runs yet."""
@@ -189,7 +207,6 @@ class CudaExecutable:
             self._driver.call("cuModuleUnload", module)
         for staging in self._staging.values():
             staging.release()
-        self._scalars.release()
         self._log.release()
         for block in self.blocks.values():
             block.release()
@@ -208,33 +225,15 @@ def _blocks(program: Program, driver: Driver, share: Executable | None) -> dict[
     return found
 
 
-class _Scalars:
-    """The block of numbers that change every step, as Python last set them."""
-
-    def __init__(self, program: Program, driver: Driver, blocks: dict[str, DeviceBlock]) -> None:
-        slots = {t.slot for t in program.tensors.values() if t.role == "scalar"}
-        assert len(slots) <= 1, slots
-        self._block = blocks[slots.pop()] if slots else None
-        self._dirty = False
-        if self._block is not None:
-            nbytes = self._block.nbytes
-            self._values: Array = np.zeros(nbytes, np.uint8)
-            self._staging = Staging(driver, nbytes, _SCALAR_DEPTH)
-
-    def write(self, tensor: Tensor, value: Array | float | int) -> None:
-        pack(tensor, value, self._values[tensor.offset : tensor.offset + span(tensor)])
-        self._dirty = True
-
-    def flush(self) -> None:
-        """Enqueues the copy of what was written since the last one."""
-        if self._dirty and self._block is not None:
-            self._staging.buffer()[:] = self._values
-            self._staging.send(self._block.address)
-            self._dirty = False
-
-    def release(self) -> None:
-        if self._block is not None:
-            self._staging.release()
+def _mirrors(program: Program, blocks: dict[str, DeviceBlock]) -> dict[str, Mirror]:
+    """Returns the host's copies of the slots of scalars; those of shared slots are shared."""
+    found: dict[str, Mirror] = {}
+    for slot in {t.slot for t in program.tensors.values() if t.role == "scalar"}:
+        block = blocks[slot]
+        if block.mirror is None:
+            block.mirror = Mirror(block, program.initial.get(slot), _SCALAR_DEPTH)
+        found[slot] = block.mirror
+    return found
 
 
 class _Log:

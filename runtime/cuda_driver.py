@@ -46,6 +46,31 @@ def bindings() -> Any:
     return driver
 
 
+def call(api: Any, name: str, *args: Any) -> Any:
+    """Calls a driver function; returns what it returns beside its status."""
+    try:
+        status, *results = getattr(api, name)(*args)
+    except RuntimeError as error:  # the bindings did not find the driver's library
+        raise BackendError(f"no NVIDIA driver is installed ({error})") from error
+    if int(status):
+        word = getattr(status, "name", str(status))
+        text = _PLAIN.get(word, f"the NVIDIA driver reports {word}")
+        raise BackendError(f"{text} ({name})", hint=_HINTS.get(word))
+    return results[0] if len(results) == 1 else tuple(results) if results else None
+
+
+def architecture(api: Any, ordinal: int = 0) -> tuple[int, int]:
+    """Returns a GPU's compute capability, (9, 0) for sm_90; takes none of its memory."""
+    call(api, "cuInit", 0)
+    device, names = call(api, "cuDeviceGet", ordinal), api.CUdevice_attribute
+    major = names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+    minor = names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
+    return (
+        int(call(api, "cuDeviceGetAttribute", major, device)),
+        int(call(api, "cuDeviceGetAttribute", minor, device)),
+    )
+
+
 class Driver:
     """One GPU, its primary context, and the one stream on which everything happens in order."""
 
@@ -58,27 +83,11 @@ class Driver:
         self.stream = self.call("cuStreamCreate", _NON_BLOCKING)
 
     def call(self, name: str, *args: Any) -> Any:
-        """Calls a driver function; returns what it returns beside its status."""
-        try:
-            status, *results = getattr(self.api, name)(*args)
-        except RuntimeError as error:  # the bindings did not find the driver's library
-            raise BackendError(f"no NVIDIA driver is installed ({error})") from error
-        if int(status):
-            word = getattr(status, "name", str(status))
-            text = _PLAIN.get(word, f"the NVIDIA driver reports {word}")
-            raise BackendError(f"{text} ({name})", hint=_HINTS.get(word))
-        return results[0] if len(results) == 1 else tuple(results) if results else None
+        return call(self.api, name, *args)
 
     def use(self) -> None:
         """Makes the GPU this thread's; the driver remembers it per thread."""
         self.call("cuCtxSetCurrent", self.context)
-
-    def architecture(self) -> tuple[int, int]:
-        """Returns the compute capability, (9, 0) for sm_90."""
-        names = self.api.CUdevice_attribute
-        major = names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        minor = names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
-        return tuple(int(self.call("cuDeviceGetAttribute", a, self.device)) for a in (major, minor))  # type: ignore[return-value]
 
     def synchronize(self) -> None:
         self.call("cuStreamSynchronize", self.stream)
@@ -109,6 +118,7 @@ class DeviceBlock:
 
     def __init__(self, driver: Driver, nbytes: int, initial: bytes | None) -> None:
         self.driver, self.nbytes, self.users = driver, nbytes, 0
+        self.mirror: Mirror | None = None
         length = max(nbytes, 16)
         self.address = int(driver.call("cuMemAlloc", length))
         driver.call("cuMemsetD8Async", self.address, 0, length, driver.stream)
@@ -120,6 +130,8 @@ class DeviceBlock:
     def release(self) -> None:
         self.users -= 1
         if self.users == 0:
+            if self.mirror is not None:
+                self.mirror.staging.release()
             self.driver.call("cuMemFree", self.address)
 
 
@@ -165,6 +177,24 @@ class Staging:
             self.driver.call("cuEventDestroy", event)
         for buffer in self._buffers:
             buffer.release()
+
+
+class Mirror:
+    """The host's copy of a small block that Python writes to often: it goes over in one piece."""
+
+    def __init__(self, block: DeviceBlock, initial: bytes | None, depth: int) -> None:
+        self.block, self.dirty = block, False
+        self.bytes: Array = np.zeros(block.nbytes, np.uint8)
+        if initial:
+            self.bytes[: len(initial)] = np.frombuffer(initial, np.uint8)
+        self.staging = Staging(block.driver, block.nbytes, depth)
+
+    def flush(self) -> None:
+        """Enqueues the copy of what was written since the last one."""
+        if self.dirty:
+            self.staging.buffer()[:] = self.bytes
+            self.staging.send(self.block.address)
+            self.dirty = False
 
 
 class Arguments:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from compiler import ops
+from compiler.arena import NAME, Arena, plan_arena
 from compiler.autodiff import gradients
 from compiler.build import build
 from compiler.evaluate import evaluate
@@ -16,9 +17,12 @@ from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.prims import leaves
 from compiler.prims.registry import Env
+from compiler.update import Step
 from schemas.net import LayerSpec, Name, NetSpec, value_of
 from schemas.params import Feed
 from tests.cases import Bottom, Case
+from tests.harness import compiled_unit, gather, scatter
+from tests.kernel_oracle import TYPES, run_schedule
 
 Array = np.ndarray[Any, Any]
 Values = dict[tuple[str, str], Array]  # (prim, name) of a leaf -> its value
@@ -45,6 +49,38 @@ class Reference:
     def run(self, graph: Graph, values: Values) -> dict[str, Array]:
         found = evaluate(list(graph.outputs.values()), Env(values))
         return dict(zip(graph.outputs, found, strict=True))
+
+
+@dataclass(frozen=True)
+class FusedKernels:
+    """Compiles the graph to fused kernels and runs those in float32, through the kernel oracle."""
+
+    name: str = "kernels"
+    rtol: float = 2e-4
+
+    def run(self, graph: Graph, values: Values) -> dict[str, Array]:
+        arena = plan_arena(graph)
+        unit = compiled_unit(Step(graph), arena)
+        buffers = {
+            b.name: np.zeros(b.size + 64, TYPES[b.dtype]) for b in unit.schedule.buffers.values()
+        }
+        for node in unit.graph.nodes():
+            key = (node.prim, node.attr("name")) if node.prim in ("input", "param") else None
+            if key in values:
+                scatter(unit, node, buffers[key[1]], values[key])
+            elif key == ("param", NAME):
+                scatter(unit, node, buffers[NAME], _flat(node, arena, graph, values))
+        run_schedule(unit.schedule, buffers)
+        return {name: gather(unit, node, buffers) for name, node in unit.graph.outputs.items()}
+
+
+def _flat(node: Node, arena: Arena, graph: Graph, values: Values) -> Array:
+    """Returns the parameters as they lie in the arena."""
+    flat = np.zeros(node.type.size)
+    for key, slot in arena.slots.items():
+        (stored,) = evaluate([slot.stored(graph.param_nodes[key])], Env(values))
+        flat[slot.offset : slot.offset + stored.size] = stored.ravel()
+    return flat.reshape(node.shape)
 
 
 @dataclass

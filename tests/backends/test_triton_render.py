@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from compiler.backends.triton import Backend
 from compiler.index import Axis, index
 from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
-from compiler.triton_source.contract import suits
-from compiler.triton_source.maps import INFIX, _CALLS
 from compiler.prims.maps import SCALARS
+from compiler.triton_source.contract import suits
+from compiler.triton_source.maps import _CALLS, INFIX
 from runtime.triton_interpreter import InterpreterDevice
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand

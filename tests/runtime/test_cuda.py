@@ -1,0 +1,183 @@
+"""CudaDevice on a driver made of Python: memory, order, packing, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.cuda import CudaDevice, require_fit, usable_gpu
+from schemas.errors import BackendError, UsageError
+from schemas.program import Launch, Program, Slot, Tensor
+from tests.gpu.fake_driver import FakeDriver, Status, floats
+
+META = {"grid": [1, 1, 1], "threads": 128, "shared": 70000, "name": "step"}
+META |= {"global_scratch": 0, "profile_scratch": 0}
+
+
+def tensor(name, role, shape, slot, offset=0, strides=None, dtype="f32") -> Tensor:
+    strides = strides or tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
+    return Tensor(name, role, dtype, shape, slot, offset, shape, strides)
+
+
+def program(target="sm_90", **more) -> Program:
+    """params += lr * x (6 numbers in the order NHWC); loss = sum(params)."""
+    tensors = [
+        tensor("x", "input", (1, 2, 3), "arena", 16, (6, 1, 2)),
+        tensor("column", "input", (3,), "arena", 64, (2,)),
+        tensor("loss", "output", (), "arena", 256),
+        tensor("w", "param", (6,), "params"),
+        tensor("lr", "scalar", (), "scalars", 12),
+        tensor("seed_lo", "scalar", (), "scalars", 4, dtype="i32"),
+    ]
+    slots = (Slot("arena", 512, False), Slot("params", 24, True), Slot("scalars", 24, True))
+    args = (("arena", 16), ("params", 0), ("scalars", 12), ("arena", 256))
+    launch = Launch("step", (), "step", args, dict(META))
+    fields = {"launches": (launch,), "slots": slots, "code": {"step": b"cubin"}}
+    fields["tensors"] = {t.name: t for t in tensors}
+    fields["initial"] = {"params": np.ones(6, np.float32).tobytes()}
+    return Program("net", target, **(fields | more))
+
+
+def step(pointers) -> None:
+    x, w, lr, loss = (floats(p, n) for p, n in zip(pointers, (6, 6, 1, 1), strict=True))
+    w += lr[0] * x
+    loss[0] = w.sum()
+
+
+@pytest.fixture
+def api() -> FakeDriver:
+    fake = FakeDriver()
+    fake.kernels["step"] = (step, 4)
+    return fake
+
+
+def test_steps_of_one_graph(api):
+    executable = CudaDevice(0, api).load(program())
+    x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    executable.write("lr", 0.5)
+    executable.write("x", x)
+    executable.run(log=("loss",))
+    executable.run()
+    executable.write("lr", 0.0)
+    executable.run(log=("loss",))
+    assert executable.drain() == [{"loss": 13.5}, {"loss": 21.0}]
+    assert executable.drain() == []
+    np.testing.assert_array_equal(executable.read("x"), x)
+    # The parameters lie as the device saw x: channels last.
+    np.testing.assert_array_equal(executable.read("w"), 1 + x.transpose(0, 2, 1).ravel())
+    assert len(api.named("cuGraphInstantiate")) == 1 and len(api.named("cuGraphLaunch")) == 3
+    assert len(api.named("cuLaunchKernel")) == 1
+    assert api.named("cuFuncSetAttribute") == [("step", "shared", 70000)]
+    executable.close()
+    executable.close()
+    assert not api.memory  # all is freed
+    assert api.named("cuModuleUnload") == [(b"cubin",)]
+
+
+def test_scalars_go_over_in_one_copy(api):
+    executable = CudaDevice(0, api).load(program())
+    executable.run()
+    before = len(api.named("cuMemcpyHtoDAsync"))
+    executable.write("lr", 0.1)
+    executable.write("seed_lo", 0xFFFFFFFF)
+    executable.run()
+    executable.run()
+    assert len(api.named("cuMemcpyHtoDAsync")) == before + 1
+    assert executable.read("seed_lo") == -1 and executable.read("lr") == np.float32(0.1)
+
+
+def test_shared_memory(api):
+    device = CudaDevice(0, api)
+    train = device.load(program())
+    test = device.load(program(initial={}), share=train)
+    train.write("w", np.arange(6, dtype=np.float32))
+    test.write("lr", 2.0)
+    assert train.read("lr") == 2.0
+    train.close()
+    np.testing.assert_array_equal(test.read("w"), np.arange(6))
+    test.close()
+    assert not api.memory
+
+
+def test_input_waits_only_for_the_copy_before_last(api):
+    executable = CudaDevice(0, api).load(program())
+    for i in range(3):
+        executable.write("x", np.full((1, 2, 3), i))
+        executable.run()
+    assert len(api.named("cuEventSynchronize")) == 1
+    assert (executable.read("x") == 2).all()
+
+
+def test_input_with_gaps_leaves_its_neighbours(api):
+    executable = CudaDevice(0, api).load(program())
+    executable.write("column", np.array([1, 2, 3]))
+    raw = floats(executable.blocks["arena"].address + 64, 6)
+    assert raw.tolist() == [1, 0, 2, 0, 3, 0]
+
+
+def test_log_longer_than_its_ring(api):
+    executable = CudaDevice(0, api).load(program())
+    for _ in range(1100):
+        executable.run(log=("loss",))
+    assert len(executable.drain()) == 1100
+
+
+def test_wrong_shape_and_name(api):
+    executable = CudaDevice(0, api).load(program())
+    with pytest.raises(UsageError, match=r"'x' has shape \(1, 2, 3\), but the value has \(5,\)"):
+        executable.write("x", np.zeros(5))
+    with pytest.raises(UsageError, match="no tensor 'y'"):
+        executable.read("y")
+
+
+@pytest.mark.parametrize(
+    ("target", "gpu", "fits"),
+    [
+        ("sm_80", (8, 6), True),
+        ("sm_86", (8, 0), False),
+        ("sm_90", (9, 0), True),
+        ("sm_80", (9, 0), False),
+        ("sm_100", (10, 3), False),
+        ("gfx942", (9, 0), False),
+    ],
+)
+def test_programs_fit_their_gpu_only(target, gpu, fits):
+    if fits:
+        require_fit(program(target), gpu)
+        return
+    with pytest.raises(BackendError) as error:
+        require_fit(program(target), gpu)
+    assert error.value.hint
+
+
+def test_source_only():
+    with pytest.raises(BackendError, match="source only"):
+        require_fit(program(code={}), (9, 0))
+
+
+def test_errors_in_plain_words(api):
+    with pytest.raises(BackendError, match="there is no NVIDIA GPU in this machine"):
+        CudaDevice(1, api)
+    api.limit = 100
+    with pytest.raises(BackendError, match="not enough free memory") as error:
+        CudaDevice(0, api).load(program())
+    assert error.value.hint.startswith("use a smaller batch_size")
+    api.limit = 1 << 30
+    executable = CudaDevice(0, api).load(program())
+    api.fail["cuLaunchKernel"] = Status.CUDA_ERROR_NO_DEVICE
+    with pytest.raises(BackendError):
+        executable.run()
+    assert api.capturing is None  # the stream can be used again
+
+
+def test_usable_gpu_never_raises():
+    assert usable_gpu() is None or usable_gpu().startswith("sm_")
+
+
+def test_no_driver():
+    class Missing:
+        def cuInit(self, flags):
+            raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    with pytest.raises(BackendError, match="no NVIDIA driver is installed"):
+        CudaDevice(0, Missing())
