@@ -25,6 +25,10 @@ from compiler.schedule import Buffer
 _MAX_PARTS = 64
 
 
+# What was copied, over which axes (name and size), and the copy's buffer.
+Copies = dict[tuple[str, Index, tuple[tuple[str, int], ...]], str]
+
+
 @dataclass
 class Adapted:
     kernels: list[Kernel]
@@ -34,7 +38,7 @@ class Adapted:
 def adapt(kernels: Sequence[Kernel], buffers: dict[str, Buffer], traits: Traits) -> Adapted:
     """Returns the kernels as the backend wants them, with the buffers that this adds."""
     state = Adapted([], dict(buffers))
-    copies: dict[tuple[str, Index, tuple[tuple[str, int], ...]], str] = {}
+    copies: Copies = {}
     for kernel in kernels:
         if traits.contiguous_factor and kernel.kind == "contract":
             kernel = _with_contiguous_factor(kernel, state, copies)
@@ -54,7 +58,7 @@ def vector_axis(kernel: Kernel) -> Axis | None:
 def _with_contiguous_factor(
     kernel: Kernel,
     state: Adapted,
-    copies: dict[tuple[str, Index, tuple[tuple[str, int], ...]], str],
+    copies: Copies,
 ) -> Kernel:
     """Copies the factor that has the vector axis if it does not lie along it."""
     factors = product(kernel.reduces[0])

@@ -37,7 +37,7 @@ class Fusion:
 
 
 def fuse(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> Fusion:
-    """Merges readers into writers until nothing more fits; later writers first."""
+    """Merges readers into writers until nothing more fits."""
     state = _State(list(kernels), buffers)
     changed = True
     while changed:
@@ -50,7 +50,8 @@ def fuse(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> Fusion:
 
 def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> list[Kernel]:
     """Names merged kernels after what they leave behind: a blob before an inner value."""
-    named, taken = [], set()
+    named: list[Kernel] = []
+    taken: set[str] = set()
     for kernel in kernels:
         own = [s.buffer for s in kernel.stores if buffers[s.buffer].role in ("inner", "output")]
         name = min(own, key=lambda b: ("." in b, own.index(b)), default=kernel.name)
@@ -231,40 +232,42 @@ def _connect(kernel: Kernel, body: list[Statement]) -> Kernel | None:
 
 def _side_by_side(kernel: Kernel, other: Kernel) -> Kernel | None:
     """Merges two reductions over the same points and the same row or windows."""
-    if [a.size for a in kernel.space] != [a.size for a in other.space]:
+    if not kernel.space or _sizes(kernel.space) != _sizes(other.space):
         return None
-    rows = {tuple(a.size for a in r.axes) for k in (kernel, other) for r in k.reduces}
-    if len(rows) != 1 or not kernel.space:
+    if len({_sizes(r.axes) for r in (*kernel.reduces, *other.reduces)}) != 1:
         return None
-    if kernel.kind == other.kind == "reduce" and _extent(kernel.reduces[0].axes) > ROW_LIMIT:
-        return None
-    steps = [k.stores[0].offset.coefficient(a) for k in (kernel, other) for a in k.space]
-    half = len(kernel.space)
-    if steps[:half] != steps[half:]:
+    if [kernel.stores[0].offset.coefficient(a) for a in kernel.space] != [
+        other.stores[0].offset.coefficient(a) for a in other.space
+    ]:
         return None
     rename = {b: index(a) for a, b in zip(kernel.space, other.space, strict=True)}
-    # Windows over one input read the same elements: their tap axes become the same axes.
-    windows = kernel.kind == other.kind == "reduce"
-    if windows:
-        shared = dict(zip(other.reduces[0].axes, kernel.reduces[0].axes, strict=True))
-        moved = [
-            replace(
-                _shifted(s, {**rename, **{b: index(a) for b, a in shared.items()}}),
-                axes=tuple(shared[a] for a in s.axes),
-            )
-            for s in other.body
-        ]
-        body = [_renumbered(s, len(kernel.reduces)) for s in moved]
-        mine = {x for r in kernel.reduces for x in walk(r.value) if isinstance(x, Load)}
-        theirs = {
-            x for s in body if isinstance(s, Reduce) for x in walk(s.value) if isinstance(x, Load)
-        }
-        if not mine & theirs:
-            return None
+    if kernel.kind == other.kind == "reduce":
+        body = _same_windows(kernel, other, rename)
     else:
         body = _moved_body(kernel, other, Alignment(rename, (), {}, kernel.space))
-    merged = _connect(kernel, body)
-    return replace(merged, name=kernel.name) if merged is not None else None
+    return _connect(kernel, body) if body is not None else None
+
+
+def _same_windows(
+    kernel: Kernel, other: Kernel, rename: dict[Axis, Index]
+) -> list[Statement] | None:
+    """The body of `other` over the windows of `kernel`, if both read the same elements."""
+    if _extent(kernel.reduces[0].axes) > ROW_LIMIT:
+        return None
+    shared = dict(zip(other.reduces[0].axes, kernel.reduces[0].axes, strict=True))
+    moves = {**rename, **{b: index(a) for b, a in shared.items()}}
+    moved = [replace(_shifted(s, moves), axes=tuple(shared[a] for a in s.axes)) for s in other.body]
+    body = [_renumbered(s, len(kernel.reduces)) for s in moved]
+    return body if _loaded(kernel.reduces) & _loaded(body) else None
+
+
+def _loaded(body: Sequence[Statement]) -> set[Load]:
+    reduces = (s for s in body if isinstance(s, Reduce))
+    return {x for r in reduces for x in walk(r.value) if isinstance(x, Load)}
+
+
+def _sizes(axes: Sequence[Axis]) -> tuple[int, ...]:
+    return tuple(a.size for a in axes)
 
 
 def _in_place(body: Sequence[Statement]) -> bool:

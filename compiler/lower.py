@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from compiler.index import Axis, Index, axes_of, index, linear, reshape_index, row_major
 from compiler.ir import Node
@@ -201,7 +202,7 @@ class Lowering:
         (source,) = node.src
         taps = {a: Axis(f"r{a}", source.shape[a]) for a in node.attr("axes")}
         inner = [index(taps[i]) if i in taps else p for i, p in enumerate(position)]
-        op = "sum" if node.prim == "sum" else "max"
+        op: Literal["sum", "max"] = "sum" if node.prim == "sum" else "max"
         return Reduce(0, op, tuple(taps.values()), self.value(source, inner), node.dtype)
 
     def _pool(self, node: Node, position: Sequence[Index]) -> Reduce:

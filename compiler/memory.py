@@ -57,7 +57,7 @@ def in_arena(buffer: Buffer) -> bool:
 
 
 def plan_memory(schedule: Schedule) -> MemoryPlan:
-    """Places the arena's buffers, largest first, each at the lowest offset that is free long enough.
+    """Places the arena's buffers, largest first, each at the lowest offset that stays free.
 
     Persistent buffers get a slot each, so that the programs of one solver can share them.
     """

@@ -38,6 +38,14 @@ class Engine:
         """Returns the bytes of memory that programs may take, None where that is not known."""
         return machine_memory() if self.name in ("cpu", "reference") else _LARGEST_GPU
 
+    def describe(self) -> str:
+        """Returns what the programs run on: `skylake, 8 threads`."""
+        if self.device is None:
+            return "NumPy"
+        threads = getattr(self.device, "threads", None)
+        many = f", {threads} thread{'s' * (threads != 1)}" if threads else ""
+        return (self.backend.target if threads else self.device.name) + many
+
     def unit(self, step: Step, arena: Arena) -> Unit:
         return Unit(step.graph, arena, self.backend, step.names, step.tables)
 

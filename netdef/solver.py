@@ -13,6 +13,7 @@ import numpy as np
 from compiler.arena import Arena, plan_arena
 from compiler.build import build
 from compiler.graph import Graph
+from compiler.layers.scope import Probe
 from compiler.update import Step, accumulate_step, apply_step, train_step
 from netdef.engine import Engine, check_fits, open_engine, plain
 from netdef.formats import apply_set, read_net, read_solver
@@ -27,6 +28,7 @@ from runtime.solver import Training
 from runtime.weights import load_weights
 from schemas.errors import GraphError, SpecError, UsageError
 from schemas.net import NetSpec
+from schemas.program import Program
 from schemas.solver import NetState, SolverSpec
 from schemas.span import Span
 
@@ -50,10 +52,10 @@ class Plan:
         return accumulate_step(self.train, self.arena), apply
 
 
-def plan_solver(spec: SolverSpec, sets: Sequence[str] = ()) -> Plan:
+def plan_solver(spec: SolverSpec, sets: Sequence[str] = (), probe: Probe = probe) -> Plan:
     """Reads and builds the training net and the test nets of a solver.
 
-    `sets` are `key=value` overrides, of the solver or of layers (`conv1.num_output=30`).
+    `probe` tells the shapes of data sources. `sets` are `key=value` overrides, of the solver or of layers (`conv1.num_output=30`).
     """
     read: dict[str, NetSpec] = {}
 
@@ -74,7 +76,7 @@ def plan_solver(spec: SolverSpec, sets: Sequence[str] = ()) -> Plan:
     states = [spec.train_state, *spec.test_states]
     states += [NetState()] * (len(nets) - len(states))
     phases = ["TRAIN"] + ["TEST"] * (len(nets) - 1)
-    graphs = [_graph(n, p, s) for n, p, s in zip(nets, phases, states, strict=False)]
+    graphs = [_graph(n, p, s, probe) for n, p, s in zip(nets, phases, states, strict=False)]
     if graphs[0].loss is None:
         raise GraphError(
             f"net '{nets[0].name}' has no loss in phase TRAIN",
@@ -90,13 +92,15 @@ def _override(
     """Applies overrides to the solver and to every net that has the layer they name."""
     layers = [{layer.name.text for layer in net.layers} for net in nets]
     changed: list[NetSpec] = []
+    resolved = spec
     for net, own in zip(nets, layers, strict=True):
         others = set().union(*layers) - own
         mine = [text for text in sets if text.split(".", 1)[0] not in others]
         new_net, new_spec = apply_set(net, spec, mine)
         assert new_net is not None and new_spec is not None
         changed.append(new_net)
-    return changed, new_spec
+        resolved = new_spec
+    return changed, resolved
 
 
 def _test_nets(spec: SolverSpec, main: NetSpec | None, net_at: Any) -> list[NetSpec]:
@@ -107,7 +111,7 @@ def _test_nets(spec: SolverSpec, main: NetSpec | None, net_at: Any) -> list[NetS
     return found
 
 
-def _graph(net: NetSpec, phase: str, state: NetState) -> Graph:
+def _graph(net: NetSpec, phase: str, state: NetState, probe: Probe) -> Graph:
     stages = frozenset(state.stages)
     return build(net, state.phase or phase, level=state.level, stages=stages, probe=probe)
 
@@ -184,8 +188,23 @@ class Solver:
         return self._engine.name
 
     @property
+    def device(self) -> str:
+        """What the program runs on, as one would say it: `skylake, 8 threads`."""
+        return self._engine.describe()
+
+    @property
+    def program(self) -> Program:
+        """The compiled training step."""
+        return self._train.program
+
+    @property
     def iteration(self) -> int:
         return self._loop.iteration
+
+    @property
+    def snapshot_prefix(self) -> Path:
+        """Where snapshots go: this path with `_iter_N` behind it."""
+        return self._loop.prefix
 
     @property
     def net(self) -> Net:
@@ -219,6 +238,7 @@ class Solver:
     def restore(self, path: str | Path) -> None:
         """Continues from a snapshot, bit-identically."""
         self._loop.restore(Path(path))
+        self.seed = self._loop.seed
 
     def record_to(self, folder: Path) -> None:
         """Writes metrics to this folder from now on, and snapshots without a prefix of their own."""

@@ -131,9 +131,10 @@ class CudaExecutable:
             pack(tensor, value, staging.buffer())
             staging.send(address)
         else:
-            raw = (
-                np.empty(span(tensor), np.uint8) if dense(tensor) else self._bytes(tensor, address)
-            )
+            # What lies in the gaps of the tensor is another's and stays as it is.
+            raw = np.empty(span(tensor), np.uint8)
+            if not dense(tensor):
+                raw = self._bytes(tensor, address)
             pack(tensor, value, raw)
             self._driver.upload(address, raw.ctypes.data, raw.nbytes)
             self._driver.synchronize()  # before the array may go

@@ -141,9 +141,8 @@ class Pinned:
     def __init__(self, driver: Driver, nbytes: int) -> None:
         self.driver = driver
         self.address = int(driver.call("cuMemHostAlloc", max(nbytes, 1), 0))
-        self.bytes: Array = np.frombuffer(
-            (ctypes.c_uint8 * nbytes).from_address(self.address), np.uint8
-        )
+        memory = (ctypes.c_uint8 * nbytes).from_address(self.address)
+        self.bytes: Array = np.frombuffer(memoryview(memory), np.uint8)
 
     def release(self) -> None:
         self.driver.call("cuMemFreeHost", self.address)

@@ -32,8 +32,9 @@ class _Process:
         self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._end = weakref.finalize(self, _stop, self._popen)
         self._numbers = itertools.count()
-        assert self._popen.stdout is not None
-        hello = receive(self._popen.stdout)
+        assert self._popen.stdin is not None and self._popen.stdout is not None
+        self._in, self._out = self._popen.stdin, self._popen.stdout
+        hello = receive(self._out)
         if hello is None or "missing" in hello[0]:
             self.stop()
             raise BackendError(
@@ -44,10 +45,9 @@ class _Process:
         return next(self._numbers)
 
     def ask(self, header: dict[str, Any], payload: bytes = b"") -> bytes:
-        assert self._popen.stdin is not None and self._popen.stdout is not None
         with self._lock:
-            send(self._popen.stdin, header, payload)
-            reply = receive(self._popen.stdout)
+            send(self._in, header, payload)
+            reply = receive(self._out)
         if reply is None:
             raise RuntimeError("the worker process of Triton's interpreter has died")
         if "error" in reply[0]:

@@ -16,14 +16,14 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
 _ALIGN = 64
 
 
-def send(stream: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
+def send(stream: IO[bytes], header: dict[str, Any], payload: bytes = b"") -> None:
     text = json.dumps(header).encode()
     stream.write(struct.pack("<QQ", len(text), len(payload)))
     stream.write(text)
@@ -31,7 +31,7 @@ def send(stream: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """Returns the next message, or None at the end of the stream."""
     lengths = stream.read(16)
     if len(lengths) < 16:

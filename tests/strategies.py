@@ -11,10 +11,11 @@ def nets(draw):
     batch = draw(st.integers(1, 4))
     channels = draw(st.sampled_from([1, 2, 3, 4]))
     height, width = draw(st.integers(5, 9)), draw(st.integers(5, 9))
+    shape = f"[{batch}, {channels}, {height}, {width}]"
     lines = [
         "name: random",
         "layers:",
-        f"- {{name: data, type: Input, top: data, shape: [{batch}, {channels}, {height}, {width}]}}",
+        f"- {{name: data, type: Input, top: data, shape: {shape}}}",
         f"- {{name: label, type: Input, top: label, shape: [{batch}]}}",
     ]
     blob, size = "data", (channels, height, width)

@@ -10,12 +10,12 @@ from compiler.schedule import Place, Schedule
 from compiler.triton_source.build import Build
 from compiler.triton_source.function import module
 from compiler.triton_source.render import render_kernel
-from compiler.triton_source.tiles import TARGETS, Precision
+from compiler.triton_source.tiles import TARGETS, Precision, target_named
 from schemas.errors import UsageError, did_you_mean
 
 
 class Backend:
-    """Compiles for `target` sm_80, sm_90 (default), sm_100 or gfx942; needs no GPU, but Triton.
+    """Compiles for `target` sm_80, sm_90 (default), other sm_ or gfx942; needs Triton, but no GPU.
 
     Target `interpreter` makes source only, which Triton's interpreter runs on NumPy memory.
     precision: `fp32` multiplies exactly; `tf32` rounds the factors of products to 10 bits of
@@ -30,18 +30,19 @@ class Backend:
         self, target: str | None = None, precision: Precision = "fp32", binary: bool = True
     ) -> None:
         self.target = target or "sm_90"
-        if self.target not in TARGETS:
+        found = target_named(self.target)
+        if found is None:
             hint = did_you_mean(self.target, TARGETS)
             raise UsageError(f"the triton backend has no target '{self.target}'", hint=hint)
+        self._target = found
         self.precision: Precision = precision
         self.binary = binary and self.target != "interpreter"
 
     def render(self, kernel: Kernel) -> str:
-        function = render_kernel(kernel, TARGETS[self.target], self.precision)
+        function = render_kernel(kernel, self._target, self.precision)
         return module([function], kernel.name).source
 
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
     ) -> Compiled:
-        target = TARGETS[self.target]
-        return Build(places, target, self.precision, self.binary).run(schedule)
+        return Build(places, self._target, self.precision, self.binary).run(schedule)

@@ -223,7 +223,9 @@ class _Tile:
         size = self.plan.zeros
         kind = f"[{size} x float]"
         name = f"@zeros_{size}"
-        self.b.globals.add(f"{name} = private unnamed_addr constant {kind} zeroinitializer, align 64")
+        self.b.globals.add(
+            f"{name} = private unnamed_addr constant {kind} zeroinitializer, align 64"
+        )
         return name
 
     # ---- one step ----------------------------------------------------------------------------

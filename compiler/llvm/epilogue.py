@@ -15,9 +15,7 @@ from compiler.llvm.tiles import first_row, row_axes, tile_scope
 class Finish:
     """Evaluates a kernel's stores for a tile whose sums lie in a block on the stack."""
 
-    def __init__(
-        self, b: Builder, plan: Plan, kernel: Kernel, pointers: dict[str, str]
-    ) -> None:
+    def __init__(self, b: Builder, plan: Plan, kernel: Kernel, pointers: dict[str, str]) -> None:
         self.b, self.plan, self.kernel, self.pointers = b, plan, kernel, pointers
 
     def emit(self, t: Val, block: str) -> None:

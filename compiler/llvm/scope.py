@@ -211,7 +211,9 @@ class Scope:
         if by_lane is None:
             return b.load(self._address(e, elem, shared), elem)
         kind = by_lane.type
-        some = b.call(f"llvm.vector.reduce.or.v{self.lanes}i1", "i1", "i1", 1, f"{kind} {by_lane.text}")
+        some = b.call(
+            f"llvm.vector.reduce.or.v{self.lanes}i1", "i1", "i1", 1, f"{kind} {by_lane.text}"
+        )
         both = some if shared is None else b.bin("and", shared, some)
         value = b.load(self._address(e, elem, both), elem)
         mask = by_lane if shared is None else b.bin("and", shared, by_lane)

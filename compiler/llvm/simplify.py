@@ -87,9 +87,7 @@ def _replace(kernel: Kernel, at: dict[Axis, Index], renamed: dict[Axis, Axis]) -
     for s in kernel.body:
         if isinstance(s, Reduce):
             payload = None if s.payload is None else shift(s.payload, at)
-            body.append(
-                replace(s, axes=axes(s.axes), value=shift(s.value, at), payload=payload)
-            )
+            body.append(replace(s, axes=axes(s.axes), value=shift(s.value, at), payload=payload))
         else:
             value = shift(s.value, at)
             offset = substitute(s.offset, at)

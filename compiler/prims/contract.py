@@ -100,7 +100,8 @@ def _evaluate(node: Node, args: tuple[Array, ...], env: Env) -> Array:
         taps = {s.tap for s in labels.slides}
 
         def part(array: Array, letters: str, index: Any = index) -> Array:
-            return array[tuple(index.get(c, slice(None)) for c in letters)]
+            chosen: Array = array[tuple(index.get(c, slice(None)) for c in letters)]
+            return chosen
 
         def names(letters: str, rename: Any = rename, taps: Any = taps) -> str:
             return "".join(rename.get(c, c) for c in letters if c not in taps)

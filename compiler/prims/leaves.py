@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from compiler.ir import Node, TensorType
 from compiler.prims.registry import Array, Env, Primitive, define, make
 from schemas.philox import uniform
@@ -59,16 +61,10 @@ def const(value: float | int | bool, dtype: Dtype = "f32") -> Node:
 
 
 def _iota(node: Node, args: tuple[Array, ...], env: Env) -> Array:
-    shape = [1] * len(node.shape)
-    shape[node.attr("axis")] = -1
-    index = env.cast(range(node.shape[node.attr("axis")]), "i32").reshape(shape)
-    return index + env.cast([0], "i32") * env.cast(0, "i32") + _zeros(node, env)
-
-
-def _zeros(node: Node, env: Env) -> Array:
-    import numpy as np
-
-    return np.zeros(node.shape, env.dtype("i32"))
+    axis = node.attr("axis")
+    line = np.arange(node.shape[axis], dtype=np.int32)
+    shape = [-1 if i == axis else 1 for i in range(len(node.shape))]
+    return np.broadcast_to(line.reshape(shape), node.shape)
 
 
 define(Primitive("iota", type=lambda src, a: TensorType(a["shape"], "i32"), evaluate=_iota))

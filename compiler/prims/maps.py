@@ -14,6 +14,8 @@ from compiler.prims.registry import Array, Env, Primitive, define, make
 from schemas.program import Dtype
 
 Operand = Node | float | int
+Binary = Callable[[Operand, Operand], Node]
+Unary = Callable[[Node], Node]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,45 @@ def _map(
 
     SCALARS[name] = ScalarOp(name, arity, cost)
     define(Primitive(name, rule, evaluate, vjp or (lambda node, g: (None,) * arity)))
+
+
+def lift(*operands: Operand) -> tuple[Node, ...]:
+    """Returns the operands with one shape: numbers and unit axes are broadcast."""
+    dtype: Dtype = next(
+        (o.dtype for o in operands if isinstance(o, Node) and o.dtype != "bool"), "f32"
+    )
+    nodes = [o if isinstance(o, Node) else leaves.const(o, dtype) for o in operands]
+    shape = np.broadcast_shapes(*(n.shape for n in nodes))
+    return tuple(moves.broadcast(n, shape) for n in nodes)
+
+
+def _binary(prim: str) -> Binary:
+    return lambda a, b: make(prim, *lift(a, b))
+
+
+def _unary(prim: str) -> Unary:
+    return lambda a: make(prim, a)
+
+
+add, sub, mul, div = _binary("add"), _binary("sub"), _binary("mul"), _binary("div")
+maximum, minimum, pow_ = _binary("maximum"), _binary("minimum"), _binary("pow")
+less, lesseq, equal, and_ = _binary("less"), _binary("lesseq"), _binary("equal"), _binary("and")
+neg, exp, log, sqrt = _unary("neg"), _unary("exp"), _unary("log"), _unary("sqrt")
+tanh, sigmoid, abs_, sign = _unary("tanh"), _unary("sigmoid"), _unary("abs"), _unary("sign")
+floor, stop = _unary("floor"), _unary("stop")
+
+
+def relu(x: Node, slope: float = 0.0) -> Node:
+    assert slope >= 0, "a negative slope loses the sign: compose it from select"
+    return make("relu", x, slope=float(slope))
+
+
+def select(condition: Node, yes: Operand, no: Operand) -> Node:
+    return make("select", *lift(condition, yes, no))
+
+
+def cast(x: Node, dtype: Dtype) -> Node:
+    return x if x.dtype == dtype else make("cast", x, dtype=dtype)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -132,40 +173,3 @@ _map(
     lambda n, g: (g if n.src[0].dtype == n.dtype == "f32" else None,),
 )
 _map("stop", 1, lambda x: x)  # the identity, through which no gradient flows
-
-
-def lift(*operands: Operand) -> tuple[Node, ...]:
-    """Returns the operands with one shape: numbers and unit axes are broadcast."""
-    dtype = next((o.dtype for o in operands if isinstance(o, Node) and o.dtype != "bool"), "f32")
-    nodes = [o if isinstance(o, Node) else leaves.const(o, dtype) for o in operands]
-    shape = np.broadcast_shapes(*(n.shape for n in nodes))
-    return tuple(moves.broadcast(n, shape) for n in nodes)
-
-
-def _binary(prim: str) -> Callable[[Operand, Operand], Node]:
-    return lambda a, b: make(prim, *lift(a, b))
-
-
-def _unary(prim: str) -> Callable[[Node], Node]:
-    return lambda a: make(prim, a)
-
-
-add, sub, mul, div = _binary("add"), _binary("sub"), _binary("mul"), _binary("div")
-maximum, minimum, pow_ = _binary("maximum"), _binary("minimum"), _binary("pow")
-less, lesseq, equal, and_ = _binary("less"), _binary("lesseq"), _binary("equal"), _binary("and")
-neg, exp, log, sqrt = _unary("neg"), _unary("exp"), _unary("log"), _unary("sqrt")
-tanh, sigmoid, abs_, sign = _unary("tanh"), _unary("sigmoid"), _unary("abs"), _unary("sign")
-floor, stop = _unary("floor"), _unary("stop")
-
-
-def relu(x: Node, slope: float = 0.0) -> Node:
-    assert slope >= 0, "a negative slope loses the sign: compose it from select"
-    return make("relu", x, slope=float(slope))
-
-
-def select(condition: Node, yes: Operand, no: Operand) -> Node:
-    return make("select", *lift(condition, yes, no))
-
-
-def cast(x: Node, dtype: Dtype) -> Node:
-    return x if x.dtype == dtype else make("cast", x, dtype=dtype)

@@ -48,7 +48,7 @@ def compile_module(m: Module, target: Target, aligned: Sequence[bool]) -> Binary
         signature={name: POINTERS[dtype] for _, name, dtype in m.pointers},
         attrs={(i,): _ALIGNED for i, yes in enumerate(aligned) if yes},
     )
-    # Which products are fused with the sum that follows is our choice, not an environment variable's.
+    # Whether a product and the sum after it are one operation is our choice, not the environment's.
     options = {"num_warps": warps(m, target), "num_stages": m.num_stages, "enable_fp_fusion": True}
     made = triton.compile(
         source,

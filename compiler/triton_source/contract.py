@@ -68,7 +68,7 @@ def roles(kernel: Kernel) -> Roles:
 
 
 def _by_stride(axes: Sequence[Axis], first: Index, second: Index) -> tuple[Axis, ...]:
-    """Orders axes by their step in memory, the shortest last, so that neighbours are read at once."""
+    """Orders axes by their step in memory, the shortest last: neighbours are read at once."""
 
     def step(x: Axis) -> float:
         return abs(first.coefficient(x)) or abs(second.coefficient(x)) or float("inf")

@@ -37,7 +37,7 @@ _CALLS: dict[str, str] = {
 HELPERS: dict[str, str] = {
     "tanh": '''@triton.jit
 def tanh(x):
-    """tanh without cancellation: a series near 0, (1 - e) / (1 + e) with e = exp(-2|x|) elsewhere."""
+    """tanh without cancellation: near 0 a series, else (1 - e) / (1 + e), e = exp(-2|x|)."""
     e = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - e) / (1.0 + e)
     x2 = x * x

@@ -10,7 +10,7 @@ from compiler.kernel import Acc, Kernel, Load, Reduce, Statement, Store, shift, 
 from compiler.triton_source.emit import Emitter, Value
 from compiler.triton_source.function import Function, finish, flatten, label
 from compiler.triton_source.text import ELEMENTS, ceil_div, next_power
-from compiler.triton_source.windows import least, payload
+from compiler.triton_source.windows import greater, least, payload
 
 _WHOLE = 8192  # a row up to this length is held in registers, a longer one is read in blocks
 _TILE = 4096
@@ -248,7 +248,7 @@ class _Writer:
         if r.op == "sum":
             em.line(f"{acc} += {text}")
         elif r.op == "max":
-            em.line(f"{acc} = tl.maximum({acc}, {text}, propagate_nan=tl.PropagateNan.ALL)")
+            em.line(f"{acc} = {greater(acc, text)}")
         else:
             tile, better = em.names.fresh("tile"), em.names.fresh("better")
             em.line(f"{tile} = {text}")

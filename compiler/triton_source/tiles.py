@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,19 @@ TARGETS: dict[str, Target] = {
     # Source only, for Triton's interpreter: few large blocks, as each costs it the same time.
     "interpreter": Target("interpreter", 90, 4, 232448),
 }
+
+
+def target_named(name: str) -> Target | None:
+    """Returns a target; an sm_ number that is not in the table is taken as one near it."""
+    if name in TARGETS:
+        return TARGETS[name]
+    number = re.fullmatch(r"sm_(8\d|9\d|1[0-2]\d)", name)
+    if number is None:
+        return None
+    arch = int(number[1])
+    # Only the data centre models have the large shared memory.
+    shared = 166912 if arch == 87 else 232448 if 90 <= arch < 120 else 101376
+    return Target(name, arch, 100, shared)
 
 
 @dataclass(frozen=True, slots=True)

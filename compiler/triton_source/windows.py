@@ -78,6 +78,10 @@ def _fold(
         em.line(f"{acc.text} = tl.where({better}, {value.text}, {acc.text})")
 
 
+def greater(a: str, b: str) -> str:
+    return f"tl.maximum({a}, {b}, propagate_nan=tl.PropagateNan.ALL)"
+
+
 def _result(
     em: Emitter, r: Reduce, fold: tuple[Value, str], window: Axis, axes: dict[Axis, Index]
 ) -> Value:

@@ -64,8 +64,9 @@ def count(number: int) -> str:
 
 
 def amount(number: int, noun: str) -> str:
-    """Returns `1 layer`, `9 layers`."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    """Returns `1 layer`, `9 layers`, `2 launches`."""
+    end = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{end * (number != 1)}"
 
 
 def size(nbytes: float) -> str:

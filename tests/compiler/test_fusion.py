@@ -23,7 +23,11 @@ name: mlp
 layers:
 - {name: data, type: Input, top: data, shape: [6, 7]}
 - {name: label, type: Input, top: label, shape: [6]}
-- {name: ip1, type: InnerProduct, bottom: data, num_output: 5, param: [{lr_mult: 1}, {lr_mult: 2, decay_mult: 0}]}
+- name: ip1
+  type: InnerProduct
+  bottom: data
+  num_output: 5
+  param: [{lr_mult: 1}, {lr_mult: 2, decay_mult: 0}]
 - {name: act, type: Sigmoid}
 - {name: ip2, type: InnerProduct, num_output: 4}
 - {name: loss, type: SoftmaxWithLoss, bottom: [ip2, label]}

@@ -103,7 +103,7 @@ class FakeDriver:
         return name.decode()
 
     def _cuLaunchKernel(self, function: str, *rest: Any) -> None:
-        grid, block, (shared, stream, parameters, extra) = rest[:3], rest[3:6], rest[6:]
+        grid, block, (_, _, parameters, extra) = rest[:3], rest[3:6], rest[6:]
         assert extra == 0 and grid[1:] == block[1:] == (1, 1)
         kernel, count = self.kernels[function]
         places = (ctypes.c_void_p * (count + 2)).from_address(parameters)
