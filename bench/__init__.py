@@ -1,0 +1,1 @@
+"""Side-by-side measurements of netdef and its peers: `python -m bench`."""

@@ -11,9 +11,11 @@ from compiler.pipeline import Instrument, Unit, compile_unit
 from compiler.update import Step, train_step
 from netdef.formats import read_net
 from runtime.data import probe
-from schemas.errors import UsageError
+from runtime.files import write_whole
+from schemas.errors import SourceError, UsageError
 from schemas.net import NetSpec
 from schemas.program import Program
+from schemas.program_file import pack_program, unpack_program
 from schemas.solver import SolverSpec
 
 CPU_TARGETS = ("cpu", "host", "native")
@@ -53,3 +55,20 @@ def compile(
     name, own = backend_of(target)
     unit = Unit(step.graph, arena, get_backend(name, own), step.names, step.tables)
     return compile_unit(unit, instrument)
+
+
+def save_program(program: Program, path: str | Path) -> None:
+    """Writes a program to a file (`.ndp`), whole or not at all. Raises SourceError."""
+    try:
+        write_whole(Path(path), pack_program(program))
+    except OSError as error:
+        raise SourceError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def load_program(path: str | Path) -> Program:
+    """Reads a program from a file. Raises SourceError for anything but a whole program file."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
+    return unpack_program(content, str(path))

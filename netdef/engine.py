@@ -137,6 +137,10 @@ def open_engine(
         from runtime.cpu import CpuDevice
 
         return Engine(get_backend(backend, target), CpuDevice(threads))
+    if target == "interpreter":  # Triton's own, on NumPy memory: slow, needs no GPU
+        from runtime.triton_interpreter import InterpreterDevice
+
+        return Engine(get_backend(backend, target), InterpreterDevice())
     return Engine(get_backend(backend, target or _gpu()), _cuda())
 
 

@@ -86,8 +86,8 @@ class Net:
         self.spec = spec
         self.phase = phase
         self._deploy = deploy
-        self._engine = engine or open_engine(backend, threads=threads)
         self.graph = self._build(dict(inputs or {}))
+        self._engine = engine or open_engine(backend, threads=threads)
         self._arena: Arena = plan_arena(self.graph)
         self._programs: dict[Any, Executable] = {}
         self._main = self._program(self.graph, ())
@@ -101,6 +101,11 @@ class Net:
     @property
     def backend(self) -> str:
         return self._engine.name
+
+    @property
+    def executable(self) -> Executable:
+        """The forward program of the net as it was loaded."""
+        return self._main
 
     @property
     def inputs(self) -> dict[str, Shape]:

@@ -55,7 +55,8 @@ class Plan:
 def plan_solver(spec: SolverSpec, sets: Sequence[str] = (), probe: Probe = probe) -> Plan:
     """Reads and builds the training net and the test nets of a solver.
 
-    `probe` tells the shapes of data sources. `sets` are `key=value` overrides, of the solver or of layers (`conv1.num_output=30`).
+    `probe` tells the shapes of data sources. `sets` are `key=value` overrides, of the solver or of
+    layers (`conv1.num_output=30`).
     """
     read: dict[str, NetSpec] = {}
 

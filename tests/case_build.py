@@ -18,6 +18,7 @@ from compiler.ir import Node
 from compiler.prims import leaves
 from compiler.prims.registry import Env
 from compiler.update import Step
+from netdef.engine import open_engine
 from schemas.net import LayerSpec, Name, NetSpec, value_of
 from schemas.params import Feed
 from tests.cases import Bottom, Case
@@ -72,6 +73,26 @@ class FusedKernels:
                 scatter(unit, node, buffers[NAME], _flat(node, arena, graph, values))
         run_schedule(unit.schedule, buffers)
         return {name: gather(unit, node, buffers) for name, node in unit.graph.outputs.items()}
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """Compiles with a real backend and runs on its device, in float32."""
+
+    name: str
+    target: str | None = None
+    rtol: float = 2e-4
+
+    def run(self, graph: Graph, values: Values) -> dict[str, Array]:
+        engine = open_engine(self.name, self.target, threads=2)
+        exe = engine.load(Step(graph), plan_arena(graph))
+        for (_, name), value in values.items():
+            if name in exe.program.tensors:
+                exe.write(name, value)
+        exe.run()
+        found = {name: exe.read(name) for name in graph.outputs}
+        engine.close()
+        return found
 
 
 def _flat(node: Node, arena: Arena, graph: Graph, values: Values) -> Array:

@@ -135,7 +135,7 @@ def _rows(
     scalar: Load, alone: list[Axis], vec: Axis, host: Host
 ) -> tuple[bool, tuple[Axis, ...], int, int]:
     """Chooses the row axes and the tile: (even, rows, mr, nv)."""
-    choices = []
+    choices: list[tuple[float, bool, tuple[Axis, ...], int, int]] = []
     for axis in alone:
         indices = (scalar.offset, *(g.index for g in scalar.guards))
         if all(_plain(i, axis) for i in indices):

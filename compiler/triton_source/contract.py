@@ -13,8 +13,9 @@ from math import prod
 
 from compiler.index import Axis, Index, index, substitute, unravel
 from compiler.kernel import Kernel, Load, load_axes, product, shift
-from compiler.triton_source.emit import Emitter, Value
-from compiler.triton_source.function import Function, finish, flatten, label
+from compiler.triton_source.emit import Emitter
+from compiler.triton_source.function import Function, finish, flatten, label, wide
+from compiler.triton_source.lines import Value
 from compiler.triton_source.text import ceil_div
 from compiler.triton_source.tiles import Precision, Target, Tile, choose
 
@@ -89,12 +90,12 @@ def render_contract(kernel: Kernel, target: Target, precision: Precision) -> Fun
     r = roles(kernel)
     m, n, k, batch = r.sizes
     tile = choose(m, n, k, batch, r.k[-1].size, target, precision)
-    em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k})
+    em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k}, wide(kernel))
     for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step"):
         em.names.fresh(word)
     axes = _bind_tiles(em, r, tile)
     blocks = ceil_div(k, tile.k)
-    em.line(f"lane = tl.arange(0, {tile.k})")
+    em.line(f"lane = {em.arange(tile.k)}")
     lane = Axis("lane", tile.k)
     em.bind(lane, "lane", ["k"])
     em.line(f"acc = tl.zeros(({tile.m}, {tile.n}), tl.float32)")
@@ -136,7 +137,7 @@ def _bind_tiles(em: Emitter, r: Roles, tile: Tile) -> dict[Axis, Index]:
     for dim, length, members in (("row", tile.m, r.m), ("col", tile.n, r.n)):
         flat = Axis(dim, _size(members))
         parts = dict(zip(members, unravel(index(flat), [x.size for x in members]), strict=True))
-        em.line(f"{dim} = tile_{dim} * {length} + tl.arange(0, {length})")
+        em.line(f"{dim} = tile_{dim} * {length} + {em.arange(length)}")
         em.bind(flat, dim, [dim])
         em.tails[dim] = flat
         axes.update(parts)

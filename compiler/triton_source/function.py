@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compiler.index import Axis, Index, index, unravel
+from compiler.index import Axis, Index, bounds, index, unravel
 from compiler.kernel import SCALARS, Kernel
 from compiler.kernel_text import render
 from compiler.triton_source.emit import Emitter
@@ -42,6 +42,12 @@ def flatten(axes: Sequence[Axis], fallback: str) -> tuple[Axis, dict[Axis, Index
     name = "_".join(identifier(a.name) for a in axes if a.size > 1)
     flat = Axis(name if 0 < len(name) <= 16 else fallback, total)
     return flat, dict(zip(axes, unravel(index(flat), sizes), strict=True))
+
+
+def wide(kernel: Kernel) -> bool:
+    """Whether some offset does not fit in 32 bits."""
+    offsets = [*(load.offset for load in kernel.loads()), *(s.offset for s in kernel.stores)]
+    return any(bounds(i)[1] >= 2**31 for i in offsets)
 
 
 def label(emitter: Emitter, substitution: dict[Axis, Index]) -> None:

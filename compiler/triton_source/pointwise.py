@@ -7,7 +7,7 @@ from dataclasses import replace
 from compiler.index import substitute
 from compiler.kernel import Kernel, Store, shift
 from compiler.triton_source.emit import Emitter
-from compiler.triton_source.function import Function, finish, flatten, label
+from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.text import ceil_div, next_power
 
 
@@ -20,11 +20,11 @@ def render_map(kernel: Kernel, processors: int) -> Function:
     points, by_point = flatten(kernel.space, "i")
     dim = points.name
     length = block_length(points.size, processors)
-    em = Emitter([dim], {dim: length})
+    em = Emitter([dim], {dim: length}, wide(kernel))
     label(em, by_point)
     em.tails[dim] = points
     name = em.names.fresh(dim)
-    em.line(f"{name} = pid * {length} + tl.arange(0, {length})")
+    em.line(f"{name} = pid * {length} + {em.arange(length)}")
     em.bind(points, name, [dim])
     for s in kernel.body:
         assert isinstance(s, Store)

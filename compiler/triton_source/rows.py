@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from compiler.index import Axis, Index, axes_of, substitute
 from compiler.kernel import Acc, Kernel, Load, Reduce, Statement, Store, shift, values, walk
-from compiler.triton_source.emit import Emitter, Value
-from compiler.triton_source.function import Function, finish, flatten, label
+from compiler.triton_source.emit import Emitter
+from compiler.triton_source.function import Function, finish, flatten, label, wide
+from compiler.triton_source.lines import Value
 from compiler.triton_source.text import ELEMENTS, ceil_div, next_power
 from compiler.triton_source.windows import greater, least, payload
 
@@ -35,12 +36,14 @@ def render_rows(kernel: Kernel, processors: int) -> Function:
     for row in rows.values():
         row.length = min(row.length, max(16, _TILE // height)) if row.blocks > 1 else row.length
     dim = points.name
-    em = Emitter([dim, *rows], {dim: height, **{d: r.length for d, r in rows.items()}})
+    em = Emitter(
+        [dim, *rows], {dim: height, **{d: r.length for d, r in rows.items()}}, wide(kernel)
+    )
     axes = {**by_point, **by_row}
     label(em, axes)
     em.tails[dim] = points
     name = em.names.fresh(dim)
-    em.line(f"{name} = pid * {height} + tl.arange(0, {height})")
+    em.line(f"{name} = pid * {height} + {em.arange(height)}")
     em.bind(points, name, [dim])
     writer = _Writer(em, dim, rows, axes)
     for group in _groups(kernel.body):
@@ -165,7 +168,7 @@ class _Writer:
         if name not in self.bound:
             self.bound.add(name)
             variable = em.names.fresh(name)
-            em.line(f"{variable} = tl.arange(0, {row.length})")
+            em.line(f"{variable} = {em.arange(row.length)}")
             em.bind(row.axis, variable, [name])
             em.tails[name] = row.axis
 
@@ -213,7 +216,7 @@ class _Writer:
         start = em.names.fresh("start")
         with em.loop(f"for {start} in range(0, {row.axis.size}, {row.length}):"):
             variable = em.names.fresh(name)
-            em.line(f"{variable} = {start} + tl.arange(0, {row.length})")
+            em.line(f"{variable} = {start} + {em.arange(row.length)}")
             em.bind(row.axis, variable, [name])
             em.tails[name] = row.axis
             for s in group:
@@ -253,5 +256,5 @@ class _Writer:
             tile, better = em.names.fresh("tile"), em.names.fresh("better")
             em.line(f"{tile} = {text}")
             em.line(f"{better} = {tile} > {acc}")
-            em.line(f"{where} = tl.where({better}, {variable}[None, :], {where})")
+            em.line(f"{where} = tl.where({better}, {variable}[None, :], {where}).to(tl.int32)")
             em.line(f"{acc} = tl.where({better}, {tile}, {acc})")

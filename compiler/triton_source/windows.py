@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from compiler.index import Axis, Index, substitute
 from compiler.kernel import Kernel, Reduce, shift
-from compiler.triton_source.emit import Emitter, Value
-from compiler.triton_source.function import Function, finish, flatten, label
+from compiler.triton_source.emit import Emitter
+from compiler.triton_source.function import Function, finish, flatten, label, wide
+from compiler.triton_source.lines import Value
 from compiler.triton_source.pointwise import block_length
 from compiler.triton_source.text import ELEMENTS, ceil_div
 
@@ -20,12 +21,12 @@ def render_windows(kernel: Kernel, processors: int) -> Function:
     dim, reduces = points.name, kernel.reduces
     window, by_window = flatten(reduces[0].axes, "r")
     length = block_length(points.size, processors)
-    em = Emitter([dim], {dim: length})
+    em = Emitter([dim], {dim: length}, wide(kernel))
     axes = {**by_point, **by_window}
     label(em, axes)
     em.tails[dim] = points
     name = em.names.fresh(dim)
-    em.line(f"{name} = pid * {length} + tl.arange(0, {length})")
+    em.line(f"{name} = pid * {length} + {em.arange(length)}")
     em.bind(points, name, [dim])
     folds = [_start(em, r, frozenset([dim])) for r in reduces]
     step = em.names.fresh(window.name)

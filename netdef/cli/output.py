@@ -12,8 +12,13 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def print_json(document: Any) -> None:
-    """Prints one JSON document; NaN and infinity, which JSON does not have, become null."""
-    print(json.dumps(_plain(document), indent=1, allow_nan=False))
+    """Prints one JSON document."""
+    print(json_text(document), end="")
+
+
+def json_text(document: Any) -> str:
+    """Returns a JSON document; NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
 
 
 def print_table(
@@ -65,7 +70,7 @@ def count(number: int) -> str:
 
 def amount(number: int, noun: str) -> str:
     """Returns `1 layer`, `9 layers`, `2 launches`."""
-    end = "es" if noun.endswith("ch") else "s"
+    end = "es" if noun.endswith(("ch", "sh")) else "s"
     return f"{number:,} {noun}{end * (number != 1)}"
 
 

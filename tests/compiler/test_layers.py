@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.case_build import (
     Backend,
     Built,
     FusedKernels,
+    OnDevice,
     Reference,
     build_case,
     expected,
@@ -22,7 +24,9 @@ from tests.case_build import (
 from tests.cases import CASES, Case
 from tests.references import softmax
 
-BACKENDS: list[Backend] = [Reference(), FusedKernels()]
+BACKENDS: list[Backend] = [Reference(), FusedKernels(), OnDevice("cpu")]
+if find_spec("triton"):  # Linux only; where there is no GPU, Triton's interpreter runs the kernels
+    BACKENDS.append(OnDevice("triton", "interpreter"))
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)

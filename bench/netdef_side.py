@@ -1,0 +1,124 @@
+"""netdef in the bench: its own training loop on resident data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.cases import Case, flops, net_spec, solver_spec
+from bench.peer import Array, Job
+from compiler.arena import plan_arena
+from compiler.build import build
+from compiler.update import train_step
+from netdef.engine import Engine, open_engine, plain
+from runtime.params import initialise
+from runtime.solver import Training
+from runtime.weights import load_weights, save_weights
+
+if TYPE_CHECKING:
+    from compiler.graph import Graph
+    from runtime.executable import Executable
+    from schemas.params import Feed
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A data source that returns the same arrays each time: no data loading is timed."""
+
+    arrays: Mapping[str, Array]
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: array.shape for name, array in self.arrays.items()}
+
+    @property
+    def constant(self) -> frozenset[str]:
+        return frozenset(self.arrays)
+
+    def batch(self, index: int) -> dict[str, Array]:
+        return dict(self.arrays)
+
+
+def engine_for(job: Job) -> Engine:
+    """Returns the engine of the job's backend, in the job's precision on a GPU."""
+    engine = open_engine(job.backend, threads=job.threads)
+    if engine.name == "triton":
+        from compiler.backends.triton import Backend
+
+        chosen = Backend(engine.backend.target, job.precision)  # type: ignore[arg-type]
+        engine = replace(engine, backend=chosen)
+    return engine
+
+
+class NetdefPeer:
+    """A net of nets/, trained or run forward by netdef."""
+
+    def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
+        self._engine = engine_for(job)
+        self._data = data
+        self._training: Training | None = None
+        if job.mode == "train":
+            spec = solver_spec(job.case)
+            assert spec.net_param is not None
+            graph = build(spec.net_param, "TRAIN")
+            arena = plan_arena(graph)
+            self._exe = self._engine.load(train_step(graph, arena, spec), arena)
+        else:
+            graph = build(net_spec(job.case), "TEST", deploy=True)
+            self._exe = self._engine.load(plain(graph), plan_arena(graph))
+        self._graph: Graph = graph
+        initialise(self._exe, 1)
+        if job.weights:
+            load_weights(self._exe, Path(job.weights))
+        if job.mode == "train":
+            self._training = Training(spec, self._exe, opener=self._open)
+
+    def _open(self, feed: Feed, seed: int) -> Resident:
+        return Resident({top: self._data[top] for top in feed.tops})
+
+    def run(self, count: int) -> None:
+        """Runs `count` steps and waits for the last."""
+        if self._training is not None:
+            self._training.step(count)
+        else:
+            for _ in range(count):
+                self._exe.write("data", self._data["data"])
+                self._exe.run()
+        self._exe.synchronize()
+
+    def result(self) -> list[float]:
+        """Returns the losses of the last three steps, or the outputs of the last."""
+        if self._training is not None:
+            return list(self._training.losses.window)
+        outputs = [self._exe.read(name) for name in self._exe.program.outputs]
+        return [float(x) for x in np.concatenate([o.ravel() for o in outputs])]
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what is known of the step from its graph and program."""
+        program = self._exe.program
+        return {
+            "gflop": flops(self._graph, self._training is not None) / 1e9,
+            "parameters": sum(math.prod(p.shape) for p in program.params),
+            "launches": len(program.launches),
+            "planned_bytes": program.peak_bytes,
+        }
+
+    def close(self) -> None:
+        if self._training is not None:
+            self._training.close()
+        self._engine.close()
+
+
+def write_weights(case: Case, path: Path) -> None:
+    """Writes the weights that every peer starts from; nothing is compiled or run for it."""
+    engine = open_engine("reference")
+    graph = build(net_spec(case), "TRAIN")
+    exe: Executable = engine.load(plain(graph), plan_arena(graph))
+    initialise(exe, 1)
+    save_weights(exe, path)
+    engine.close()

@@ -1,0 +1,66 @@
+"""Peer: one side of a comparison, in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from bench.cases import Case
+
+Array = np.ndarray[Any, Any]
+Mode = Literal["train", "infer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker process does."""
+
+    peer: str  # a name of PEERS, or module:class:flavour
+    case: Case
+    mode: Mode
+    threads: int
+    backend: str = "cpu"  # netdef's
+    device: str = "cpu"  # PyTorch's
+    precision: str = "fp32"  # on a GPU
+    weights: str = ""  # safetensors; "": the peer's own
+
+
+class Peer(Protocol):
+    """One net on one side. `PeerClass(job, data)` has it ready to run, apart from compilation."""
+
+    def run(self, count: int) -> None:
+        """Runs `count` steps (training steps or forward passes) and waits for the last."""
+        ...
+
+    def result(self) -> list[float]:
+        """Returns the losses of the last three training steps, or all outputs of inference."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what else is known: `gflop`, `launches`, ..."""
+        ...
+
+    def close(self) -> None:
+        """Ends threads."""
+        ...
+
+
+# name -> module:class:flavour. Modules are imported by the worker only.
+PEERS = {
+    "netdef": "bench.netdef_side:NetdefPeer",
+    "eager": "bench.torch_side:TorchPeer:eager",
+    "channels_last": "bench.torch_side:TorchPeer:channels_last",
+    "compile": "bench.torch_side:TorchPeer:compile",
+    "cuda_graph": "bench.torch_side:TorchPeer:cuda_graph",
+}
+
+
+def make_peer(job: Job, data: Mapping[str, Array]) -> Peer:
+    """Imports and builds the peer of a job."""
+    module, name, *flavour = PEERS.get(job.peer, job.peer).split(":")
+    made: Peer = getattr(importlib.import_module(module), name)(job, data, *flavour)
+    return made

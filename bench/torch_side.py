@@ -1,0 +1,168 @@
+"""PyTorch in the bench: eager, channels last, torch.compile, CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench import peers
+from bench.cases import Case, solver_spec
+from bench.peer import Array, Job
+
+WARM_UP = 3  # runs that PyTorch asks for before a capture
+
+
+class TorchPeer:
+    """A net of bench/peers.py. `flavour`: eager, channels_last, compile or cuda_graph.
+
+    channels_last also has the fused optimiser, as does cuda_graph. On a GPU the batch is copied
+    from pinned memory in each step, because netdef's step holds such a copy.
+    """
+
+    def __init__(self, job: Job, data: Mapping[str, Array], flavour: str) -> None:
+        torch.set_num_threads(job.threads)
+        torch.manual_seed(1)
+        _set_precision(job.precision)
+        self._gpu = job.device == "cuda"
+        self._training = job.mode == "train"
+        self._losses: list[Tensor] = []
+        self._output: Tensor | None = None
+        self._last_format = flavour == "channels_last"
+        self._place(data, job.device)
+        self._module = self._build(job)
+        fused = flavour in ("channels_last", "cuda_graph")
+        self._optimizer = sgd(self._module, job.case, fused) if self._training else None
+        self._net: Callable[[Tensor], Tensor] = self._module
+        if flavour == "compile":
+            self._net = torch.compile(self._module)
+        self._step = self._train if self._training else self._infer
+        if flavour == "cuda_graph":
+            self._step = self._captured()
+
+    def _place(self, data: Mapping[str, Array], device: str) -> None:
+        """Puts the batch into memory, and on a GPU a pinned copy of it."""
+        host = torch.from_numpy(data["data"])
+        if self._last_format:
+            host = host.contiguous(memory_format=torch.channels_last)
+        self._host = host.pin_memory() if self._gpu else host
+        self._data = self._host.to(device)
+        label = torch.from_numpy(data["label"]).long()
+        self._host_label = label.pin_memory() if self._gpu else label
+        self._label = self._host_label.to(device)
+
+    def _build(self, job: Job) -> nn.Module:
+        module = peers.MODULES[job.case.net]()
+        if job.weights:
+            from safetensors.numpy import load_file
+
+            peers.load(module, load_file(Path(job.weights)))
+        module.train(self._training)
+        if self._last_format:
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return module.to(job.device)
+
+    def _train(self) -> Tensor:
+        assert self._optimizer is not None
+        self._copy_in()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = functional.cross_entropy(self._net(self._data), self._label)
+        loss.backward()
+        self._optimizer.step()
+        return loss.detach()
+
+    def _infer(self) -> Tensor:
+        self._copy_in()
+        with torch.inference_mode():
+            return functional.softmax(self._net(self._data), 1)
+
+    def _copy_in(self) -> None:
+        if self._gpu:
+            self._data.copy_(self._host, non_blocking=True)
+            self._label.copy_(self._host_label, non_blocking=True)
+
+    def _captured(self) -> Callable[[], Tensor]:
+        """Returns a replay of the whole step as one CUDA graph, from the weights as they were."""
+        step = self._train if self._training else self._infer
+        before = {k: v.clone() for k, v in self._module.state_dict().items()}
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            made = step()
+        self._module.load_state_dict(before)  # the warm-up was training
+        for state in self._optimizer.state.values() if self._optimizer else ():
+            state["momentum_buffer"].zero_()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return made
+
+        return replay
+
+    def run(self, count: int) -> None:
+        """Runs `count` steps and waits for the last."""
+        losses = []
+        for done in range(count):
+            made = self._step()
+            if self._training and count - done <= 3:
+                losses.append(made.clone())  # a graph writes to the same place each time
+        self._losses = (self._losses + losses)[-3:]
+        self._output = None if self._training else made
+        if self._gpu:
+            torch.cuda.synchronize()
+
+    def result(self) -> list[float]:
+        """Returns the losses of the last three steps, or the outputs of the last."""
+        if self._training:
+            return [float(x) for x in self._losses]
+        assert self._output is not None
+        return [float(x) for x in self._output.float().cpu().flatten()]
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the version, and on a GPU the peak of its memory."""
+        facts: dict[str, Any] = {"torch": torch.__version__}
+        if self._gpu:
+            facts["device_bytes"] = torch.cuda.max_memory_reserved()
+        return facts
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def sgd(module: nn.Module, case: Case, fused: bool) -> torch.optim.Optimizer:
+    """Returns SGD with the solver's rates: Caffe's update is PyTorch's while the rate is fixed."""
+    spec = solver_spec(case)
+    net = spec.net_param
+    assert net is not None
+    written = {layer.name.text: layer.param for layer in net.layers}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for key, parameter in module.named_parameters():
+        layer, blob = key.rsplit(".", 1)
+        given = written[layer][("weight", "bias").index(blob) :][:1]
+        mults = (given[0].lr_mult, given[0].decay_mult) if given else (1.0, 1.0)
+        groups.setdefault(mults, []).append(parameter)
+    return torch.optim.SGD(
+        [
+            {"params": p, "lr": spec.base_lr * lr, "weight_decay": spec.weight_decay * decay}
+            for (lr, decay), p in groups.items()
+        ],
+        lr=spec.base_lr,
+        momentum=spec.momentum,
+        fused=True if fused else None,
+    )
+
+
+def _set_precision(precision: str) -> None:
+    """Sets what PyTorch's products on a GPU are made in, the same for matrices and images."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True  # its best convolutions for these shapes

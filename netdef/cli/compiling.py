@@ -1,0 +1,46 @@
+"""`netdef compile`: a net as a file that runs without netdef's compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from netdef.cli import options, output
+
+
+@click.command("compile")
+@options.net_argument
+@click.option(
+    "--target",
+    default="cpu",
+    show_default=True,
+    metavar="TARGET",
+    help="cpu (this machine), sm_80, sm_90, sm_100, gfx942 or reference.",
+)
+@options.phase_option("TEST")
+@click.option("--deploy", is_flag=True, help="Leave data, label and loss layers out.")
+@click.option("--solver", metavar="SOLVER", help="Compile the whole training step of this solver.")
+@click.option("-o", "--output", "path", required=True, metavar="FILE.ndp", help="File to write.")
+def compile_(
+    net: str, target: str, phase: str, deploy: bool, solver: str | None, path: str
+) -> None:
+    """Compile NET for a target and write the program to a file.
+
+    Neither a GPU nor its driver is needed. The file is a zip: manifest.json says what is in it.
+    """
+    from netdef.compiling import compile, save_program
+    from netdef.formats import read_solver
+
+    if not Path(path).parent.is_dir():
+        raise click.UsageError(f"there is no folder '{Path(path).parent}' to write {path} to")
+    spec = read_solver(solver) if solver is not None else None
+    program = compile(net, target, phase=phase, train=spec, deploy=deploy)
+    save_program(program, path)
+    kernels = sum(len(launch.kernels) for launch in program.launches)
+    code = sum(map(len, program.code.values()))
+    print(
+        f"{path}: {program.name} for {program.target}, {output.amount(kernels, 'kernel')} in "
+        f"{output.amount(len(program.launches), 'launch')}, {output.size(code)} of code, "
+        f"{output.size(program.peak_bytes)} of memory"
+    )

@@ -1,0 +1,236 @@
+"""The cpu backend's kernels against the oracle, on every vector width and number of threads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compiler.backends.cpu import Backend
+from compiler.index import Axis, index
+from compiler.kernel import Acc, Const, Kernel, Load, Reduce, Store
+from compiler.llvm.contract_plan import plan
+from compiler.llvm.simplify import collapse
+from compiler.schedule import Buffer, Place, Schedule
+from runtime.cpu import CpuDevice
+from schemas.program import ITEMSIZE, Program, Slot, Tensor
+from tests.backends import hand_kernels as hand
+from tests.kernel_oracle import run_kernel
+
+TARGETS = ["host", "x86-64-v3", "x86-64-v3/4", "x86-64-v2"]
+DEVICES = {n: CpuDevice(n) for n in (1, 2, 3)}
+BACKENDS: dict[str, Backend] = {}
+
+
+def backend(target: str) -> Backend:
+    if target not in BACKENDS:
+        made = Backend(target)
+        if made.host.name != Backend().host.name and not made.host.x86:
+            pytest.skip("made for another processor")
+        BACKENDS[target] = made
+    return BACKENDS[target]
+
+
+def program(made: Backend, *launches: tuple[Kernel, ...]) -> Program:
+    """Compiles launches, every buffer in a slot and a tensor of its own."""
+    kernels = [k for launch in launches for k in launch]
+    lengths = hand.sizes(kernels)
+    slots = tuple(Slot(n, size * ITEMSIZE[d], True) for n, (size, d) in lengths.items())
+    buffers = {n: Buffer(n, d, size, "state") for n, (size, d) in lengths.items()}
+    tensors = {
+        n: Tensor(n, "state", d, (size,), n, 0, (size,), (1,)) for n, (size, d) in lengths.items()
+    }
+    places = {n: Place(n, 0) for n in buffers}
+    code = made.compile("hand", Schedule(launches, buffers), places, tuple(buffers))
+    return Program(
+        "hand", made.target, code.launches, slots, tensors, code=code.code, meta=code.meta
+    )
+
+
+def run(made: Program, threads: int, contents: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    executable = DEVICES[threads].load(made)
+    try:
+        for name, value in contents.items():
+            executable.write(name, value)
+        executable.run()
+        return {name: executable.read(name) for name in contents}
+    finally:
+        executable.close()
+
+
+def check(
+    target: str, *launches: tuple[Kernel, ...], threads=(1, 3), tolerance: float = 2e-5
+) -> None:
+    """Compares all buffers with the oracle's, and the threads' results with each other."""
+    made = program(backend(target), *launches)
+    contents = hand.contents(launches)
+    results = [run(made, n, contents) for n in threads]
+    for launch in launches:
+        for kernel in launch:
+            run_kernel(kernel, contents)
+    for name, value in contents.items():
+        # Long sums round by their largest parts, not by what is left of them.
+        scale = tolerance * max(1.0, float(np.abs(value.astype(np.float64)).max()))
+        np.testing.assert_allclose(
+            results[0][name], value, rtol=tolerance, atol=scale, err_msg=f"{target} {name}"
+        )
+        for other in results[1:]:
+            np.testing.assert_array_equal(other[name], results[0][name], err_msg=name)
+
+
+def data_gradient(n, h, w, ci, co, kernel, stride=1, pad=0) -> Kernel:
+    """A convolution's data gradient that reads the weights transposed, as this backend asks."""
+    made = hand.conv_data_gradient(n, h, w, ci, co, kernel, stride, pad)
+    reduce = made.reduces[0]
+    gradient, weight = reduce.value.args
+    ky, kx, o = reduce.axes
+    transposed = hand.at(ky, kx, o, made.space[-1], shape=(kernel, kernel, co, ci))
+    value = replace(reduce.value, args=(gradient, replace(weight, offset=transposed)))
+    return replace(made, body=(replace(reduce, value=value), *made.body[1:]))
+
+
+def weight_gradient_of_product(m, n, k) -> Kernel:
+    i, a, j = hand.axes("i k j", m, k, n)
+    x = Load("x", hand.at(i, a, shape=(m, k)), "f32")
+    g = Load("g", hand.at(i, j, shape=(m, n)), "f32")
+    store = Store("dw", hand.at(a, j, shape=(k, n)), Acc(0, "f32"), "f32")
+    return Kernel("dw", (a, j), (Reduce(0, "sum", (i,), hand.op("mul", x, g), "f32"), store))
+
+
+def more_kernels() -> dict[str, Kernel]:
+    return {
+        "conv_even_guarded": hand.conv_forward(2, 9, 17, 5, 33, 5, 1, 2),
+        "conv_first_layer": hand.conv_forward(3, 13, 13, 1, 20, 5),
+        "conv_small_maps": hand.conv_forward(2, 3, 3, 7, 6, 3, 1, 1),
+        "conv_stride_over_kernel": hand.conv_forward(2, 11, 11, 3, 9, 2, 3, 1),
+        "conv_wide": hand.conv_forward(1, 4, 4, 3, 150, 1),
+        "conv_batch_of_one": hand.conv_forward(1, 1, 1, 40, 18, 1),
+        "data_gradient": data_gradient(2, 9, 8, 17, 5, 3, 1, 1),
+        "data_gradient_strided": data_gradient(7, 9, 8, 5, 6, 3, 2, 1),
+        "data_gradient_strided_one": data_gradient(1, 12, 12, 4, 3, 5, 3, 2),
+        "weight_gradient_padded": hand.conv_weight_gradient(3, 8, 8, 11, 20, 5, 1, 2),
+        "weight_gradient_strided": hand.conv_weight_gradient(3, 11, 11, 3, 20, 3, 2, 1),
+        "weight_gradient_long": hand.conv_weight_gradient(40, 14, 14, 2, 5, 3, 1, 1),
+        "product_gradient": weight_gradient_of_product(13, 30, 23),
+        "product_long": hand.inner_product(5, 20, 5000),
+        "product_wide": hand.inner_product(3, 700, 40),
+    }
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", [*hand.every_kind(), *more_kernels()])
+def test_kernel(name, target):
+    check(target, ({**hand.every_kind(), **more_kernels()}[name],))
+
+
+def test_contractions_are_tiled():
+    for name, kernel in {**hand.every_kind(), **more_kernels()}.items():
+        tiled = kernel.kind == "contract" and plan(collapse(kernel), backend("host").host)
+        generic = name in (
+            "conv_data_gradient", "inner_product_transposed", "conv_depthwise"
+        )  # fmt: skip
+        assert bool(tiled) == (kernel.kind == "contract" and not generic), name
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(["host", "x86-64-v3", "x86-64-v3/4"]),
+    st.sampled_from([hand.conv_forward, data_gradient, hand.conv_weight_gradient]),
+    st.tuples(*[st.sampled_from([1, 2, 3, 5, 8, 13, 17]) for _ in range(3)]),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.tuples(st.integers(1, 3), st.integers(5, 13)),
+)
+def test_convolutions_of_any_shape(target, make, shape, kernel, stride, pad, rest):
+    w, ci, co = shape
+    n, h = rest
+    pad = min(pad, kernel - 1)
+    if w + 2 * pad < kernel:
+        w = kernel
+    check(target, (make(n, h, w, ci, co, kernel, stride, pad),), threads=(2,), tolerance=1e-4)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(TARGETS),
+    st.sampled_from([hand.max_pool, hand.average_pool, hand.unpool]),
+    st.integers(1, 3),
+    st.integers(4, 9),
+    st.sampled_from([1, 3, 16, 20, 33]),
+    st.tuples(st.integers(2, 4), st.integers(1, 3), st.integers(0, 1)),
+)
+def test_pooling_of_any_shape(target, make, n, size, channels, window):
+    check(target, (make(n, size, size + 1, channels, *window),), threads=(2,))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(TARGETS),
+    st.sampled_from([1, 2, 7, 16, 17, 100]),
+    st.sampled_from([1, 2, 5, 16, 31, 300]),
+    st.sampled_from([1, 3, 16, 49]),
+)
+def test_products_of_any_shape(target, m, n, k):
+    check(target, (hand.inner_product(m, n, k),), threads=(2,), tolerance=1e-4)
+
+
+def test_launches_follow_each_other():
+    first, second = hand.chain(1000, "exp"), hand.chain(1000, "neg")
+    load = Load("y", second.space[0] and index(second.space[0]), "f32")
+    store = Store("z", index(second.space[0]), hand.op("neg", load), "f32")
+    third = hand.update(777)
+    second = replace(second, body=(store,))
+    check("host", (first, third), (second,), (replace(first, name="again"),), threads=(1, 2, 3))
+
+
+def test_long_sums_keep_their_accuracy():
+    size = 1_000_000
+    (i,) = hand.axes("i", size)
+    total = Kernel(
+        "total", (), (
+            Reduce(0, "sum", (i,), Load("x", index(i), "f32"), "f32"),
+            Store("s", index(0), Acc(0, "f32"), "f32"),
+        ),
+    )  # fmt: skip
+    for target in TARGETS:
+        values = np.random.default_rng(1).random(size, np.float32)
+        made = program(backend(target), (total,))
+        contents = {"x": values, "s": np.zeros(1, np.float32)}
+        got = run(made, 1, contents)["s"][0]
+        assert abs(got / values.astype(np.float64).sum() - 1) < 1e-6
+
+
+def test_maximum_of_infinities_and_nan():
+    n, c = hand.axes("n c", 3, 37)
+    x = Load("x", hand.at(n, c, shape=(3, 37)), "f32")
+    kernel = Kernel(
+        "m", (n,), (
+            Reduce(0, "max", (c,), x, "f32"),
+            Store("y", index(n), hand.op("maximum", Acc(0, "f32"), Const(-1e30)), "f32"),
+        ),
+    )  # fmt: skip
+    contents = {"x": np.full(111, -np.inf, np.float32), "y": np.zeros(3, np.float32)}
+    contents["x"][40] = np.nan
+    contents["x"][90] = np.inf
+    made = program(backend("host"), (kernel,))
+    np.testing.assert_array_equal(run(made, 1, contents)["y"], [np.float32(-1e30), np.nan, np.inf])
+
+
+def test_equal_kernels_are_one_function():
+    i = Axis("i", 100)
+    kernels = [
+        Kernel(
+            f"k{n}", (i,),
+            (Store(f"b{n + 1}", index(i), hand.op("neg", Load(f"b{n}", index(i), "f32")), "f32"),),
+        )
+        for n in range(5)
+    ]  # fmt: skip
+    made = backend("host")
+    buffers = {f"b{n}": Buffer(f"b{n}", "f32", 100, "inner") for n in range(6)}
+    places = {f"b{n}": Place("arena", 448 * n) for n in range(6)}
+    compiled = made.compile("x", Schedule(tuple((k,) for k in kernels), buffers), places, ("arena",))
+    assert compiled.text["step.ll"].count("define internal void @k") == 1
