@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,32 @@ def solver_spec(case: Case) -> SolverSpec:
         max_iter=10**9,
         random_seed=1,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """SGD as a solver file sets it: momentum, and rate and decay of each blob of a layer."""
+
+    momentum: float
+    default: tuple[float, float]
+    layers: Mapping[str, tuple[tuple[float, float], ...]]
+
+    def of(self, layer: str, blob: int) -> tuple[float, float]:
+        given = self.layers.get(layer, ())
+        return tuple(given[blob]) if blob < len(given) else self.default  # type: ignore[return-value]
+
+
+def rates(case: Case) -> Rates:
+    """Returns the rates of a net's solver, so that a peer need not read netdef's files."""
+    spec = solver_spec(case)
+    assert spec.net_param is not None
+    lr, decay = spec.base_lr, spec.weight_decay
+    layers = {
+        layer.name.text: tuple((lr * p.lr_mult, decay * p.decay_mult) for p in layer.param)
+        for layer in spec.net_param.layers
+        if layer.param
+    }
+    return Rates(spec.momentum, (lr, decay), layers)
 
 
 def flops(graph: Graph, training: bool) -> float:

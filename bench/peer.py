@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from bench.cases import Case
+from bench.cases import Case, Rates
 
 Array = np.ndarray[Any, Any]
 Mode = Literal["train", "infer"]
@@ -26,6 +27,7 @@ class Job:
     backend: str = "cpu"  # netdef's
     device: str = "cpu"  # PyTorch's
     precision: str = "fp32"  # on a GPU
+    rates: Rates | None = None  # of training
     weights: str = ""  # safetensors; "": the peer's own
 
 
@@ -56,7 +58,26 @@ PEERS = {
     "channels_last": "bench.torch_side:TorchPeer:channels_last",
     "compile": "bench.torch_side:TorchPeer:compile",
     "cuda_graph": "bench.torch_side:TorchPeer:cuda_graph",
+    "sgemm": "bench.ceiling:Sgemm",
+    "matmul": "bench.torch_side:Matmul",
 }
+
+
+def encode(job: Job) -> str:
+    """Returns the job as JSON, for a command line."""
+    return json.dumps(asdict(job))
+
+
+def decode(text: str) -> Job:
+    """Reads what `encode` wrote."""
+    fields = json.loads(text)
+    case = fields.pop("case")
+    rates = fields.pop("rates")
+    return Job(
+        case=Case(**{**case, "item": tuple(case["item"])}),
+        rates=Rates(**{**rates, "default": tuple(rates["default"])}) if rates else None,
+        **fields,
+    )
 
 
 def make_peer(job: Job, data: Mapping[str, Array]) -> Peer:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench import peers
-from bench.cases import Case, solver_spec
+from bench.cases import Rates
 from bench.peer import Array, Job
 
 WARM_UP = 3  # runs that PyTorch asks for before a capture
@@ -36,7 +36,10 @@ class TorchPeer:
         self._place(data, job.device)
         self._module = self._build(job)
         fused = flavour in ("channels_last", "cuda_graph")
-        self._optimizer = sgd(self._module, job.case, fused) if self._training else None
+        self._optimizer: torch.optim.Optimizer | None = None
+        if self._training:
+            assert job.rates is not None
+            self._optimizer = sgd(self._module, job.rates, fused)
         self._net: Callable[[Tensor], Tensor] = self._module
         if flavour == "compile":
             self._net = torch.compile(self._module)
@@ -138,27 +141,51 @@ class TorchPeer:
         """Nothing to end."""
 
 
-def sgd(module: nn.Module, case: Case, fused: bool) -> torch.optim.Optimizer:
+def sgd(module: nn.Module, rates: Rates, fused: bool) -> torch.optim.Optimizer:
     """Returns SGD with the solver's rates: Caffe's update is PyTorch's while the rate is fixed."""
-    spec = solver_spec(case)
-    net = spec.net_param
-    assert net is not None
-    written = {layer.name.text: layer.param for layer in net.layers}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for key, parameter in module.named_parameters():
         layer, blob = key.rsplit(".", 1)
-        given = written[layer][("weight", "bias").index(blob) :][:1]
-        mults = (given[0].lr_mult, given[0].decay_mult) if given else (1.0, 1.0)
-        groups.setdefault(mults, []).append(parameter)
+        pair = rates.of(layer, ("weight", "bias").index(blob))
+        groups.setdefault(pair, []).append(parameter)
     return torch.optim.SGD(
-        [
-            {"params": p, "lr": spec.base_lr * lr, "weight_decay": spec.weight_decay * decay}
-            for (lr, decay), p in groups.items()
-        ],
-        lr=spec.base_lr,
-        momentum=spec.momentum,
+        [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
+        lr=rates.default[0],
+        momentum=rates.momentum,
         fused=True if fused else None,
     )
+
+
+class Matmul:
+    """The ceiling on a GPU: a large square product in the job's precision."""
+
+    SIZE = 8192
+
+    def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
+        _set_precision(job.precision)
+        self._device = job.device
+        size = self.SIZE if job.device == "cuda" else 512
+        self._size = size
+        self._a = torch.randn(size, size, device=job.device)
+        self._b = torch.randn(size, size, device=job.device)
+
+    def run(self, count: int) -> None:
+        """Multiplies `count` times and waits."""
+        for _ in range(count):
+            torch.mm(self._a, self._b)
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def result(self) -> list[float]:
+        """Returns nothing: there is nothing to compare."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the work of one product."""
+        return {"gflop": 2 * self._size**3 / 1e9}
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 def _set_precision(precision: str) -> None:

@@ -14,7 +14,8 @@ from compiler.schedule import Buffer, Schedule
 def schedule(kernels: Sequence[Kernel], buffers: dict[str, Buffer], groups: bool) -> Schedule:
     """Returns launches as early as their kernels can run, and the buffers that are left.
 
-    A kernel's level is the longest way to it; kernels of one level are independent. Where the
+    A kernel's level is the longest way to it; kernels of one level are independent. What waits for
+    nothing runs just before its first reader, so that its result is not kept for long. Where the
     backend does not group (`groups` False), each kernel is a launch of its own.
     """
     dependence = Dependence(kernels)
@@ -22,6 +23,9 @@ def schedule(kernels: Sequence[Kernel], buffers: dict[str, Buffer], groups: bool
     for i in dependence.order():
         for j in dependence.after[i]:
             level[j] = max(level[j], level[i] + 1)
+    for i, readers in enumerate(dependence.after):
+        if readers and not dependence.before[i]:  # a turned weight is made when it is needed
+            level[i] = min(level[j] for j in readers) - 1
     rows: list[list[Kernel]] = [[] for _ in range(max(level, default=-1) + 1)]
     for i, kernel in enumerate(kernels):
         rows[level[i]].append(_settled(kernel))

@@ -122,8 +122,10 @@ def power(b: Builder, x: Val, y: Val) -> Val:
     even = b.cmp("fcmp oeq", b.intrinsic("llvm.floor", half), half)
     odd = b.bin("and", whole, b.negate(even))
     result = b.select(odd, b.intrinsic("llvm.copysign", result, wide), result)
-    negative = b.bin("and", b.cmp("fcmp olt", wide, zero), b.negate(whole))
-    # Infinite bases and exponents are whole and even: floor(inf) = inf.
+    # An infinite base has a power of any exponent; infinite exponents are whole and even.
+    below = b.cmp("fcmp olt", wide, zero)
+    finite = b.cmp("fcmp ogt", wide, b.fconst(-math.inf, wide))
+    negative = b.bin("and", b.bin("and", below, finite), b.negate(whole))
     result = b.select(negative, b.fconst(math.nan, wide), result)
     unordered = b.cmp("fcmp uno", wide, times)
     result = b.select(unordered, b.fconst(math.nan, wide), result)

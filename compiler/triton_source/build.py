@@ -21,6 +21,7 @@ from compiler.triton_source.tiles import Precision, Target
 from schemas.program import KernelInfo, Launch
 
 _ALIGNMENT = 16
+_WARPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +77,15 @@ class Build:
         return Compiled(tuple(self.launch(g, made[g.key]) for g in apart), code, text)
 
     def groups(self, kernels: Sequence[Kernel]) -> list[Group]:
-        """Divides the kernels of a launch into groups that share a binary.
-
-        A block takes the registers and shared memory of the most demanding kernel of its binary,
-        and all have its number of warps. So matrix products do not share with anything else, and
-        only kernels with equal numbers of warps do.
-        """
-        together: dict[tuple[bool, int], list[tuple[Kernel, Function, Shape]]] = {}
+        """Divides the kernels of a launch into groups that share a binary: see `divide`."""
+        members = []
         for kernel in kernels:
             shape = shape_of(kernel)
             if shape.key not in self.functions:
                 self.functions[shape.key] = render_kernel(kernel, self.target, self.precision)
-            f = self.functions[shape.key]
-            together.setdefault((f.heavy, f.num_warps), []).append((kernel, f, shape))
-        return [self.group(members) for members in together.values()]
+            members.append((kernel, self.functions[shape.key], shape))
+        rows = divide([f for _, f, _ in members], self.target.processors)
+        return [self.group([members[i] for i in row]) for row in rows]
 
     def group(self, members: Sequence[tuple[Kernel, Function, Shape]]) -> Group:
         # Equal kernels may read one buffer or several: which of them are one is part of the key.
@@ -156,3 +152,29 @@ class Build:
         infos = tuple(KernelInfo(k.name, k.kind, k.layers, (), 0, 0) for k in group.kernels)
         code = m.entry if made.binary is not None else ""
         return Launch(group.label, infos, code, tuple((p.slot, p.offset) for p in at), meta)
+
+
+def divide(functions: Sequence[Function], processors: int) -> list[list[int]]:
+    """Returns which functions share a binary, as lists of their positions.
+
+    Every block of a binary takes the registers and shared memory of the most demanding function in
+    it, and has its number of warps. Where there are more blocks than run at once that costs time:
+    then only functions of one number of warps share, and matrix products with nothing else. Where
+    all blocks run at once anyway, any share whose tiles give every thread something to do. Ours
+    take at most 128 registers a thread or so: 16 warps run at once on a processor.
+    """
+    groups: list[list[int]] = []
+    for i in sorted(range(len(functions)), key=lambda i: -functions[i].num_warps):
+        f = functions[i]
+        for group in groups:
+            members = [functions[j] for j in group]
+            warps = members[0].num_warps  # the most of the group, by the order of the loop
+            alike = all((g.num_warps, g.heavy) == (f.num_warps, f.heavy) for g in members)
+            blocks = f.programs + sum(g.programs for g in members)
+            at_once = blocks * warps <= _WARPS * processors
+            if alike or (at_once and f.tile >= 32 * warps):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return [sorted(group) for group in groups]

@@ -16,7 +16,10 @@ from schemas.program import Dtype
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A rendered kernel: `pointers` are its parameters, as (buffer, name, element type)."""
+    """A rendered kernel: `pointers` are its parameters, as (buffer, name, element type).
+
+    `tile` is the number of elements of its smallest tile: more threads than that would be idle.
+    """
 
     name: str
     kernel: Kernel
@@ -26,6 +29,7 @@ class Function:
     num_warps: int = 4
     num_stages: int = 2
     helpers: frozenset[str] = frozenset()
+    tile: int = 1024
 
     @property
     def heavy(self) -> bool:
@@ -61,6 +65,7 @@ def finish(
     kernel: Kernel, emitter: Emitter, programs: int, num_warps: int, num_stages: int = 2
 ) -> Function:
     """Returns the function whose body the emitter holds."""
+    first, *others = emitter.block.values()
     assert emitter.level == 0
     return Function(
         identifier(kernel.name),
@@ -71,6 +76,7 @@ def finish(
         num_warps,
         num_stages,
         frozenset(emitter.helpers),
+        first * min(others, default=1),
     )
 
 

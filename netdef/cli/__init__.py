@@ -43,4 +43,4 @@ for command in (
 
 def main() -> None:
     """Runs the command line and ends the process with its exit status."""
-    cli()
+    cli(prog_name="netdef")

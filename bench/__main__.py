@@ -1,0 +1,125 @@
+"""Command line of the bench: cpu, gpu, startup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cases import CASES, ROOT, case_of
+from bench.machine import describe
+from bench.measure import Comparison, Options, compare
+from bench.peer import Mode
+from bench.report import as_json, rows, show, write_json
+
+MODES: tuple[Mode, ...] = ("train", "infer")
+RESULTS = ROOT / "bench" / "results"
+_nets = click.argument("nets", nargs=-1, type=click.Choice(list(CASES)))
+
+
+@click.group()
+def main() -> None:
+    """Measure netdef beside its peers. Always exits 0; judges nothing."""
+
+
+@main.command()
+@_nets
+@click.option("--json", "path", type=Path, default=RESULTS / "cpu.json", help="Where to write.")
+@click.option("--rounds", default=7, help="Rounds of A B A B.")
+@click.option("--seconds", default=0.2, help="At least this long for a peer in a round.")
+@click.option("--threads", default=2, help="Threads of each peer.")
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow to start).")
+@click.option("--batch", type=int, help="Another batch than the net's own.")
+@click.option("--mode", type=click.Choice(MODES), multiple=True, help="Default: both.")
+@click.option("--peer", "peers", multiple=True, help="In place of PyTorch: module:class:flavour.")
+def cpu(
+    nets: tuple[str, ...],
+    path: Path,
+    rounds: int,
+    seconds: float,
+    threads: int,
+    compiled: bool,
+    batch: int | None,
+    mode: tuple[Mode, ...],
+    peers: tuple[str, ...],
+) -> None:
+    """Training and inference of NETS (default: all) beside PyTorch."""
+    machine = describe()
+    options = Options(threads=threads, rounds=rounds, seconds=seconds)
+    chosen = peers or ("eager", "channels_last", *(["compile"] if compiled else []))
+    click.echo(f"{machine['cpu']}, {machine['processors']} processors, {threads} threads, fp32")
+    found: list[Comparison] = []
+    for net in nets or CASES:
+        for each in mode or MODES:
+            case = case_of(net, batch)
+            found.append(compare(case, each, ("netdef", *chosen, "sgemm"), options, click.echo))
+    show(rows(found))
+    settings = {"threads": threads, "rounds": rounds, "seconds": seconds, "precision": "fp32"}
+    document = {**machine, "options": settings, "comparisons": [as_json(c) for c in found]}
+    write_json(path, document)
+    click.echo(f"written: {path}")
+
+
+@main.command()
+@_nets
+@click.option("--json", "path", type=Path, help="Default: bench/results/<gpu name>.json.")
+@click.option("--rounds", default=7)
+@click.option("--precision", type=click.Choice(["fp32", "tf32"]), default="tf32")
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow to start).")
+@click.option("--budget", default=570, help="Seconds after which nothing new is begun.")
+@click.option("--dry-run", is_flag=True, help="No GPU: one tiny net on the reference backend.")
+def gpu(
+    nets: tuple[str, ...],
+    path: Path | None,
+    rounds: int,
+    precision: str,
+    compiled: bool,
+    budget: int,
+    dry_run: bool,
+) -> None:
+    """GPU tests, first steps against the reference, then NETS beside PyTorch on a GPU."""
+    from bench.gpu import Plan, run
+
+    plan = Plan(
+        nets=nets or tuple(CASES),
+        rounds=rounds,
+        precision=precision,
+        compiled=compiled,
+        budget=float(budget),
+        dry_run=dry_run,
+    )
+    name, document, found = run(plan, click.echo)
+    show(rows(found))
+    path = path or RESULTS / f"{name}.json"
+    write_json(path, document)
+    click.echo(f"written: {path}")
+
+
+@main.command()
+@_nets
+@click.option("--json", "path", type=Path, default=RESULTS / "startup.json")
+@click.option("--rounds", default=3)
+@click.option("--threads", default=2)
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow).")
+@click.option("--peer", "peers", multiple=True, help="In place of PyTorch: module:class:flavour.")
+def startup(
+    nets: tuple[str, ...],
+    path: Path,
+    rounds: int,
+    threads: int,
+    compiled: bool,
+    peers: tuple[str, ...],
+) -> None:
+    """Seconds from process start to the end of the first training step, cold and warm."""
+    from bench.startup import COLUMNS, as_rows, measure
+
+    machine = describe()
+    chosen = peers or ("eager", *(["compile"] if compiled else []))
+    found = measure(nets or tuple(CASES), ("netdef", *chosen), threads, rounds, click.echo)
+    show(as_rows(found), COLUMNS)
+    write_json(path, {**machine, "threads": threads, "startup": [r.plain() for r in found]})
+    click.echo(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

@@ -1,0 +1,200 @@
+"""Measures peers side by side: same weights, same batch, interleaved rounds."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.cases import Case, rates
+from bench.peer import Job, Mode
+from bench.side import LeftOut, Side
+
+Say = Callable[[str], None]
+OURS = "netdef"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure; `deadline` is a time.monotonic() after which nothing new is begun."""
+
+    threads: int = 2
+    rounds: int = 7
+    seconds: float = 0.2  # of one peer in one round
+    backend: str = "cpu"
+    device: str = "cpu"
+    precision: str = "fp32"
+    ceiling: str = "sgemm"
+    timeout: float = 300.0
+    deadline: float = float("inf")
+
+
+@dataclass(slots=True)
+class Result:
+    """One peer on one net: milliseconds a step in each round, and what else is known."""
+
+    peer: str
+    ms: list[float] = field(default_factory=list)
+    first_step_s: float = 0.0
+    peak_bytes: int | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    values: list[float] = field(default_factory=list)  # three losses, or outputs; for the check
+    difference: float | None = None  # from the first peer's values, relative to the largest
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ms)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """All peers on one net in one mode. `ratio` is netdef's time over that of `best`, by round."""
+
+    net: str
+    mode: Mode
+    batch: int
+    results: list[Result] = field(default_factory=list)
+    ceiling_gflops: float | None = None
+    best: str | None = None  # the fastest peer that is not netdef
+    ratio: list[float] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def gflop(self) -> float | None:
+        """Returns the work of a step: netdef counts it."""
+        return next((r.facts["gflop"] for r in self.results if "gflop" in r.facts), None)
+
+
+def compare(
+    case: Case, mode: Mode, peers: Sequence[str], options: Options, say: Say = print
+) -> Comparison:
+    """Measures the peers on one net. Peers that cannot take part are left out, with a line."""
+    found = Comparison(case.net, mode, case.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            weights = _weights(case, Path(folder))
+        except Exception as error:  # the net does not build here: nobody can be measured on it
+            found.left_out = dict.fromkeys(peers, f"{case.net}: {error}")
+            say(f"{case.net} is left out: {error}")
+            return found
+        jobs = [_job(peer, case, mode, options, weights) for peer in peers]
+        sides = _start(jobs, found, options, say)
+        try:
+            _check(sides, found, say)
+            _rounds(sides, found, options, say)
+        finally:
+            for side in sides:
+                side.stop()
+    _conclude(found)
+    return found
+
+
+def _weights(case: Case, folder: Path) -> str:
+    from bench.netdef_side import write_weights
+
+    path = folder / "weights.safetensors"
+    write_weights(case, path)
+    return str(path)
+
+
+def _job(peer: str, case: Case, mode: Mode, options: Options, weights: str) -> Job:
+    return Job(
+        peer,
+        case,
+        mode,
+        options.threads,
+        backend=options.backend,
+        device=options.device,
+        precision=options.precision,
+        rates=rates(case) if mode == "train" else None,
+        weights=weights,
+    )
+
+
+def _start(jobs: Sequence[Job], found: Comparison, options: Options, say: Say) -> list[Side]:
+    """Starts one process after another, so that each has the machine for its first step."""
+    sides = []
+    for job in jobs:
+        try:
+            if time.monotonic() > options.deadline:
+                raise LeftOut("the time is over")
+            side = Side(job, timeout=options.timeout)
+        except LeftOut as reason:
+            _leave_out(found, job.peer, reason, say)
+            continue
+        sides.append(side)
+        found.results.append(Result(job.peer, first_step_s=side.first_step_s))
+    return sides
+
+
+def _leave_out(found: Comparison, peer: str, reason: LeftOut, say: Say) -> None:
+    found.left_out[peer] = str(reason)
+    found.results = [r for r in found.results if r.peer != peer]
+    say(f"{found.net} {found.mode}: {peer} is left out: {reason}")
+
+
+def _check(sides: list[Side], found: Comparison, say: Say) -> None:
+    """Compares the first three losses, or the outputs, with those of the first peer."""
+    for side in list(sides):
+        try:
+            _result(found, side).values = side.ask("more", steps=2)["result"]
+        except LeftOut as reason:
+            sides.remove(side)
+            _leave_out(found, side.job.peer, reason, say)
+    reference = next((r.values for r in found.results if r.values), [])
+    for result in found.results:
+        if result.values:
+            result.difference = difference(result.values, reference)
+    what = "three losses" if found.mode == "train" else "outputs"
+    checked = [r for r in found.results if r.difference is not None]
+    shown = ", ".join(f"{r.peer} {r.difference:.1e}" for r in checked[1:])
+    first = checked[0].peer if checked else ""
+    if shown:
+        say(f"{found.net} {found.mode}: {what}, largest relative difference from {first}: {shown}")
+
+
+def difference(values: Sequence[float], reference: Sequence[float]) -> float:
+    """Returns the largest difference over the largest reference value; inf for other lengths."""
+    if len(values) != len(reference) or not reference:
+        return float("inf")
+    scale = max(abs(x) for x in reference) or 1.0
+    worst = max(abs(a - b) for a, b in zip(values, reference, strict=True)) / scale
+    return worst if worst == worst else float("inf")  # NaN
+
+
+def _rounds(sides: list[Side], found: Comparison, options: Options, say: Say) -> None:
+    """Times A B C, B C A, ...: whatever slows the machine for a while slows all of them."""
+    for number in range(options.rounds):
+        turn = number % max(1, len(sides))
+        for side in sides[turn:] + sides[:turn]:
+            try:
+                _result(found, side).ms.append(side.ask("time", seconds=options.seconds)["ms"])
+            except LeftOut as reason:
+                sides.remove(side)
+                _leave_out(found, side.job.peer, reason, say)
+    for side in list(sides):
+        facts = side.ask("facts")
+        result = _result(found, side)
+        result.peak_bytes, result.facts = facts.pop("peak_bytes"), facts
+
+
+def _result(found: Comparison, side: Side) -> Result:
+    return next(r for r in found.results if r.peer == side.job.peer)
+
+
+def _conclude(found: Comparison) -> None:
+    """Takes the ceiling out of the results; finds the best other peer and the ratios to it."""
+    for ceiling in [r for r in found.results if r.peer in ("sgemm", "matmul")]:
+        found.results.remove(ceiling)
+        found.ceiling_gflops = ceiling.facts["gflop"] / ceiling.median * 1e3
+    ours = next((r for r in found.results if r.peer == OURS), None)
+    others = [r for r in found.results if r.peer != OURS and r.ms]
+    if others:
+        best = min(others, key=lambda r: r.median)
+        found.best = best.peer
+        if ours is not None:
+            found.ratio = [a / b for a, b in zip(ours.ms, best.ms, strict=True)]
