@@ -2,83 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from compiler.kernel import Kernel
+from compiler.kernel import Kernel, Kind
 
 
 class Dependence:
-    """The order between kernels.
+    """The order between kernels, which are numbered; merging two makes a new number.
 
     A kernel depends on the writers of what it reads. A kernel that writes `x'`, the new value of
     the persistent buffer `x`, also depends on every reader of the old value.
     """
 
     def __init__(self, kernels: Sequence[Kernel]) -> None:
-        self.kernels = list(kernels)
-        self.number = {id(k): i for i, k in enumerate(self.kernels)}
-        writers: dict[str, list[int]] = {}
-        readers: dict[str, list[int]] = {}
-        for i, kernel in enumerate(self.kernels):
-            for buffer in kernel.writes():
-                writers.setdefault(buffer, []).append(i)
-            for buffer in kernel.reads():
-                readers.setdefault(buffer, []).append(i)
-        self.after: list[set[int]] = [set() for _ in self.kernels]  # direct successors
-        self.data: list[set[int]] = [set() for _ in self.kernels]  # successors that read its data
-        for buffer, sources in writers.items():
-            for source in sources:
-                for reader in readers.get(buffer, ()):
-                    if reader != source:
-                        self.after[source].add(reader)
-                        self.data[source].add(reader)
-                if buffer.endswith("'"):
-                    for reader in readers.get(buffer[:-1], ()):
-                        if reader != source:
-                            self.after[reader].add(source)
-        self.before: list[set[int]] = [set() for _ in self.kernels]
-        for i, successors in enumerate(self.after):
-            for j in successors:
-                self.before[j].add(i)
-        self._reach: dict[int, set[int]] = {}
+        self.kernels: dict[int, Kernel] = {}
+        self.reads: dict[int, set[str]] = {}
+        self.writes: dict[int, set[str]] = {}
+        self.kind: dict[int, Kind] = {}
+        self.readers: dict[str, set[int]] = {}
+        self.writers: dict[str, set[int]] = {}
+        self._next = 0
+        for kernel in kernels:
+            self.add(kernel)
+
+    def add(self, kernel: Kernel) -> int:
+        """Takes a kernel in and returns its number."""
+        i = self._next
+        self._next += 1
+        self.kernels[i], self.kind[i] = kernel, kernel.kind
+        self.reads[i], self.writes[i] = kernel.reads(), kernel.writes()
+        for buffer in self.reads[i]:
+            self.readers.setdefault(buffer, set()).add(i)
+        for buffer in self.writes[i]:
+            self.writers.setdefault(buffer, set()).add(i)
+        return i
+
+    def remove(self, i: int) -> None:
+        """Takes a kernel out."""
+        for buffer in self.reads.pop(i):
+            self.readers[buffer].discard(i)
+        for buffer in self.writes.pop(i):
+            self.writers[buffer].discard(i)
+        del self.kernels[i], self.kind[i]
+
+    def data(self, i: int) -> set[int]:
+        """Returns the kernels that read what kernel i writes."""
+        found: set[int] = set()
+        for buffer in self.writes[i]:
+            found |= self.readers.get(buffer, set())
+        return found - {i}
+
+    def after(self, i: int) -> set[int]:
+        """Returns the kernels that must directly follow kernel i: readers, and overwriters."""
+        found = self.data(i)
+        for buffer in self.reads[i]:
+            found |= self.writers.get(f"{buffer}'", set())
+        return found - {i}
 
     def order(self) -> list[int]:
-        """Returns kernel numbers, each after what it depends on; asserts that there is no cycle."""
-        missing = [len(b) for b in self.before]
-        ready = [i for i, n in enumerate(missing) if not n]
+        """Returns the numbers, each after what it depends on; asserts that there is no cycle."""
+        after = {i: self.after(i) for i in self.kernels}
+        missing = dict.fromkeys(self.kernels, 0)
+        for readers in after.values():
+            for j in readers:
+                missing[j] += 1
+        ready = [i for i, n in missing.items() if not n]
         done: list[int] = []
         while ready:
             i = ready.pop(0)
             done.append(i)
-            for j in sorted(self.after[i]):
+            for j in sorted(after[i]):
                 missing[j] -= 1
                 if not missing[j]:
                     ready.append(j)
         assert len(done) == len(self.kernels), "kernels depend on each other in a circle"
         return done
 
-    def reach(self, i: int) -> set[int]:
-        """Returns all kernels that depend on kernel i, directly or not."""
-        if i not in self._reach:
-            found: set[int] = set()
-            stack = list(self.after[i])
-            while stack:
-                j = stack.pop()
-                if j not in found:
-                    found.add(j)
-                    stack.extend(self.after[j])
-            self._reach[i] = found
-        return self._reach[i]
+    def leads(self, starts: Iterable[int], end: int) -> bool:
+        """Says whether `end` depends on one of `starts`, directly or not, or is one."""
+        seen = set(starts)
+        stack = list(seen)
+        while stack:
+            i = stack.pop()
+            if i == end:
+                return True
+            fresh = self.after(i) - seen
+            seen |= fresh
+            stack.extend(fresh)
+        return False
 
-    def readers_of(self, kernel: Kernel) -> list[Kernel]:
-        return [self.kernels[j] for j in sorted(self.data[self.number[id(kernel)]])]
+    def detour(self, i: int, j: int) -> bool:
+        """Says whether a third kernel must run after kernel i and before kernel j."""
+        return self.leads(self.after(i) - {j}, j)
 
-    def detour(self, kernel: Kernel, other: Kernel) -> bool:
-        """Says whether a third kernel must run after `kernel` and before `other`."""
-        i, j = self.number[id(kernel)], self.number[id(other)]
-        return any(j in self.reach(k) for k in self.after[i] if k != j)
-
-    def connected(self, kernel: Kernel, other: Kernel) -> bool:
+    def connected(self, i: int, j: int) -> bool:
         """Says whether one of the two depends on the other."""
-        i, j = self.number[id(kernel)], self.number[id(other)]
-        return j in self.reach(i) or i in self.reach(j)
+        return self.leads([i], j) or self.leads([j], i)

@@ -37,15 +37,15 @@ class Fusion:
 
 
 def fuse(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> Fusion:
-    """Merges readers into writers until nothing more fits."""
-    state = _State(list(kernels), buffers)
-    changed = True
-    while changed:
-        changed = False
-        for kernel in list(state.kernels):
-            if kernel in state.kernels and state.grow(kernel):
-                changed = True
-    return Fusion(_named(state.kernels, buffers), sorted(state.refused))
+    """Merges readers into writers, and siblings, until nothing more fits."""
+    state = _State(kernels, buffers)
+    while state.sweep():
+        pass
+    order = state.dependence.order()
+    left = [state.dependence.kernels[i] for i in order]
+    kept = {id(k) for k in left}
+    refused = {(k.name, o.name, w) for k, o, w in state.refused() if {id(k), id(o)} <= kept}
+    return Fusion(_named(left, buffers), sorted(refused))
 
 
 def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> list[Kernel]:
@@ -62,52 +62,58 @@ def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> list[Kernel
 
 
 class _State:
-    def __init__(self, kernels: list[Kernel], buffers: dict[str, Buffer]) -> None:
-        self.kernels = kernels
+    """Kernels by number. What two kernels were refused for is remembered: they never change."""
+
+    def __init__(self, kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> None:
         self.buffers = buffers
-        self.refused: set[tuple[str, str, str]] = set()
         self.dependence = Dependence(kernels)
+        self._why: dict[tuple[int, int], str] = {}
+        self._pairs: dict[tuple[int, int], tuple[Kernel, Kernel]] = {}
 
-    def grow(self, kernel: Kernel) -> bool:
-        """Merges one reader or sibling into `kernel`; returns whether it did."""
-        for other in self.dependence.readers_of(kernel):
-            merged, why = self._with_reader(kernel, other)
-            if merged is not None:
-                self._replace(kernel, other, merged)
-                return True
-            self.refused.add((kernel.name, other.name, why))
-        for other in self._siblings(kernel):
-            merged = _side_by_side(kernel, other)
-            if merged is not None and not self.dependence.connected(kernel, other):
-                self._replace(kernel, other, merged)
-                return True
-        return False
+    def refused(self) -> list[tuple[Kernel, Kernel, str]]:
+        return [(*self._pairs[pair], why) for pair, why in self._why.items() if why]
 
-    def _with_reader(self, kernel: Kernel, other: Kernel) -> tuple[Kernel | None, str]:
-        if self.dependence.detour(kernel, other):
-            return None, "another kernel stands between them"
-        return merge(kernel, other)
+    def sweep(self) -> bool:
+        """Grows every kernel as far as it goes; returns whether anything was merged."""
+        changed = False
+        for number in list(self.dependence.kernels):
+            grown: int | None = number
+            while grown is not None and grown in self.dependence.kernels:
+                grown = self._grow(grown)
+                changed = changed or grown is not None
+        return changed
 
-    def _siblings(self, kernel: Kernel) -> list[Kernel]:
-        if kernel.kind not in ("reduce", "row"):
-            return []
-        reads = kernel.reads()
-        return [
-            k
-            for k in self.kernels
-            if k is not kernel and k.kind in ("reduce", "row") and reads & k.reads()
-        ]
+    def _grow(self, i: int) -> int | None:
+        """Merges one reader or sibling into kernel i; returns the number of the result."""
+        d = self.dependence
+        for j in sorted(d.data(i)):
+            if (merged := self._with_reader(i, j)) is not None:
+                return self._replace(i, j, merged)
+        if d.kind[i] in ("reduce", "row"):
+            near = {j for b in d.reads[i] for j in d.readers[b] if d.kind[j] in ("reduce", "row")}
+            for j in sorted(near - {i}):
+                both = _side_by_side(d.kernels[i], d.kernels[j])
+                if both is not None and not d.connected(i, j):
+                    return self._replace(i, j, both)
+        return None
 
-    def _replace(self, kernel: Kernel, other: Kernel, merged: Kernel) -> None:
-        rest = [k for k in self.kernels if k not in (kernel, other)]
-        read = {b for k in rest for b in k.reads()} | merged.reads()
-        body = tuple(s for s in merged.body if not self._dead(s, read))
-        layers = tuple(dict.fromkeys((*kernel.layers, *other.layers)))
-        merged = replace(merged, body=body, layers=layers)
-        at = self.kernels.index(kernel)
-        self.kernels = [merged if k is kernel else k for k in self.kernels if k is not other]
-        assert self.kernels[min(at, len(self.kernels) - 1)] is not None
-        self.dependence = Dependence(self.kernels)
+    def _with_reader(self, i: int, j: int) -> Kernel | None:
+        if self._why.get((i, j)):
+            return None
+        kernels = self.dependence.kernels[i], self.dependence.kernels[j]
+        self._pairs[i, j] = kernels
+        merged, self._why[i, j] = merge(*kernels)
+        # A detour may vanish when other kernels merge: it is not remembered.
+        return None if merged is None or self.dependence.detour(i, j) else merged
+
+    def _replace(self, i: int, j: int, merged: Kernel) -> int:
+        d = self.dependence
+        layers = tuple(dict.fromkeys((*d.kernels[i].layers, *d.kernels[j].layers)))
+        d.remove(i)
+        d.remove(j)
+        wanted = merged.reads() | {b for b, readers in d.readers.items() if readers}
+        body = tuple(s for s in merged.body if not self._dead(s, wanted))
+        return d.add(replace(merged, body=body, layers=layers))
 
     def _dead(self, statement: Statement, read: set[str]) -> bool:
         return (

@@ -19,15 +19,17 @@ def schedule(kernels: Sequence[Kernel], buffers: dict[str, Buffer], groups: bool
     backend does not group (`groups` False), each kernel is a launch of its own.
     """
     dependence = Dependence(kernels)
-    level = [0] * len(kernels)
+    after = {i: dependence.after(i) for i in dependence.kernels}
+    level = dict.fromkeys(dependence.kernels, 0)
     for i in dependence.order():
-        for j in dependence.after[i]:
+        for j in after[i]:
             level[j] = max(level[j], level[i] + 1)
-    for i, readers in enumerate(dependence.after):
-        if readers and not dependence.before[i]:  # a turned weight is made when it is needed
+    waiting = {j for readers in after.values() for j in readers}
+    for i, readers in after.items():
+        if readers and i not in waiting:  # a turned weight is made when it is needed
             level[i] = min(level[j] for j in readers) - 1
-    rows: list[list[Kernel]] = [[] for _ in range(max(level, default=-1) + 1)]
-    for i, kernel in enumerate(kernels):
+    rows: list[list[Kernel]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
+    for i, kernel in dependence.kernels.items():
         rows[level[i]].append(_settled(kernel))
     launches = tuple(tuple(row) for row in rows)
     if not groups:

@@ -242,7 +242,7 @@ class Solver:
         self.seed = self._loop.seed
 
     def record_to(self, folder: Path) -> None:
-        """Writes metrics to this folder from now on, and snapshots without a prefix of their own."""
+        """Writes metrics here from now on, and snapshots if they have no prefix of their own."""
         self.monitor.folder = folder
         self._loop.prefix = default_prefix(self.spec, folder)
 

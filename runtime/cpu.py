@@ -195,8 +195,8 @@ class _Team:
 
     def run(self) -> None:
         assert not self._closed, "the executable is closed"
-        self._asked += 1
         try:
+            self._asked += 1
             self._share()
         except BaseException:
             while self._finished[0] < self._asked:

@@ -23,8 +23,6 @@ class Backend:
     """
 
     name = "triton"
-    # Two blocks a processor keep it busy while one of them waits for memory.
-    traits = Traits(groups=True, tile=(64, 64), parallel=264)
 
     def __init__(
         self, target: str | None = None, precision: Precision = "fp32", binary: bool = True
@@ -35,6 +33,9 @@ class Backend:
             hint = did_you_mean(self.target, TARGETS)
             raise UsageError(f"the triton backend has no target '{self.target}'", hint=hint)
         self._target = found
+        # Two blocks a processor keep it busy while one of them waits for memory.
+        parallel = 2 * found.processors if self.target != "interpreter" else 1
+        self.traits = Traits(groups=True, tile=(64, 64), parallel=parallel)
         self.precision: Precision = precision
         self.binary = binary and self.target != "interpreter"
 

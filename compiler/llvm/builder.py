@@ -252,6 +252,12 @@ class Builder:
         align = max(BITS[elem] // 8, 1)
         return self.op(f"load {vector(elem, lanes)}, ptr {pointer}, align {align}", elem, lanes)
 
+    def load_all(self, pointer: str, count: int, lanes: int) -> list[Val]:
+        """Loads neighbouring float vectors."""
+        return [
+            self.load(self.at(pointer, "float", n * lanes), "float", lanes) for n in range(count)
+        ]
+
     def store(self, value: Val, pointer: str) -> None:
         self.void(f"store {value}, ptr {pointer}, align {max(BITS[value.elem] // 8, 1)}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from compiler.index import Axis, Index, axes_of, bounds, index
@@ -11,6 +10,7 @@ from compiler.llvm.builder import Builder, Int, Val, Var, as_val, const
 from compiler.llvm.contract_plan import Plan, splits, without
 from compiler.llvm.epilogue import Finish
 from compiler.llvm.host import Host
+from compiler.llvm.pack import Pack
 from compiler.llvm.piece import Piece, finish, pointers_of
 from compiler.llvm.scope import Scope
 from compiler.llvm.tiles import first_row, row_axes, tile_scope
@@ -54,6 +54,7 @@ class _Tile:
         self.b, self.plan, self.pointers = b, plan, pointers
         self.sums = [[b.var("float", plan.lanes) for _ in range(plan.nv)] for _ in range(plan.mr)]
         self.base = pointers[plan.scalar.buffer]
+        self.pack = Pack(b, plan, pointers) if plan.packed else None
         self.range: tuple[Int, Int] = (0, 0)
         self.at: list[Scope] = []  # the scope of each row, where rows are not even
 
@@ -63,6 +64,8 @@ class _Tile:
         scope, row_tile = tile_scope(b, plan, self.pointers, t)
         self.range = (start, stop)
         begin = first_row(b, plan, row_tile)
+        if self.pack is not None:
+            self.pack.fill(scope)
         for var in self._vars():
             var.set(const(0.0, "float", plan.lanes))
         if plan.even:
@@ -233,11 +236,12 @@ class _Tile:
     def _step(self, scope: Scope, row: Row) -> None:
         """sums[r][v] += scalar[r] * vector[v]."""
         plan, b = self.plan, self.b
-        offset = scope.scalar(plan.vector.offset)
-        at = b.at(self.pointers[plan.vector.buffer], "float", offset)
-        vectors = [
-            b.load(b.at(at, "float", v * plan.lanes), "float", plan.lanes) for v in range(plan.nv)
-        ]
+        if self.pack is not None:
+            vectors = self.pack.load(scope)
+        else:
+            offset = scope.scalar(plan.vector.offset)
+            at = b.at(self.pointers[plan.vector.buffer], "float", offset)
+            vectors = b.load_all(at, plan.nv, plan.lanes)
         for r in range(plan.mr):
             one = b.widen(b.load(row(scope, r), "float"), plan.lanes)
             for v, vector in enumerate(vectors):
@@ -270,9 +274,3 @@ def _for_all_rows(guard: Guard, plan: Plan) -> Guard | None:
     corner = without(base, others).const
     narrow = Guard(base, guard.low - (low - corner), guard.high - (high - corner))
     return narrow if narrow.low < narrow.high and others else None
-
-
-def flops(plan: Plan) -> int:
-    """Returns the multiplications and additions of a contraction, guards not counted."""
-    points = math.prod(a.size for a in (*plan.outer, *plan.rows, *plan.sums, plan.vec))
-    return 2 * points

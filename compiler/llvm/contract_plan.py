@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.index import Axis, Index, axes_of, substitute
 from compiler.kernel import Guard, Kernel, Load, load_axes, product
 from compiler.llvm.host import Host
 
 _NEAR = 256 * 1024  # bytes that stay in the second-level cache beside all else
+_PACK = 256 * 1024  # largest copy of a panel, which lies on the stack
+_USES = 8  # tiles that make a copy worth it
 _LONG = 4096  # longest sum kept in one accumulator
 _SCRATCH = 64 * 1024  # bytes of results that wait on the stack for the rest of their sums
 _ZEROS = 4096  # most elements of a row that is outside of its guards
@@ -39,7 +41,13 @@ class Plan:
     lanes: int
     chunk: int  # of the outermost sum, 0: all of it
     group: int  # tiles whose results wait while a chunk is summed
-    panels_inside: bool
+    packed: bool  # a panel is copied to the stack before its tiles
+
+    @property
+    def panels_inside(self) -> bool:
+        """Tells whether a tile's neighbours are the other columns of its rows."""
+        length = math.prod(a.size for a in self.sums)
+        return not self.packed and length * self.vec.size * 4 <= _NEAR
 
     @property
     def row_count(self) -> int:
@@ -68,6 +76,10 @@ class Plan:
     @property
     def zeros(self) -> int:
         return _extent(self.scalar, self.sums[self.depth :])
+
+    @property
+    def vector_axes(self) -> set[Axis]:
+        return load_axes(self.vector)
 
     def uneven(self) -> tuple[Guard, ...]:
         """Returns the guards that differ from row to row."""
@@ -118,17 +130,28 @@ def _tiled(kernel: Kernel, host: Host, scalar: Load, vector: Load, vec: Axis) ->
     a_axes, b_axes = load_axes(scalar), load_axes(vector)
     alone = [a for a in kernel.space if a in a_axes and a not in b_axes]
     even, rows, mr, nv = _rows(scalar, alone, vec, host)
-    outer = tuple(a for a in kernel.space if a is not vec and a not in rows)
+    outer = [a for a in kernel.space if a is not vec and a not in rows]
+    # What the vector factor depends on changes least often.
+    outer.sort(key=lambda a: a not in b_axes)
     sums = kernel.reduces[0].axes
     depth = _depth(scalar, vector, rows, sums)
-    length = math.prod(a.size for a in sums)
-    inside = length * vec.size * 4 <= _NEAR
-    chunk, group = _blocks(scalar, vector, sums, mr * nv * host.lanes * 4)
+    chunk, group = _blocks(sums, nv * host.lanes, mr * nv * host.lanes * 4)
     made = Plan(
-        scalar, vector, vec, outer, rows, even, sums, depth, mr, nv, host.lanes, chunk, group,
-        inside,
+        scalar, vector, vec, tuple(outer), rows, even, sums, depth, mr, nv, host.lanes, chunk,
+        group, False,
     )  # fmt: skip
-    return made
+    return replace(made, packed=_worth_packing(made))
+
+
+def _worth_packing(plan: Plan) -> bool:
+    """Tells whether rows of the vector factor lie badly and are used often enough to copy them."""
+    length = math.prod(a.size for a in plan.sums)
+    if not plan.sums or plan.chunk or plan.vector.guards or length * plan.width * 4 > _PACK:
+        return False
+    uses = plan.row_tiles * math.prod(a.size for a in plan.outer if a not in plan.vector_axes)
+    steps = [plan.vector.offset.coefficient(a) for a in plan.sums]
+    crooked = any(s % plan.lanes for s in (*steps, plan.vector.offset.const))
+    return uses >= _USES and (crooked or steps[-1] > 4 * plan.width)
 
 
 def _rows(
@@ -166,8 +189,9 @@ def _tile(rows: int, columns: int, host: Host, most: int) -> tuple[float, int, i
                 break
             mr = -(-rows // -(-rows // mr))
             tiles = -(-rows // mr) * -(-vectors // nv)
-            # Two multiplications and two loads a cycle; a sum is four cycles old when used again.
-            cycles = tiles * (max(mr * nv / 2, (mr + nv) / 2, 4) + 1)
+            # Two multiplications a cycle; a sum is four cycles old when used again. What loads
+            # cost besides was measured (Ice Lake).
+            cycles = tiles * (max(mr * nv / 2, 4) + 0.5 * mr + 0.4 * nv + 1)
             best = min(best, (cycles, mr, nv))
     return best
 
@@ -207,15 +231,15 @@ def without(i: Index, axes: Iterable[Axis]) -> Index:
     return substitute(i, {a: Index(0) for a in axes})
 
 
-def _blocks(scalar: Load, vector: Load, sums: tuple[Axis, ...], tile: int) -> tuple[int, int]:
+def _blocks(sums: tuple[Axis, ...], width: int, tile: int) -> tuple[int, int]:
     """Returns the chunk of the outermost sum and the tiles that share it; (0, 1) if not needed."""
     if not sums:
         return 0, 1
     rest = math.prod(a.size for a in sums[1:])
-    unit = 4 * sum(abs(f.offset.coefficient(sums[0])) for f in (scalar, vector))
-    if sums[0].size * rest <= _LONG and sums[0].size * unit <= 4 * _NEAR:
+    unit = rest * 4 * (width + 16)  # a cache line of the scalar factor serves a tile's rows
+    if sums[0].size * rest <= _LONG and sums[0].size * rest * 4 * width <= _NEAR:
         return 0, 1
-    chunk = max(1, min(_LONG // 2 // rest, int(1.5 * _NEAR) // max(unit, 1)))
+    chunk = max(1, min(_LONG // 2 // rest, int(1.5 * _NEAR) // unit))
     while chunk * rest < 128 and chunk < sums[0].size:
         chunk *= 2
     return (chunk, max(1, _SCRATCH // tile)) if chunk < sums[0].size else (0, 1)

@@ -14,7 +14,7 @@ from compiler.triton_source.windows import LONGEST, render_windows
 def render_kernel(kernel: Kernel, target: Target, precision: Precision = "fp32") -> Function:
     """Returns the kernel as a Triton function for a target."""
     if kernel.kind == "map":
-        return render_map(kernel, target.processors)
+        return render_map(kernel, target)
     if kernel.kind == "contract" and suits(kernel):
         return render_contract(kernel, target, precision)
     if kernel.kind == "row":
@@ -27,5 +27,5 @@ def render_kernel(kernel: Kernel, target: Target, precision: Precision = "fp32")
         points *= axis.size
     # A short window is a loop; so is one of a few points, if that is all there is.
     if length <= LONGEST and points > 1:
-        return render_windows(kernel, target.processors)
+        return render_windows(kernel, target)
     return render_rows(kernel, target.processors)

@@ -17,7 +17,8 @@ Precision = Literal["fp32", "tf32x3", "tf32"]
 class Target:
     """What tile sizes and launch shapes depend on.
 
-    `shared` is the most shared memory of a block in bytes, `warp` the threads of a warp.
+    `shared` is the most shared memory of a block in bytes, `warp` the threads of a warp, `block`
+    the most elements of a map that one program takes.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Target:
     processors: int
     shared: int
     warp: int = 32
+    block: int = 1024
 
     @property
     def amd(self) -> bool:
@@ -37,7 +39,7 @@ TARGETS: dict[str, Target] = {
     "sm_100": Target("sm_100", 100, 148, 232448),
     "gfx942": Target("gfx942", "gfx942", 304, 65536, 64),
     # Source only, for Triton's interpreter: few large blocks, as each costs it the same time.
-    "interpreter": Target("interpreter", 90, 4, 232448),
+    "interpreter": Target("interpreter", 90, 1, 1 << 30, block=1 << 15),
 }
 
 
@@ -97,10 +99,23 @@ def choose(
     `run` is the length of the last sum axis: a tile whose depth divides it reads whole runs, and
     decomposes the sum's index once a block instead of once an element.
     """
+    if target.name == "interpreter":
+        return _largest(m, n, k)
     tensor = precision != "fp32" and not target.amd
     tiles = list(_TENSOR if tensor else _plain())
     fitting = [t for t in tiles if (t.m + t.n) * t.k * 4 * t.stages <= target.shared]
     return min(fitting, key=lambda t: (_time(t, m, n, k, batch, run, target, tensor), -t.m * t.n))
+
+
+def _largest(m: int, n: int, k: int) -> Tile:
+    """Returns the tile with which the interpreter does least work, a step of it costing most."""
+
+    def work(t: Tile) -> float:
+        steps = ceil_div(m, t.m) * ceil_div(n, t.n) * ceil_div(k, t.k)
+        return steps * (50_000 + (t.m + t.n) * t.k + t.m * t.n * (1 + t.k / 50))
+
+    sides = (16, 32, 64, 128, 256, 512, 1024)
+    return min((Tile(a, b, c, 1, 4) for a in sides for b in sides for c in sides), key=work)
 
 
 def _time(

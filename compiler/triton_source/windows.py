@@ -11,16 +11,17 @@ from compiler.triton_source.function import Function, finish, flatten, label, wi
 from compiler.triton_source.lines import Value
 from compiler.triton_source.pointwise import block_length
 from compiler.triton_source.text import ELEMENTS, ceil_div
+from compiler.triton_source.tiles import Target
 
 LONGEST = 64  # a longer window is folded as a tile (rows.py)
 UNROLLED = 16
 
 
-def render_windows(kernel: Kernel, processors: int) -> Function:
+def render_windows(kernel: Kernel, target: Target) -> Function:
     points, by_point = flatten(kernel.space, "i")
     dim, reduces = points.name, kernel.reduces
     window, by_window = flatten(reduces[0].axes, "r")
-    length = block_length(points.size, processors)
+    length = block_length(points.size, target)
     em = Emitter([dim], {dim: length}, wide(kernel))
     axes = {**by_point, **by_window}
     label(em, axes)
@@ -40,7 +41,7 @@ def render_windows(kernel: Kernel, processors: int) -> Function:
     for s in kernel.stores:
         s = replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
         em.store(s, frozenset([dim]))
-    return finish(kernel, em, ceil_div(points.size, length), max(1, length // 256))
+    return finish(kernel, em, ceil_div(points.size, length), min(8, max(1, length // 256)))
 
 
 def _start(em: Emitter, r: Reduce, dims: frozenset[str]) -> tuple[Value, str]:

@@ -37,8 +37,7 @@ class Verdict:
     def line(self) -> str:
         """Returns the line for a file that is right."""
         counts = (
-            f"{output.amount(self.layers, 'layer')}, "
-            f"{output.amount(self.parameters, 'parameter')}"
+            f"{output.amount(self.layers, 'layer')}, {output.amount(self.parameters, 'parameter')}"
         )
         title = f"{self.name}: " if self.name else ""
         kind = "solver of " if self.kind == "solver" else ""

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from schemas.errors import NetError
+from schemas.errors import NetError, did_you_mean
 
 MISTAKE = 2  # the user's; 1 is a bug of ours
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -81,11 +81,13 @@ def warn(warnings: Iterable[NetError | str]) -> int:
 def _usage(error: click.ClickException) -> int:
     """Prints click's complaint about arguments in our own form."""
     message = error.format_message().rstrip(".")
-    message = message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "netdef"
-    print(NetError(message, hint=f"'{path} --help' explains it").render(), file=sys.stderr)
-    return MISTAKE
+    hint = f"'{path} --help' explains it"
+    if isinstance(error, click.NoSuchOption):
+        message = f"no such option '{error.option_name}'"
+        hint = did_you_mean(error.option_name, error.possibilities or ()) or hint
+    return report(NetError(message[:1].lower() + message[1:], hint=hint))
 
 
 def _system(error: OSError) -> int:

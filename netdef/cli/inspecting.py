@@ -1,9 +1,109 @@
-"""`netdef inspect`."""
+"""`netdef inspect`: every stage of a compilation, on the screen or in a folder."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from netdef.cli import options
+
+if TYPE_CHECKING:
+    from netdef.inspecting import Inspection
+
+STAGES = ("spec", "graph", "backward", "fused", "kernels", "code", "memory")
+GPU = "sm_90"
+
 
 @click.command()
-@click.argument("net")
-def inspect(net: str) -> None:
-    """inspect."""
+@options.net_argument
+@click.option("--stage", type=click.Choice(STAGES), help="Print this stage.")
+@click.option("-o", "--output", "folder", metavar="DIR", help="Write all stages into DIR.")
+@click.option("--solver", metavar="SOLVER", help="The training step of this solver (plain SGD).")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="TARGET",
+    help="cpu, sm_80, sm_90, sm_100, gfx942 or reference; several with -o (cpu and sm_90).",
+)
+@options.phase_option()
+@options.shape_option
+@options.layer_set_option
+def inspect(
+    net: str,
+    stage: str | None,
+    folder: str | None,
+    solver: str | None,
+    targets: tuple[str, ...],
+    phase: str | None,
+    shapes: tuple[str, ...],
+    sets: tuple[str, ...],
+) -> None:
+    """Show what NET becomes on its way to machine code.
+
+    \b
+    spec      the file as read: blocks filled in, nothing left out
+    graph     the forward pass, one primitive a line
+    backward  what gradients and update add to it
+    fused     launches and kernels as loops, with the spec lines they came from
+    kernels   the rendered source: LLVM IR or Triton
+    code      assembly or PTX
+    memory    where every buffer lies, and when
+
+    In phase TRAIN (if the net has it) the whole training step is shown, else a forward pass.
+    """
+    from netdef.formats import read_solver
+    from netdef.inspecting import BEFORE_CODE, Inspection
+    from netdef.stepping import step_of
+
+    if (stage is None) == (folder is None):
+        raise click.UsageError("give either --stage STAGE or -o DIR")
+    if stage is not None and len(targets) > 1:
+        raise click.UsageError("one --target at a time goes with --stage")
+    spec = options.read_net(net, sets)
+    rule = read_solver(solver) if solver is not None else None
+    step, arena, _, _ = step_of(spec, phase, options.read_shapes(shapes), rule)
+    chosen = targets or (("cpu", GPU) if folder else ("cpu",))
+    made = [Inspection(spec, step, arena, target) for target in chosen]
+    if stage is not None:
+        made[0].run(code=stage not in BEFORE_CODE)
+        print(made[0].stage(stage), end="")
+    else:
+        assert folder is not None
+        _write_all(made, Path(folder), bool(targets))
+
+
+def _write_all(made: list[Inspection], folder: Path, strict: bool) -> None:
+    """Writes all stages; a target that the user did not name may be missing."""
+    from netdef.inspecting import all_files
+    from runtime.files import write_whole
+    from schemas.errors import BackendError
+
+    others: dict[str, Inspection | str] = {}
+    made[0].run()
+    for one in made[1:]:
+        others[one.target] = one
+        try:
+            if not strict and importlib.util.find_spec("triton") is None:
+                raise BackendError("triton is not installed", hint="pip install triton")
+            one.run()
+        except BackendError as error:
+            if strict:
+                raise
+            others[one.target] = f"no code for {one.target}: {error.message}; {error.hint or ''}"
+    files = all_files(made[0], others)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content.encode() if isinstance(content, str) else content)
+    for name in sorted(files):
+        if not name.startswith("05_kernels"):
+            print(folder / name)
+    for target in [made[0].target, *others]:
+        reason = others.get(target)
+        kernels = folder / "05_kernels" / target
+        count = sum(name.startswith(f"05_kernels/{target}/") for name in files)
+        print(f"{kernels}: {reason if isinstance(reason, str) else f'{count} files'}")

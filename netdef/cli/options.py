@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from schemas.net import NetSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 Shape = tuple[int, ...]
@@ -71,6 +74,16 @@ def set_option(command: F) -> F:
     )(command)
 
 
+def layer_set_option(command: F) -> F:
+    return click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="LAYER.FIELD=VALUE",
+        help="Change a field of a layer (conv1.num_output=30). May be given several times.",
+    )(command)
+
+
 def weights_option(required: bool = True) -> Callable[[F], F]:
     return click.option(
         "--weights",
@@ -78,6 +91,15 @@ def weights_option(required: bool = True) -> Callable[[F], F]:
         metavar="FILE",
         help="Weights to load: .safetensors (a snapshot's too) or .caffemodel.",
     )
+
+
+def read_net(path: str, sets: tuple[str, ...] = ()) -> NetSpec:
+    """Returns the net of a file with `--set` applied. Raises NetError."""
+    from netdef import formats
+
+    spec, _ = formats.apply_set(formats.read_net(path), None, sets)
+    assert spec is not None
+    return spec
 
 
 def read_shapes(texts: tuple[str, ...]) -> dict[str, Shape]:

@@ -70,7 +70,7 @@ def count(number: int) -> str:
 
 def amount(number: int, noun: str) -> str:
     """Returns `1 layer`, `9 layers`, `2 launches`."""
-    end = "es" if noun.endswith(("ch", "sh")) else "s"
+    end = "es" if noun.endswith(("ch", "sh", "ss")) else "s"
     return f"{number:,} {noun}{end * (number != 1)}"
 
 

@@ -22,6 +22,7 @@ SHOWN = 5
 @click.option("--raw", is_flag=True, help="Feed values as they are: no scale, mean or crop.")
 @click.option("--bgr", is_flag=True, help="Colours as blue, green, red: what Caffe's models take.")
 @options.shape_option
+@options.layer_set_option
 @options.backend_option
 @options.threads_option
 @options.json_option
@@ -33,6 +34,7 @@ def predict(
     raw: bool,
     bgr: bool,
     shapes: tuple[str, ...],
+    sets: tuple[str, ...],
     backend: str,
     threads: int | None,
     as_json: bool,
@@ -45,11 +47,10 @@ def predict(
     """
     import numpy as np
 
-    from netdef.formats import read_net
     from netdef.net import Net
     from netdef.predicting import reader_of
 
-    spec = read_net(net)
+    spec = options.read_net(net, sets)
     names = read_labels(labels) if labels else []
     reader = reader_of(spec, options.read_shapes(shapes), raw, bgr)
     items = [(file, reader.read(Path(file))) for file in inputs]
@@ -57,6 +58,7 @@ def predict(
     origins = [(f, i if len(a) > 1 else None) for f, a in items for i in range(len(a))]
     size = min(len(stacked), MOST)
     given = {reader.name: (size, *stacked.shape[1:])}
+    documents: list[dict[str, Any]] = []
     loaded = Net(spec, "TEST", backend=backend, threads=threads, deploy=True, inputs=given)
     try:
         warn(loaded.load_weights(weights))
@@ -69,13 +71,13 @@ def predict(
                 one = {k: v[i] if v.shape[:1] == (size,) else v for k, v in outputs.items()}
                 file, number = origins[start + i]
                 if as_json:
-                    origins[start + i] = _document(file, number, one)  # type: ignore[call-overload]
+                    documents.append(_document(file, number, one))
                 else:
                     show(file, number, one, names)
     finally:
         loaded.close()
     if as_json:
-        output.print_json(origins)
+        output.print_json(documents)
 
 
 def show(file: str, number: int | None, outputs: dict[str, Any], names: list[str]) -> None:
@@ -87,7 +89,9 @@ def show(file: str, number: int | None, outputs: dict[str, Any], names: list[str
         flat = np.asarray(value).ravel()
         if np.ndim(value) > 1 and flat.size > max(np.shape(value)):
             shape = output.shape_text(np.shape(value))
-            print(f"  {name}: {shape}, {flat.min():.4g} to {flat.max():.4g}, mean {flat.mean():.4g}")
+            print(
+                f"  {name}: {shape}, {flat.min():.4g} to {flat.max():.4g}, mean {flat.mean():.4g}"
+            )
             continue
         for i in np.argsort(-flat, kind="stable")[:SHOWN]:
             label = f"  {names[i]}" if i < len(names) else ""

@@ -25,10 +25,12 @@ class Recording(Monitor):
     """A monitor that remembers the last test of the first test net, for the closing line."""
 
     last_test = ""
+    tested_at = -1
 
     def test(self, iteration: int, net: int, outputs: Outputs) -> None:
         super().test(iteration, net, outputs)
         if net == 0:
+            self.tested_at = iteration
             # Many numbers (one output a class) do not belong in one line.
             single = {k: v for k, v in outputs.items() if isinstance(v, float)}
             self.last_test = ", ".join(f"{k} = {v:.4g}" for k, v in single.items())

@@ -20,18 +20,20 @@ RIGHT = HEADS[3:]
 @options.net_argument
 @options.phase_option()
 @options.shape_option
+@options.layer_set_option
 @options.json_option
-def summary(net: str, phase: str | None, shapes: tuple[str, ...], as_json: bool) -> None:
+def summary(
+    net: str, phase: str | None, shapes: tuple[str, ...], sets: tuple[str, ...], as_json: bool
+) -> None:
     """Show a table of NET's layers.
 
     Output shapes, learned parameters, multiply-accumulates of one forward pass over the batch, and
     the memory of the outputs. Nothing is allocated or compiled: a net of any size can be counted.
     """
     from compiler.summary import summarize
-    from netdef.formats import read_net
     from netdef.probing import build_anyhow, shown_phase
 
-    spec = read_net(net)
+    spec = options.read_net(net, sets)
     phase = phase or shown_phase(spec)
     graph, warnings = build_anyhow(spec, phase, options.read_shapes(shapes))
     warn(warnings)

@@ -21,6 +21,7 @@ from netdef.cli.guard import warn
     help="Number of batches.",
 )
 @options.phase_option("TEST")
+@options.layer_set_option
 @options.backend_option
 @options.threads_option
 @options.json_option
@@ -29,6 +30,7 @@ def test(
     weights: str,
     iterations: int,
     phase: str,
+    sets: tuple[str, ...],
     backend: str,
     threads: int | None,
     as_json: bool,
@@ -40,7 +42,7 @@ def test(
     from netdef.evaluating import evaluate
     from netdef.net import load
 
-    loaded = load(net, phase, backend, threads=threads)
+    loaded = load(options.read_net(net, sets), phase, backend, threads=threads)
     try:
         warn([*loaded.spec.warnings, *loaded.graph.warnings, *loaded.load_weights(weights)])
         begun = time.perf_counter()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netdef.cli import options, output
-from netdef.cli.guard import warn
 
 if TYPE_CHECKING:
     from runtime.executable import Executable
@@ -29,6 +28,7 @@ HEADS = ("kernel", "kind", "layers", "Mflop", "% of flops", "MB touched")
     help="Number of steps to time.",
 )
 @options.shape_option
+@options.layer_set_option
 @options.backend_option
 @options.threads_option
 @options.json_option
@@ -37,6 +37,7 @@ def time_(
     phase: str | None,
     iterations: int,
     shapes: tuple[str, ...],
+    sets: tuple[str, ...],
     backend: str,
     threads: int | None,
     as_json: bool,
@@ -48,12 +49,10 @@ def time_(
     of the table are counted from the kernels' loops, not measured.
     """
     from netdef.engine import open_engine
-    from netdef.formats import read_net
     from netdef.stepping import step_of
 
-    spec = read_net(net)
-    step, arena, phase, warnings = step_of(spec, phase, options.read_shapes(shapes))
-    warn(warnings)
+    spec = options.read_net(net, sets)
+    step, arena, phase, _ = step_of(spec, phase, options.read_shapes(shapes))
     engine = open_engine(backend, threads=threads)
     try:
         begun = time.perf_counter()
@@ -73,7 +72,7 @@ def time_(
     print(f"{program.name or net}, phase {phase}, {where}; compiled in {output.seconds(compiled)}")
     low, middle = (f"{1e3 * f(times):.3f} ms" for f in (min, statistics.median))
     count = output.amount(iterations, what)
-    print(f"{count}: fastest {low}, median {middle}\n".replace("passs", "passes"))
+    print(f"{count}: fastest {low}, median {middle}\n")
     output.print_table(HEADS, *_table(program), right=HEADS[3:])
 
 

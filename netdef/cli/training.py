@@ -43,6 +43,18 @@ class Request:
         words += ["--run-dir", str(folder)] if snapshot.parent != folder else []
         return shlex.join(words)
 
+    def then(self, solver: Solver, snapshot: Path) -> str:
+        """Returns the command that uses what was trained."""
+        plan = solver.plan
+        graph = plan.tests[0] if plan.tests else plan.train
+        words = ["netdef", "test" if plan.tests else "predict", graph.spec.file]
+        words += ["--weights", str(snapshot.with_name(snapshot.name + ".safetensors"))]
+        layers = {layer.name.text for layer in graph.spec.layers}
+        for text in self.sets:
+            if any(text.startswith(f"{name}.") for name in layers):
+                words += ["--set", text]
+        return shlex.join(words) + ("" if plan.tests else " INPUT")
+
 
 @click.command()
 @click.argument("solver")
@@ -133,15 +145,13 @@ def _go(solver: Solver, request: Request, monitor: Recording, folder: Path) -> i
         again = f"; resume with: {request.again(snapshot, folder)}" if snapshot else ""
         print(again, file=sys.stderr)
         return INTERRUPTED
+    if solver.plan.tests and monitor.tested_at != solver.iteration:
+        monitor.test(solver.iteration, 0, solver.test())
     done = output.amount(solver.iteration - first, "iteration")
     result = f"; test {monitor.last_test}" if monitor.last_test else ""
     monitor.note(f"done: {done} in {took}{result}; run folder {folder}")
     if snapshot is not None:
-        net = solver.plan.train.spec.file
-        weights = snapshot.with_name(snapshot.name + ".safetensors")
-        words = ["netdef", "test" if solver.plan.tests else "predict", net]
-        rest = "" if solver.plan.tests else " INPUT"
-        monitor.note(f"next: {shlex.join([*words, '--weights', str(weights)])}{rest}")
+        monitor.note(f"next: {request.then(solver, snapshot)}")
     return 0
 
 

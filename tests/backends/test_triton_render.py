@@ -13,8 +13,11 @@ from compiler.backends.triton import Backend
 from compiler.index import Axis, index
 from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
 from compiler.prims.maps import SCALARS
+from compiler.triton_source.build import divide
 from compiler.triton_source.contract import suits
 from compiler.triton_source.maps import _CALLS, INFIX
+from compiler.triton_source.render import render_kernel
+from compiler.triton_source.tiles import TARGETS
 from runtime.triton_interpreter import InterpreterDevice
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand
@@ -184,15 +187,22 @@ def test_every_scalar_map_has_a_text():
 
 def test_a_launch_of_several_kernels(device):
     kinds = every_kind()
-    launches = (
-        (hand.update(1000), hand.dropout(100), kinds["map"]),
-        (kinds["inner_product"], kinds["softmax"]),
-    )
-    made = hand.program(REAL, (hand.update(1000), hand.dropout(100)))
-    assert len(made.launches) == 1 and "elif" not in made.text[made.launches[0].meta["source"]]
-    assert [k.name for k in made.launches[0].kernels] == ["update", "dropout"]
-    check(device, REAL, (hand.update(1000), hand.dropout(100)))
-    assert len(hand.program(REAL, *launches).launches) >= 3  # products do not share with others
+    maps = (hand.update(1000), hand.dropout(100), kinds["map"])
+    (made,) = hand.program(REAL, maps).launches
+    assert [k.name for k in made.kernels] == ["update", "dropout", "map"]
+    assert made.meta["grid"] == [8 + 1 + 1, 1, 1]
+    check(device, REAL, maps, (kinds["inner_product"], kinds["total"]))
+
+
+def test_who_shares_a_binary():
+    target = TARGETS["sm_90"]
+    product = render_kernel(hand.inner_product(64, 64, 256), target)
+    many = render_kernel(hand.update(10_000_000), target)
+    few = render_kernel(hand.update(1000), target)
+    assert divide([few, product, few], 132) == [[0, 1, 2]]
+    assert divide([few, product, many, many], 132) == [[2, 3], [0, 1]]
+    thin = render_kernel(hand.softmax(1, 40), target)  # one warp has enough to do with it
+    assert divide([thin, many], 132) == [[1], [0]]
 
 
 def test_equal_kernels_are_rendered_once(device):

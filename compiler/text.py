@@ -1,0 +1,151 @@
+"""Prints graphs, launches and memory plans as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from compiler.graph import Graph
+from compiler.ir import Node
+from compiler.kernel import Kernel
+from compiler.kernel_text import render
+from compiler.memory import ARENA, MemoryPlan, nbytes
+from compiler.schedule import Buffer, Schedule
+
+_MARKS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_ROWS, _COLUMNS = 32, 96
+_LONG = 120  # longer attributes are cut
+
+
+def numbered(graph: Graph, known: Iterable[Node] = ()) -> dict[Node, int]:
+    """Returns a number for each node, sources first; those of `known` come first, in order.
+
+    The numbers depend on the graph alone. Numbering a training step after its forward part leaves
+    the forward part's numbers as they are.
+    """
+    order = [*known, *graph.nodes([graph.loss] if graph.loss is not None else [])]
+    return {node: i for i, node in enumerate(dict.fromkeys(order))}
+
+
+def graph_text(
+    graph: Graph,
+    numbers: Mapping[Node, int],
+    skip: Iterable[Node] = (),
+    names: Mapping[Node, str] | None = None,
+) -> str:
+    """Returns one line a node, `%12 = contract %3 %7 : f32[64, 20, 24, 24]  # conv1`.
+
+    `skip` leaves out nodes that have been shown; at the end stand outputs, loss and updates.
+    """
+    shown = set(skip)
+    lines = []
+    for node in sorted(numbers, key=numbers.__getitem__):
+        if node in shown:
+            continue
+        note = (names or {}).get(node) or graph.origin.get(node)
+        lines.append(_node(node, numbers) + (f"  # {note}" if note else ""))
+    lines.append("")
+    lines += [f"output {name} = %{numbers[n]}" for name, n in graph.outputs.items()]
+    if graph.loss is not None and graph.loss in numbers:
+        lines.append(f"loss = %{numbers[graph.loss]}")
+    for leaf, value in graph.updates.items():
+        lines.append(f"update {leaf.attr('name')} = %{numbers[value]}")
+    return "\n".join(lines) + "\n"
+
+
+def _node(node: Node, numbers: Mapping[Node, int]) -> str:
+    words = [f"%{numbers[node]} =", node.prim]
+    if node.prim in ("input", "param", "state", "scalar"):
+        words.append(str(node.attr("name")))
+        attrs = [(k, v) for k, v in node.attrs if k not in ("name", "dtype", "shape")]
+    else:
+        attrs = [(k, v) for k, v in node.attrs if k != "shape"]
+    words += [f"%{numbers[source]}" for source in node.src]
+    words += [f"{key}={_short(value)}" for key, value in attrs]
+    return " ".join([*words, ":", str(node.type)])
+
+
+def _short(value: object) -> str:
+    text = str(value).replace(", ", ",")
+    text = f"'{text}'" if " " in text else text
+    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
+
+
+def fused_text(graph: Graph, schedule: Schedule, refused: Sequence[tuple[str, str, str]]) -> str:
+    """Returns every launch with its kernels as loops and the spec lines they came from.
+
+    At the end stand the fusions that were refused, each with its reason.
+    """
+    lines = []
+    for number, launch in enumerate(schedule.launches):
+        lines += [f"launch {number}", ""]
+        for kernel in launch:
+            lines += [f"  # {place}" for place in places(graph, kernel)]
+            lines += [f"  {line}" for line in render(kernel).splitlines()]
+            lines.append("")
+    if refused:
+        lines += ["not fused", ""]
+        lines += [f"  {first} into {second}: {why}" for first, second, why in refused]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def places(graph: Graph, kernel: Kernel) -> list[str]:
+    """Returns the spec lines that a kernel came from: FILE:LINE and the text there."""
+    found = []
+    for layer in kernel.layers:
+        span = graph.places.get(layer)
+        if span is None:
+            found.append(layer)
+            continue
+        text = span.text.strip()
+        text = text if len(text) <= 100 else text[:97] + "..."
+        found.append(f"{layer}: {span.file}:{span.line}: {text}")
+    return found
+
+
+def memory_text(schedule: Schedule, plan: MemoryPlan) -> str:
+    """Returns the memory plan: slots, the arena's buffers with offset and life, and a picture."""
+    lines = [f"{'slot':<24} {'bytes':>15}"]
+    for slot in plan.slots:
+        kept = "kept from step to step" if slot.persistent else "shared by the buffers below"
+        lines.append(f"{slot.name:<24} {slot.nbytes:>15,}  {kept}")
+    total = sum(slot.nbytes for slot in plan.slots)
+    whole = sum(nbytes(schedule.buffers[name]) for name in plan.lives)
+    lines += [f"{'all':<24} {total:>15,}", ""]
+    if not plan.lives:
+        return "\n".join(lines)
+    share = f"{whole:,} bytes without sharing, {plan.arena_bytes:,} with it"
+    lines += [f"{ARENA}: {len(plan.lives)} buffers, {share}", ""]
+    inside = sorted(plan.lives, key=lambda name: (plan.places[name].offset, name))
+    marks = _marks(inside, schedule.buffers)
+    lines.append(f"   {'buffer':<28} {'offset':>12} {'bytes':>12}  launches")
+    for name in inside:
+        buffer, (first, last) = schedule.buffers[name], plan.lives[name]
+        at, need = plan.places[name].offset, nbytes(buffer)
+        lines.append(f" {marks[name]} {name:<28} {at:>12,} {need:>12,}  {first} to {last}")
+    return "\n".join([*lines, "", *_picture(plan, schedule, marks)]) + "\n"
+
+
+def _marks(names: Sequence[str], buffers: Mapping[str, Buffer]) -> dict[str, str]:
+    """Gives the largest buffers a letter each; the others are `+`."""
+    largest = sorted(names, key=lambda name: (-nbytes(buffers[name]), name))[: len(_MARKS)]
+    chosen = [name for name in names if name in set(largest)]
+    return {name: "+" for name in names} | dict(zip(chosen, _MARKS, strict=False))
+
+
+def _picture(plan: MemoryPlan, schedule: Schedule, marks: Mapping[str, str]) -> list[str]:
+    """Draws addresses downwards and launches to the right."""
+    count = len(schedule.launches)
+    times = range(count) if count <= _COLUMNS else range(0, count, -(-count // _COLUMNS))
+    rows = min(_ROWS, max(1, plan.arena_bytes // 256))
+    lines = ["address       launches ->"]
+    for row in range(rows):
+        middle = (2 * row + 1) * plan.arena_bytes // (2 * rows)
+        cells = ["."] * len(times)
+        for name, (first, last) in plan.lives.items():
+            at = plan.places[name].offset
+            if at <= middle < at + nbytes(schedule.buffers[name]):
+                for column, time in enumerate(times):
+                    if first <= time <= last:
+                        cells[column] = marks[name]
+        lines.append(f"{row * plan.arena_bytes // rows:>12,}  {''.join(cells)}")
+    return lines

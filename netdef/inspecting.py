@@ -1,0 +1,164 @@
+"""Renders every stage of a compilation as text, for `netdef inspect`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from compiler import text
+from compiler.arena import Arena
+from compiler.backends import get_backend
+from compiler.ir import toposort
+from compiler.pipeline import Unit, compile_unit
+from compiler.update import Step
+from netdef.compiling import backend_of
+from netdef.spec_text import net_yaml
+from schemas.net import NetSpec
+from schemas.program import Program
+from schemas.program_file import manifest_of
+
+STAGES = ("spec", "graph", "backward", "fused", "kernels", "code", "memory")
+BEFORE_CODE = ("spec", "graph", "backward", "fused", "memory")
+Files = dict[str, str | bytes]
+
+
+class _Enough(Exception):
+    """The passes that are asked for have run."""
+
+
+@dataclass
+class Inspection:
+    """One step on its way through the pipeline of one target."""
+
+    spec: NetSpec
+    step: Step
+    arena: Arena
+    target: str
+    counts: list[str] = field(default_factory=list)  # what each pass left
+    program: Program | None = None  # None: code was not asked for
+
+    def run(self, code: bool = True) -> None:
+        """Runs the pipeline, without the last pass unless `code`."""
+        name, own = backend_of(self.target)
+        step = self.step
+        self.unit = Unit(step.graph, self.arena, get_backend(name, own), step.names, step.tables)
+
+        def instrument(after: str, unit: Unit) -> None:
+            self.counts.append(f"{after:<9} {_count(after, unit)}")
+            if after == "memory" and not code:
+                raise _Enough
+
+        try:
+            self.program = compile_unit(self.unit, instrument)
+        except _Enough:
+            pass
+
+    @property
+    def backend(self) -> str:
+        return self.unit.backend.name
+
+    def stage(self, name: str) -> str:
+        """Returns one stage as text."""
+        if name == "spec":
+            return net_yaml(self.spec)
+        if name in ("graph", "backward"):
+            return _graphs(self.step)[name]
+        unit = self.unit
+        if name == "fused":
+            head = [f"# {line}" for line in ["after each pass:", *self.counts]]
+            fused = text.fused_text(unit.graph, unit.schedule, unit.refused)
+            return "\n".join(head) + "\n\n" + fused
+        if name == "memory":
+            return text.memory_text(unit.schedule, unit.memory)
+        files = self.kernels() if name == "kernels" else self.code()
+        parts = (
+            f"==== {file}\n{content.rstrip()}\n" if isinstance(content, str) else
+            f"==== {file}: {len(content):,} bytes of machine code\n"
+            for file, content in files.items()
+        )  # fmt: skip
+        return "\n".join(parts)
+
+    def kernels(self) -> Files:
+        """Returns the rendered sources by file name: LLVM IR, Triton, pseudo-code."""
+        assert self.program is not None
+        texts = self.program.text
+        return {n: t for n, t in texts.items() if n.endswith((".ll", ".py", ".txt"))}
+
+    def code(self) -> Files:
+        """Returns what the sources were compiled to: assembly or PTX as text, and binaries."""
+        assert self.program is not None
+        shown = self.kernels()
+        files: Files = {n: t for n, t in self.program.text.items() if n not in shown}
+        if self.backend == "cpu":
+            from compiler.llvm.host import find_host
+            from compiler.llvm.native import assembly
+
+            host = find_host(backend_of(self.target)[1])
+            files["step.s"] = assembly(self.program.text["step.ll"], host)
+        suffix = {"cpu": "o", "triton": "hsaco" if self.target.startswith("gfx") else "cubin"}
+        ending = suffix.get(self.backend, "bin")
+        for name, content in self.program.code.items():
+            files[f"{name}.{ending}"] = content
+        return files
+
+    def manifest(self) -> str:
+        """Returns the program without its code: launches, slots, tensors, provenance."""
+        assert self.program is not None
+        return json.dumps(manifest_of(self.program), indent=1) + "\n"
+
+
+def all_files(first: Inspection, others: Mapping[str, Inspection | str]) -> Files:
+    """Returns every stage by file name; `others` are further targets, or why there is none."""
+    files: Files = {
+        "01_spec.yaml": first.stage("spec"),
+        "02_graph.txt": first.stage("graph"),
+        "03_backward.txt": first.stage("backward"),
+        "04_fused.txt": first.stage("fused"),
+        "06_memory.txt": first.stage("memory"),
+        "07_program.json": first.manifest(),
+    }
+    for target, found in {first.target: first, **others}.items():
+        if isinstance(found, str):
+            files[f"05_kernels/{target}/MISSING.txt"] = found + "\n"
+            continue
+        for name, content in {**found.kernels(), **found.code()}.items():
+            files[f"05_kernels/{target}/{_file_name(name)}"] = content
+    return files
+
+
+def _file_name(name: str) -> str:
+    """Layer names may hold slashes; file names may not."""
+    return name.replace("/", ".").replace("\\", ".").replace(":", ".")
+
+
+def _graphs(step: Step) -> dict[str, str]:
+    """Returns the forward part and what gradients and update add to it, numbered as one."""
+    graph = step.graph
+    ends = [*graph.outputs.values(), *([graph.loss] if graph.loss is not None else [])]
+    forward = toposort(ends)
+    numbers = text.numbered(graph, forward)
+    first = {node: numbers[node] for node in forward}
+    shown = replace(graph, updates={k: v for k, v in graph.updates.items() if v in first})
+    outputs = {name: n for name, n in graph.outputs.items() if n in first}
+    both = {"graph": text.graph_text(replace(shown, outputs=outputs), first, names=step.names)}
+    if not graph.updates:
+        both["backward"] = "nothing: this is a forward pass (no solver, or a net without a loss)\n"
+    else:
+        rest = replace(graph, outputs={}, loss=None)
+        both["backward"] = text.graph_text(rest, numbers, forward, step.names)
+    return both
+
+
+def _count(after: str, unit: Unit) -> str:
+    if after in ("arena", "simplify", "verify"):
+        return f"{len(unit.graph.nodes())} nodes"
+    if after == "storage":
+        return f"{len(unit.buffers)} buffers"
+    if after in ("lower", "fuse", "adapt"):
+        return f"{len(unit.kernels)} kernels"
+    if after == "launches":
+        return f"{len(unit.schedule.launches)} launches"
+    if after == "memory":
+        return f"{sum(slot.nbytes for slot in unit.memory.slots):,} bytes"
+    return f"{sum(map(len, unit.compiled.code.values())):,} bytes of code"
