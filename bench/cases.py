@@ -53,24 +53,28 @@ def case_of(net: str, batch: int | None = None) -> Case:
 def synthetic(case: Case, seed: int = 7) -> dict[str, Array]:
     """Returns `data` and `label`: one batch, the same for every peer."""
     rng = np.random.default_rng(seed)
-    # CIFAR's nets are made for pixels minus their mean, those for digits for numbers from 0 to 1.
-    low, high = (-128.0, 128.0) if case.item[0] == 3 else (0.0, 1.0)
-    data = rng.uniform(low, high, case.shape).astype(np.float32)
+    data = rng.uniform(-1.0, 1.0, case.shape).astype(np.float32)
     label = rng.integers(0, case.classes, case.batch).astype(np.float32)
     return {"data": data, "label": label}
 
 
 def net_spec(case: Case) -> NetSpec:
-    """Returns the net with DummyData of the case's shape in place of its data set."""
+    """Returns the net with DummyData of the case's shape, and xavier weights.
+
+    CIFAR's own fillers (std 0.0001) make outputs so small that a wrong layer would hardly show in
+    the first losses.
+    """
     from netdef.formats import read_net
 
     spec = read_net(ROOT / "nets" / case.net / "net.yaml")
-    return replace(spec, layers=tuple(_without_data(one, case) for one in spec.layers))
+    return replace(spec, layers=tuple(_adapted(one, case) for one in spec.layers))
 
 
-def _without_data(layer: LayerSpec, case: Case) -> LayerSpec:
+def _adapted(layer: LayerSpec, case: Case) -> LayerSpec:
     from schemas.net import Name, value_of
 
+    if "weight_filler" in layer.params:
+        return replace(layer, params={**layer.params, "weight_filler": value_of("xavier")})
     if layer.type.text != "Data":
         return layer
     shapes = value_of([list(case.shape), [case.batch]])

@@ -61,6 +61,7 @@ class Comparison:
     ceiling_gflops: float | None = None
     best: str | None = None  # the fastest peer that is not netdef
     ratio: list[float] = field(default_factory=list)
+    ratio_of_minima: float | None = None  # of each one's fastest round: least disturbed
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -151,10 +152,11 @@ def _check(sides: list[Side], found: Comparison, say: Say) -> None:
             result.difference = difference(result.values, reference)
     what = "three losses" if found.mode == "train" else "outputs"
     checked = [r for r in found.results if r.difference is not None]
-    shown = ", ".join(f"{r.peer} {r.difference:.1e}" for r in checked[1:])
-    first = checked[0].peer if checked else ""
-    if shown:
-        say(f"{found.net} {found.mode}: {what}, largest relative difference from {first}: {shown}")
+    if len(checked) > 1:
+        first, *others = checked
+        values = " ".join(f"{x:.6f}" for x in first.values[:3])
+        shown = ", ".join(f"{r.peer} {r.difference:.1e}" for r in others)
+        say(f"{found.net} {found.mode}: {what} of {first.peer} {values}; relative to them: {shown}")
 
 
 def difference(values: Sequence[float], reference: Sequence[float]) -> float:
@@ -198,3 +200,4 @@ def _conclude(found: Comparison) -> None:
         found.best = best.peer
         if ours is not None:
             found.ratio = [a / b for a, b in zip(ours.ms, best.ms, strict=True)]
+            found.ratio_of_minima = min(ours.ms) / min(best.ms)

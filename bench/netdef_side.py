@@ -101,7 +101,9 @@ class NetdefPeer:
     def facts(self) -> dict[str, Any]:
         """Returns what is known of the step from its graph and program."""
         program = self._exe.program
+        on_gpu = {"device_bytes": program.peak_bytes} if self._engine.name == "triton" else {}
         return {
+            **on_gpu,
             "gflop": flops(self._graph, self._training is not None) / 1e9,
             "parameters": sum(math.prod(p.shape) for p in program.params),
             "launches": len(program.launches),

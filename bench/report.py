@@ -17,7 +17,7 @@ from bench.measure import OURS, Comparison, Result
 
 COLUMNS = (
     "net", "mode", "batch", "peer", "ms", "min-max", "img/s", "GFLOP/s", "of ceiling",
-    "peak MB", "first step s", "difference", "netdef / best",
+    "peak MB", "first step s", "difference", "netdef / best", "of minima",
 )  # fmt: skip
 Row = tuple[str, ...]
 
@@ -32,9 +32,10 @@ def _row(comparison: Comparison, result: Result) -> Row:
     speed = gflop / result.median * 1e3 if gflop else None
     device = result.facts.get("device_bytes")
     memory = device if device is not None else result.peak_bytes
-    ratio = ""
+    ratio = minima = ""
     if result.peer == OURS and comparison.ratio:
         ratio = f"{statistics.median(comparison.ratio):.2f} ({comparison.best})"
+        minima = f"{comparison.ratio_of_minima:.2f}"
     return (
         comparison.net,
         comparison.mode,
@@ -49,6 +50,7 @@ def _row(comparison: Comparison, result: Result) -> Row:
         f"{result.first_step_s:.2f}",
         "" if result.difference is None else f"{result.difference:.0e}",
         ratio,
+        minima,
     )
 
 

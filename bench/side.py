@@ -32,7 +32,7 @@ class Side:
         self, job: Job, env: Mapping[str, str] | None = None, timeout: float = 300.0
     ) -> None:
         self.job, self._timeout = job, timeout
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._errors = tempfile.TemporaryFile("w+")
         self.first_step_s = 0.0
         begun = time.perf_counter()
         self._process = subprocess.Popen(

@@ -190,6 +190,6 @@ class Matmul:
 
 def _set_precision(precision: str) -> None:
     """Sets what PyTorch's products on a GPU are made in, the same for matrices and images."""
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = True  # its best convolutions for these shapes

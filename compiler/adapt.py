@@ -79,7 +79,10 @@ def _with_contiguous_factor(
         size = prod(a.size for a in used)
         state.buffers[name] = Buffer(name, factor.dtype, size, "inner")
         store = Store(name, _packed(used), factor, factor.dtype)
-        state.kernels.append(Kernel(f"{kernel.name}.turn", tuple(used), (store,), kernel.layers))
+        owner = kernel.layers[0] if kernel.layers else kernel.name
+        taken = {k.name for k in state.kernels}
+        turn = next(n for n in (f"{owner}.turn", f"{kernel.name}.turn") if n not in taken)
+        state.kernels.append(Kernel(turn, tuple(used), (store,), kernel.layers[:1]))
     copied = Load(copies[key], _packed(used), factor.dtype)
     return _replaced(kernel, factor, copied)
 

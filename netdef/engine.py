@@ -102,13 +102,15 @@ def check_fits(graphs: Iterable[Graph], arena: Arena, memory: int | None) -> Non
 def _check_size(graph: Graph, need: int, memory: int | None) -> None:
     if memory is None or need <= memory:
         return
-    name, node = max(graph.blobs.items(), key=lambda item: item[1].type.size)
-    shape = "x".join(map(str, node.shape))
-    raise ResourceError(
-        f"net '{graph.name}' needs {need:,} bytes of memory; this machine has {memory:,}",
-        graph.places.get(graph.origin.get(node, ""), graph.spec.span),
-        f"its largest blob is '{name}', {shape}; a smaller batch_size takes less",
-    )
+    message = f"net '{graph.name}' needs {need:,} bytes of memory; this machine has {memory:,}"
+    name, blob = max(graph.blobs.items(), key=lambda item: item[1].type.size)
+    info = max(graph.params.values(), key=lambda info: info.size, default=None)
+    if info is not None and info.size > blob.type.size:
+        hint = f"most of it is '{info.key}', {'x'.join(map(str, info.shape))}"
+        raise ResourceError(message, graph.places.get(info.layer, info.span), hint)
+    layer = graph.origin.get(blob, "")
+    hint = f"its largest blob is '{name}', {'x'.join(map(str, blob.shape))}"
+    raise ResourceError(message, graph.places.get(layer, graph.spec.span), hint)
 
 
 def plain(graph: Graph) -> Step:

@@ -66,7 +66,7 @@ def predict(
             part = stacked[start : start + size]
             missing = size - len(part)  # the last pass is filled up, rather than compiled anew
             padded = np.concatenate([part, np.zeros_like(stacked[:missing])]) if missing else part
-            outputs = loaded.forward(**{reader.name: padded})
+            outputs = loaded.forward((), **{reader.name: padded})
             for i in range(len(part)):
                 one = {k: v[i] if v.shape[:1] == (size,) else v for k, v in outputs.items()}
                 file, number = origins[start + i]

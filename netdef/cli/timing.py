@@ -109,7 +109,7 @@ def document(program: Program, times: list[float]) -> dict[str, Any]:
 def _table(program: Program) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
     kernels = [k for launch in program.launches for k in launch.kernels]
     flops, touched = sum(k.flops for k in kernels), sum(k.bytes for k in kernels)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             k.name,
             k.kind,
