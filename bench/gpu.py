@@ -22,7 +22,7 @@ from bench.machine import describe
 from bench.measure import Comparison, Options, Say, compare, difference
 from bench.peer import Job, Mode
 from bench.report import as_json
-from bench.side import LeftOut, Side
+from bench.side import Side
 
 TEST_SHARE = 0.4  # of the budget: how long the GPU tests may take
 # Relative differences of three losses that rounding explains; more is worth a look.

@@ -1,5 +1,9 @@
 """The nets of nets/ as plain PyTorch modules, equal to Caffe's."""
 
+# PyTorch is typed in part, and may be absent where mypy runs:
+# mypy: disallow-subclassing-any=False, warn-return-any=False
+# mypy: disallow-untyped-calls=False, warn-unused-ignores=False
+
 from __future__ import annotations
 
 from collections.abc import Mapping

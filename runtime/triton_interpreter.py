@@ -63,9 +63,9 @@ def _stop(popen: subprocess.Popen[bytes]) -> None:
         if stream is not None:
             stream.close()
     try:
-        popen.wait(10)
-    except subprocess.TimeoutExpired:
-        popen.kill()
+        popen.wait(2)
+    except subprocess.TimeoutExpired:  # in the middle of a long step
+        popen.terminate()
         popen.wait()
 
 

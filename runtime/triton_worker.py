@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import struct
 import sys
 import tempfile
@@ -140,6 +141,8 @@ class Worker:
 
 
 def main() -> None:
+    # An orderly end, so that the folder of sources goes.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     # What kernels print goes to standard error: standard output carries the messages.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

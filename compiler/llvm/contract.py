@@ -15,6 +15,7 @@ from compiler.llvm.piece import Piece, finish, pointers_of
 from compiler.llvm.scope import Scope
 from compiler.llvm.tiles import first_row, row_axes, tile_scope
 
+_WRITTEN_OUT = 128  # vector operations of the longest loop without a loop
 # Gives the address of a row's scalar at a point of the sums.
 Row = Callable[[Scope, int], str]
 
@@ -107,8 +108,19 @@ class _Tile:
             return
         axis = plan.sums[depth]
         start, stop, rest = self._bounds(scope, axis, depth)
+        if self._short(depth, start, stop) and not rest:
+            for k in range(axis.size):
+                self._nest(scope.child({axis: k}), depth + 1, row)
+            return
         with b.loop(start, stop) as k:
             self._under(scope.child({axis: k}), rest, lambda s: self._nest(s, depth + 1, row))
+
+    def _short(self, depth: int, start: Int, stop: Int) -> bool:
+        """Tells whether the innermost loop is written out: a few steps of a kernel's window."""
+        plan = self.plan
+        last = depth == len(plan.sums) - 1 and plan.depth <= depth and depth > 0
+        known = start == 0 and stop == plan.sums[depth].size
+        return last and known and plan.sums[depth].size * plan.mr * plan.nv <= _WRITTEN_OUT
 
     def _under(self, scope: Scope, guards: list[Guard], emit: Callable[[Scope], None]) -> None:
         shared, by_lane = scope.holds(tuple(guards))

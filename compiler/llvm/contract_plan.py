@@ -163,6 +163,7 @@ def _rows(
         indices = (scalar.offset, *(g.index for g in scalar.guards))
         if all(_plain(i, axis) for i in indices):
             cost, mr, nv = _tile(axis.size, vec.size, host, 30)
+            cost *= _far(scalar.offset.coefficient(axis)) / _filled(scalar, axis)
             choices.append((cost / axis.size, True, (axis,), mr, nv))
     if alone:
         count = math.prod(a.size for a in alone)
@@ -177,6 +178,27 @@ def _rows(
     evens = [c for c in near if c[1]]
     _, even, rows, mr, nv = evens[-1] if evens else near[0]
     return even, rows, mr, nv
+
+
+def _far(step: int) -> float:
+    """What it costs that rows lie on pages, or even in cache sets, of their own."""
+    return 1.4 if step and step % 1024 == 0 else 1.1 if step > 1024 else 1.0
+
+
+def _filled(scalar: Load, axis: Axis) -> float:
+    """Returns the share of (row, step) pairs inside of the guards: others are summed as zeros."""
+    share = 1.0
+    for guard in scalar.guards:
+        i = guard.index
+        others = [a for a in axes_of(i) if a != axis]
+        if axis in axes_of(i) and len(others) == 1 and axis.size * others[0].size < 10_000:
+            start, row, step = i.const, i.coefficient(axis), i.coefficient(others[0])
+            values = (
+                start + row * r + step * k for r in range(axis.size) for k in range(others[0].size)
+            )
+            inside = sum(guard.low <= v < guard.high for v in values)
+            share *= max(inside, 1) / (axis.size * others[0].size)
+    return share
 
 
 def _tile(rows: int, columns: int, host: Host, most: int) -> tuple[float, int, int]:

@@ -37,8 +37,9 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The compiled source of a group, and of all groups that equal it."""
+    """The compiled source of a group, and of all groups that equal it; `label` is the first's."""
 
+    label: str
     module: Module
     order: tuple[int, ...]  # position in Group.buffers of each pointer
     binary: Binary | None
@@ -70,10 +71,10 @@ class Build:
         made.update(self.make([group for group in apart if group.key not in made]))
         code, text = {}, {}
         for m in made.values():
-            text[f"{m.module.entry}.py"] = m.module.source
+            text[f"{m.label}.py"] = m.module.source
             if m.binary is not None:
-                code[m.module.entry] = m.binary.code
-                text.update({f"{m.module.entry}.{s}": t for s, t in m.binary.text.items()})
+                code[m.label] = m.binary.code
+                text.update({f"{m.label}.{s}": t for s, t in m.binary.text.items()})
         return Compiled(tuple(self.launch(g, made[g.key]) for g in apart), code, text)
 
     def groups(self, kernels: Sequence[Kernel]) -> list[Group]:
@@ -126,23 +127,23 @@ class Build:
         m = module(functions, group.label)
         order = tuple(group.buffers.index(b) for b, _, _ in m.pointers)
         if not self.binary:
-            return Made(m, order, None)
+            return Made(group.label, m, order, None)
         aligned = [self.aligned(b) for b, _, _ in m.pointers]
         if len(functions) == 1:
-            return Made(m, order, compile_module(m, self.target, aligned))
+            return Made(group.label, m, order, compile_module(m, self.target, aligned))
         try:
             binary = compile_module(m, self.target, aligned)
         except Exception:  # whatever stops the group need not stop its kernels one by one
             return None
         used = None if self.target.amd else resources(binary.code)
-        return None if used is not None and used[1] else Made(m, order, binary)
+        return None if used is not None and used[1] else Made(group.label, m, order, binary)
 
     def launch(self, group: Group, made: Made) -> Launch:
         m = made.module
         at = [self.places[group.buffers[i]] for i in made.order]
         meta: dict[str, Any] = {
             "grid": [m.programs, 1, 1],
-            "source": f"{m.entry}.py",
+            "source": f"{made.label}.py",
             "entry": m.entry,
             "types": [POINTERS[dtype] for _, _, dtype in m.pointers],
         }
@@ -150,7 +151,7 @@ class Build:
             meta.update(made.binary.meta)
         # What a kernel is and where it came from, the pipeline knows: it looks it up by name.
         infos = tuple(KernelInfo(k.name, k.kind, k.layers, (), 0, 0) for k in group.kernels)
-        code = m.entry if made.binary is not None else ""
+        code = made.label if made.binary is not None else ""
         return Launch(group.label, infos, code, tuple((p.slot, p.offset) for p in at), meta)
 
 

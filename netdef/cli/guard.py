@@ -37,11 +37,18 @@ class Guarded(click.Group):
             raise NetError(f"there is no command '{args[0]}'", hint=hint)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a closed pipe is still caught
+            return status
+        except BrokenPipeError:  # which click would take for a failure
+            return _closed_pipe()
+
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         kwargs["standalone_mode"] = False
         try:
             status = super().main(*args, **kwargs)
-            sys.stdout.flush()  # here, where a closed pipe is still caught
         except NetError as error:
             status = report(error)
         except click.ClickException as error:
@@ -49,8 +56,6 @@ class Guarded(click.Group):
         except (click.Abort, KeyboardInterrupt):
             print("interrupted", file=sys.stderr)
             status = INTERRUPTED
-        except BrokenPipeError:
-            status = _closed_pipe()
         except OSError as error:
             status = _system(error)
         except MemoryError:

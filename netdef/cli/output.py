@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -54,10 +54,13 @@ def _rich_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_footer=total is not None, pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_footer=total is not None, show_edge=False, padding=(0, 1, 0, 0)
+    )
     for i, head in enumerate(heads):
         foot = Text(total[i] if total else "", style="bold")
-        table.add_column(head, foot, justify="right" if head in right else "left")
+        side: Literal["left", "right"] = "right" if head in right else "left"
+        table.add_column(head, foot, justify=side, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))  # Text: names may hold [brackets]
     Console().print(table)

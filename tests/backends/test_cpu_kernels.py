@@ -232,5 +232,7 @@ def test_equal_kernels_are_one_function():
     made = backend("host")
     buffers = {f"b{n}": Buffer(f"b{n}", "f32", 100, "inner") for n in range(6)}
     places = {f"b{n}": Place("arena", 448 * n) for n in range(6)}
-    compiled = made.compile("x", Schedule(tuple((k,) for k in kernels), buffers), places, ("arena",))
+    compiled = made.compile(
+        "x", Schedule(tuple((k,) for k in kernels), buffers), places, ("arena",)
+    )
     assert compiled.text["step.ll"].count("define internal void @k") == 1

@@ -96,6 +96,25 @@ def test_a_group_does_not_spill():
     assert len(launch.kernels) == 2
 
 
+def test_a_group_that_spills_falls_apart(monkeypatch):
+    maps = (hand.update(500), hand.dropout(400))
+    monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: (255, 16))
+    program = hand.program(Backend("sm_90"), maps, maps)
+    assert [k.name for launch in program.launches for k in launch.kernels] == [
+        "update",
+        "dropout",
+    ] * 2
+    assert len(program.launches) == 4 and len(program.code) == 2
+
+
+def test_offsets_beyond_32_bits():
+    kernel = hand.max_pool(1 << 12, 128, 128, 64, 2, 2)
+    assert "tl.int64" in Backend("sm_90").render(kernel)
+    assert "tl.int64" not in Backend("sm_90").render(hand.max_pool(8, 32, 32, 64, 2, 2))
+    ((launch, usage),) = compiled([kernel])
+    assert_sound(launch, usage, "sm_90")
+
+
 def test_tiles_follow_the_problem():
     target = TARGETS["sm_90"]
     small = choose(64, 10, 500, 1, 500, target, "fp32")

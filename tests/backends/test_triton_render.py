@@ -227,6 +227,18 @@ def test_names_from_a_spec_cannot_break_out(device):
     assert REAL.render(kernel).count('"""') == 4  # the module's docstring and the function's
 
 
+def test_long_names_do_not_meet(device):
+    i = Axis("i", 4)
+    name = "a" * 60
+
+    def kernel(factor: int) -> Kernel:
+        value = Op("mul", (Load("x", index(i), "f32"), Load("z", index(i) * factor, "f32")), "f32")
+        return Kernel(name, (i,), (Store(f"{name}{factor}", index(i), value, "f32"),))
+
+    assert len(hand.program(REAL, (kernel(1),), (kernel(2),)).text) == 2
+    check(device, REAL, (kernel(1),), (kernel(2),))
+
+
 def test_unknown_target():
     with pytest.raises(UsageError, match="no target 'sm_17'"):
         Backend("sm_17")

@@ -146,7 +146,9 @@ def test_an_interrupted_step_is_finished(made):
                 raise KeyboardInterrupt
 
             team._call = lambda share, call=call: (
-                after(share) if threading.current_thread() is threading.main_thread() else call(share)
+                after(share)
+                if threading.current_thread() is threading.main_thread()
+                else call(share)
             )
         with pytest.raises(KeyboardInterrupt):
             executable.run()

@@ -1,0 +1,179 @@
+"""The commands that look: help, summary, layers, inspect, draw, time, compile, schema."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from xml.etree import ElementTree
+
+import pytest
+
+from netdef.cli import cli
+from netdef.compiling import compile, load_program, save_program
+from netdef.formats import read_net
+from netdef.spec_text import layer_fields, net_yaml
+from schemas.errors import SourceError
+from tests.cli.conftest import NET, ROOT, process
+
+LENET = ROOT / "nets/lenet/net.yaml"
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_help(name, netdef):
+    result = netdef(name, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: netdef {name} ")
+
+
+def test_help_does_not_load_the_compiler():
+    code = (
+        "import sys, netdef.cli; "
+        "print([m for m in ('numpy', 'rich', 'llvmlite', 'triton') if m in sys.modules])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert shown.stdout == "[]\n"
+
+
+def test_help_is_fast(tmp_path):
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        with process("--help", cwd=tmp_path) as shown:
+            assert shown.communicate(timeout=30)[0].startswith("Usage: netdef ")
+        times.append(time.perf_counter() - begun)
+    assert min(times) < 1.0  # 0.15 s on a quiet machine
+
+
+def test_summary_counts_lenet(netdef):
+    result = netdef("summary", LENET)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "LeNet, phase TEST: 10 layers"
+    assert lines[-1].split() == ["total", "431,080", "229,300,000", "7.5", "MiB"]
+    document = json.loads(netdef("summary", LENET, "--json").stdout)
+    assert document["parameters"] == 431080
+    assert document["layers"][1]["tops"] == {"conv1": [100, 20, 24, 24]}
+
+
+def test_check_lenet(netdef):
+    result = netdef("check", LENET, LENET.with_name("solver.yaml"))
+    assert result.stdout.splitlines() == [
+        f"{LENET}: ok (LeNet: 9 layers, 431,080 parameters)",
+        f"{LENET.with_name('solver.yaml')}: ok (solver of LeNet: 9 layers, 431,080 parameters)",
+    ]
+    assert json.loads(netdef("check", LENET, "--json").stdout)["phases"] == ["TRAIN", "TEST"]
+
+
+def test_layers(netdef):
+    table = netdef("layers").stdout
+    assert "InnerProduct" in table and "\x1b" not in table
+    one = netdef("layers", "convolution").stdout
+    assert one.startswith("Convolution: ") and "num_output" in one
+    document = json.loads(netdef("layers", "ReLU", "--json").stdout)
+    assert document["fields"][0]["name"] == "negative_slope"
+    assert "| negative_slope | number | 0.0 |" in netdef("layers", "--markdown").stdout
+
+
+def test_inspect_writes_all_stages(tiny, netdef):
+    result = netdef("inspect", "net.yaml", "-o", "out", "--target", "reference")
+    assert result.exit_code == 0, result.stderr
+    out = tiny / "out"
+    names = sorted(p.name for p in out.iterdir())
+    assert names == [
+        "01_spec.yaml",
+        "02_graph.txt",
+        "03_backward.txt",
+        "04_fused.txt",
+        "05_kernels",
+        "06_memory.txt",
+        "07_program.json",
+    ]
+    assert " = input data : f32[16, 1, 8, 8]  # data\n" in (out / "02_graph.txt").read_text()
+    assert "update params = %" in (out / "03_backward.txt").read_text()
+    assert "net.yaml:4: - {name: ip1" in (out / "04_fused.txt").read_text()
+    assert "address       launches ->" in (out / "06_memory.txt").read_text()
+    program = json.loads((out / "07_program.json").read_text())
+    assert program["launches"][0]["kernels"][0]["places"][0].startswith("net.yaml:")
+    assert list((out / "05_kernels/reference").glob("ip1*.txt"))
+
+
+@pytest.mark.parametrize("stage", ["spec", "graph", "backward", "fused", "kernels", "memory"])
+def test_inspect_prints_one_stage_the_same_each_time(stage, tiny, netdef):
+    words = ["inspect", "net.yaml", "--stage", stage, "--target", "reference"]
+    first, second = netdef(*words), netdef(*words)
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout == second.stdout != ""
+
+
+def test_draw_is_an_svg_with_every_layer(tiny, netdef):
+    result = netdef("draw", "net.yaml", "-o", "net.svg")
+    assert result.stdout == "net.svg: 7 layers, phase TEST\n"
+    root = ElementTree.parse("net.svg").getroot()
+    texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"ip1", "relu1", "drop1", "accuracy", "SoftmaxWithLoss", "16x12"} <= texts
+    # relu1 and drop1 work in place: they have no box of their own.
+    boxes = root.findall("{http://www.w3.org/2000/svg}g")
+    assert len(boxes) == 5
+    assert netdef("draw", "net.yaml", "-o", "net.png").exit_code == 2
+
+
+def test_time_measures_steps(tiny, netdef):
+    words = ["time", "net.yaml", "--backend", "reference", "--iterations", "2"]
+    result = netdef(*words)
+    assert result.exit_code == 0, result.stderr
+    assert "2 training steps: fastest" in result.stdout
+    document = json.loads(netdef(*words, "--phase", "test", "--json").stdout)
+    assert document["phase"] == "TEST" and document["fastest_seconds"] > 0
+
+
+def test_compile_writes_a_program_that_reads_back(tiny, netdef):
+    result = netdef("compile", "net.yaml", "--target", "reference", "-o", "net.ndp")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("net.ndp: tiny for numpy, ")
+    program = compile("net.yaml", "reference", phase="TEST")
+    assert load_program("net.ndp") == program
+    save_program(program, "again.ndp")
+    assert (tiny / "again.ndp").read_bytes() == (tiny / "net.ndp").read_bytes()
+
+
+def test_a_program_file_that_is_none(tiny, netdef):
+    netdef("compile", "net.yaml", "--target", "reference", "-o", "net.ndp")
+    whole = (tiny / "net.ndp").read_bytes()
+    cases = {
+        b"hello": "x.ndp is not a netdef program",
+        whole[:-9]: "x.ndp is damaged: the end of it is missing",
+        whole[:90] + b"?" + whole[91:]: "x.ndp is damaged: ",
+    }
+    for content, message in cases.items():
+        (tiny / "x.ndp").write_bytes(content)
+        with pytest.raises(SourceError, match=message):
+            load_program("x.ndp")
+    with pytest.raises(SourceError, match="cannot read none.ndp: No such file"):
+        load_program("none.ndp")
+
+
+@pytest.mark.parametrize("kind", ["net", "solver"])
+def test_the_shipped_schemas_are_current(kind, tmp_path, netdef):
+    assert netdef("schema", "-o", tmp_path).exit_code == 0
+    name = f"{kind}.schema.json"
+    shipped = (ROOT / "schemas" / name).read_text()
+    assert (tmp_path / name).read_text() == shipped, "run: netdef schema -o schemas"
+    assert netdef("schema", kind).stdout == shipped
+
+
+def test_the_written_spec_reads_back(tiny):
+    spec = read_net(text=NET, format="yaml")
+    again = read_net(text=net_yaml(spec), format="yaml")
+    assert list(map(layer_fields, again.layers)) == list(map(layer_fields, spec.layers))
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path):
+    with process("layers", "--markdown", cwd=tmp_path) as shown:
+        assert shown.stdout is not None and shown.stderr is not None
+        shown.stdout.close()
+        assert shown.stderr.read() == ""
+        assert shown.wait(30) == 141
