@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,27 @@ def reader_of(spec: NetSpec, shapes: dict[str, Shape], raw: bool, bgr: bool) -> 
     if not raw:
         transform = _transform(spec, name, item, shapes)
     return Reader(name, item, transform, bgr)
+
+
+def changed(reader: Reader, scale: float | None, mean: str | None) -> Reader:
+    """Returns the reader with the user's scale and mean in place of the net's.
+
+    A net for use alone (Caffe's deploy files) does not say how its items were scaled.
+    """
+    transform = reader.transform
+    if scale is not None:
+        transform = replace(transform, scale=scale)
+    if mean is not None:
+        try:
+            values = np.array([float(part) for part in mean.split(",")], np.float32)
+        except ValueError:
+            raise UsageError(f"'{mean}' is not a mean", hint="write --mean 104,117,123") from None
+        if len(values) not in (1, reader.shape[0]):
+            message = f"{len(values)} values in --mean for {reader.shape[0]} channels"
+            raise UsageError(message, hint="give one, or one for each channel")
+        shape = (-1, *(1 for _ in reader.shape[1:])) if len(values) > 1 else (1,)
+        transform = replace(transform, mean=values.reshape(shape))
+    return replace(reader, transform=transform)
 
 
 def _written(spec: NetSpec, shapes: dict[str, Shape]) -> dict[str, Shape]:

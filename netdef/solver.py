@@ -134,7 +134,8 @@ def _resolve(path: str, spec: SolverSpec) -> str:
     for found in (folder / path, Path(path), folder / Path(path).name):
         if found.is_file():
             return str(found)
-    return str(folder / path) if (folder / path).parent.is_dir() else path
+    whole = folder / path
+    return str(whole if whole.parent.is_dir() else folder / Path(path).name)
 
 
 class Solver:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from compiler.backends import Compiled, Traits
 from compiler.kernel import Kernel
+from compiler.llvm import cache
 from compiler.llvm.contract import emit_contract
 from compiler.llvm.contract_plan import plan
 from compiler.llvm.host import Host, find_host
 from compiler.llvm.loops import emit_loops
-from compiler.llvm.native import compile_object
+from compiler.llvm.native import assembly, compile_object
 from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
 from compiler.llvm.step import emit_step
 from compiler.schedule import Place, Schedule
 from schemas.program import KernelInfo, Launch
+
+_FOLDER = cache.default_folder()
 
 
 class Backend:
@@ -23,9 +27,11 @@ class Backend:
 
     name = "cpu"
 
-    def __init__(self, target: str | None = None) -> None:
+    def __init__(self, target: str | None = None, folder: Path | None = _FOLDER) -> None:
+        """`folder`: where object code is kept between runs, None: nowhere."""
         self.host: Host = find_host(target)
         self.target = target or self.host.name
+        self.folder = folder
         self.traits = Traits(contiguous_factor=True, tile=(12, 32), parallel=16)
 
     def render(self, kernel: Kernel) -> str:
@@ -63,8 +69,20 @@ class Backend:
             "triple": self.host.triple,
             "lanes": self.host.lanes,
         }
-        code = {"step": compile_object(ir, self.host)}
+        code = {"step": self._object(ir)}
         return Compiled(launches, code, {**text, "step.ll": ir}, meta)
+
+    def _object(self, ir: str) -> bytes:
+        key = cache.key_of(ir, self.host)
+        code = cache.load(self.folder, key)
+        if code is None:
+            code = compile_object(ir, self.host)
+            cache.save(self.folder, key, code)
+        return code
+
+    def assembly(self, ir: str) -> str:
+        """Returns the machine code of a module (`Compiled.text["step.ll"]`) as text."""
+        return assembly(ir, self.host)
 
 
 def _info(kernel: Kernel) -> KernelInfo:

@@ -109,8 +109,8 @@ class _Tile:
         axis = plan.sums[depth]
         start, stop, rest = self._bounds(scope, axis, depth)
         if self._short(depth, start, stop) and not rest:
-            for k in range(axis.size):
-                self._nest(scope.child({axis: k}), depth + 1, row)
+            for step in range(axis.size):
+                self._nest(scope.child({axis: step}), depth + 1, row)
             return
         with b.loop(start, stop) as k:
             self._under(scope.child({axis: k}), rest, lambda s: self._nest(s, depth + 1, row))

@@ -32,8 +32,7 @@ class Finish:
             left = b.imin(b.isub(plan.vec.size, column), plan.width)
             whole = left
             if plan.vec.size % plan.lanes:
-                rest = b.op(f"and {as_val(left)}, {plan.lanes - 1}", "i64")
-                whole = b.isub(left, rest)
+                whole = b.imul(b.idivmod(left, plan.lanes)[0], plan.lanes)
             with b.loop(0, whole, plan.lanes) as n:
                 self._stores(at.axes, b.iadd(column, n), b.at(here, "float", n), None)
             if plan.vec.size % plan.lanes:

@@ -11,7 +11,10 @@ from compiler.llvm.scope import Scope
 def tile_scope(b: Builder, plan: Plan, pointers: dict[str, str], t: Val) -> tuple[Scope, Int]:
     """Returns the scope of a tile's outer axes and first column, and its row tile's number."""
     outer = [a.size for a in plan.outer]
-    if plan.panels_inside:
+    panel: Int = 0
+    if plan.panels == 1:
+        *at, row = b.unravel(t, [*outer, plan.row_tiles])
+    elif plan.panels_inside:
         *at, row, panel = b.unravel(t, [*outer, plan.row_tiles, plan.panels])
     else:
         panel, *at, row = b.unravel(t, [plan.panels, *outer, plan.row_tiles])

@@ -49,7 +49,7 @@ def render_rows(kernel: Kernel, processors: int) -> Function:
     for group in _groups(kernel.body):
         writer.write(group)
     widest = max((r.length for r in rows.values()), default=1)
-    warps = min(8, max(1, next_power(height * widest) // 512))
+    warps = min(4, max(1, next_power(height * widest) // 512))
     return finish(kernel, em, ceil_div(points.size, height), warps)
 
 

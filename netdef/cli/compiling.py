@@ -31,9 +31,10 @@ def compile_(
     """
     from netdef.compiling import compile, save_program
     from netdef.formats import read_solver
+    from schemas.errors import UsageError
 
-    if not Path(path).parent.is_dir():
-        raise click.UsageError(f"there is no folder '{Path(path).parent}' to write {path} to")
+    if not Path(path).parent.is_dir():  # asked before the long work
+        raise UsageError(f"there is no folder '{Path(path).parent}' to write '{path}' to")
     spec = read_solver(solver) if solver is not None else None
     program = compile(net, target, phase=phase, train=spec, deploy=deploy)
     save_program(program, path)

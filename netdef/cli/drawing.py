@@ -22,12 +22,11 @@ def draw(net: str, path: str, phase: str | None, shapes: tuple[str, ...]) -> Non
     from netdef import drawing
     from netdef.formats import read_net
     from netdef.probing import build_anyhow, shown_phase
-    from runtime.files import write_whole
     from schemas.errors import UsageError
 
     if Path(path).suffix.lower() != ".svg":
         raise UsageError(f"cannot draw '{path}'", hint="give a name that ends in .svg")
     spec = read_net(net)
     graph, _ = build_anyhow(spec, phase or shown_phase(spec), options.read_shapes(shapes))
-    write_whole(Path(path), drawing.draw(graph).encode())
+    output.write_file(Path(path), drawing.draw(graph).encode())
     print(f"{path}: {output.amount(len(graph.layers), 'layer')}, phase {graph.phase}")

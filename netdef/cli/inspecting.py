@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netdef.cli import options
+from netdef.cli import options, output
 
 if TYPE_CHECKING:
     from netdef.inspecting import Inspection
@@ -79,7 +79,6 @@ def inspect(
 def _write_all(made: list[Inspection], folder: Path, strict: bool) -> None:
     """Writes all stages; a target that the user did not name may be missing."""
     from netdef.inspecting import all_files
-    from runtime.files import write_whole
     from schemas.errors import BackendError
 
     others: dict[str, Inspection | str] = {}
@@ -96,9 +95,8 @@ def _write_all(made: list[Inspection], folder: Path, strict: bool) -> None:
             others[one.target] = f"no code for {one.target}: {error.message}; {error.hint or ''}"
     files = all_files(made[0], others)
     for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content.encode() if isinstance(content, str) else content)
+        data = content.encode() if isinstance(content, str) else content
+        output.write_file(folder / name, data)
     for name in sorted(files):
         if not name.startswith("05_kernels"):
             print(folder / name)

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -19,6 +20,18 @@ def print_json(document: Any) -> None:
 def json_text(document: Any) -> str:
     """Returns a JSON document; NaN and infinity, which JSON does not have, become null."""
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file whole, with the folders it needs. Raises UsageError."""
+    from runtime.files import write_whole
+    from schemas.errors import UsageError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from None
 
 
 def print_table(

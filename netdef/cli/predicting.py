@@ -20,6 +20,8 @@ SHOWN = 5
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--labels", metavar="FILE", help="Names of the classes, one a line.")
 @click.option("--raw", is_flag=True, help="Feed values as they are: no scale, mean or crop.")
+@click.option("--scale", type=float, help="Multiply values by this, instead of the net's scale.")
+@click.option("--mean", metavar="V[,V,V]", help="Subtract this first: one value, or one a channel.")
 @click.option("--bgr", is_flag=True, help="Colours as blue, green, red: what Caffe's models take.")
 @options.shape_option
 @options.layer_set_option
@@ -32,6 +34,8 @@ def predict(
     inputs: tuple[str, ...],
     labels: str | None,
     raw: bool,
+    scale: float | None,
+    mean: str | None,
     bgr: bool,
     shapes: tuple[str, ...],
     sets: tuple[str, ...],
@@ -48,11 +52,12 @@ def predict(
     import numpy as np
 
     from netdef.net import Net
-    from netdef.predicting import reader_of
+    from netdef.predicting import changed, reader_of
 
     spec = options.read_net(net, sets)
     names = read_labels(labels) if labels else []
     reader = reader_of(spec, options.read_shapes(shapes), raw, bgr)
+    reader = changed(reader, scale, mean)
     items = [(file, reader.read(Path(file))) for file in inputs]
     stacked = np.concatenate([array for _, array in items])
     origins = [(f, i if len(a) > 1 else None) for f, a in items for i in range(len(a))]

@@ -25,14 +25,12 @@ def schema(kind: str, folder: str | None) -> None:
     """
     from compiler.json_schema import json_schema
     from netdef.solver_schema import solver_schema
-    from runtime.files import write_whole
 
     made = {"net": json_schema(), "solver": solver_schema()}
     if folder is None:
         output.print_json(made[kind])
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
     for name, one in made.items():
         path = Path(folder) / f"{name}.schema.json"
-        write_whole(path, output.json_text(one).encode())
+        output.write_file(path, output.json_text(one).encode())
         print(path)

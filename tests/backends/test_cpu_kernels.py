@@ -27,7 +27,7 @@ BACKENDS: dict[str, Backend] = {}
 
 def backend(target: str) -> Backend:
     if target not in BACKENDS:
-        made = Backend(target)
+        made = Backend(target, folder=None)
         if made.host.name != Backend().host.name and not made.host.x86:
             pytest.skip("made for another processor")
         BACKENDS[target] = made
@@ -236,3 +236,16 @@ def test_equal_kernels_are_one_function():
         "x", Schedule(tuple((k,) for k in kernels), buffers), places, ("arena",)
     )
     assert compiled.text["step.ll"].count("define internal void @k") == 1
+
+
+def test_object_code_is_kept_and_damage_ignored(tmp_path):
+    kernel = hand.chain(50, "exp")
+    first = program(Backend("host", tmp_path), (kernel,))
+    (entry,) = tmp_path.iterdir()
+    assert program(Backend("host", tmp_path), (kernel,)).code == first.code
+    entry.write_bytes(entry.read_bytes()[:-5])
+    assert program(Backend("host", tmp_path), (kernel,)).code == first.code
+    assert len(list(tmp_path.iterdir())) == 1
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert program(Backend("host", blocked / "x"), (kernel,)).code == first.code

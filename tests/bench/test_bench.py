@@ -1,0 +1,173 @@
+"""The bench: rounds, table, JSON, peers that are missing or fail; never a time."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from bench import gpu, report
+from bench.__main__ import main
+from bench.cases import CASES, case_of, flops, net_spec, rates
+from bench.measure import Comparison, Options, Result, compare, difference
+from bench.peer import Job, decode, encode
+from bench.side import LeftOut, Side
+from bench.startup import measure
+from compiler.build import build
+
+FAKE = "tests.bench.fakes:Fake:"
+CASE = case_of("mlp", 2)
+QUICK = Options(threads=1, rounds=2, seconds=0.0, timeout=60.0)
+
+
+def say_nothing(text: str) -> None:
+    """Takes what would be printed."""
+
+
+def names(*flavours: str) -> list[str]:
+    return [FAKE + flavour for flavour in flavours]
+
+
+def test_rounds_are_interleaved_and_complete() -> None:
+    found = compare(CASE, "train", names("fine", "loud"), QUICK, say_nothing)
+    assert [len(r.ms) for r in found.results] == [2, 2]
+    assert all(r.first_step_s > 0 for r in found.results)
+    assert [r.difference for r in found.results] == [0.0, 0.0]
+    assert found.left_out == {} and found.gflop == 0.5
+
+
+def test_peers_that_cannot_take_part_are_left_out_with_a_line() -> None:
+    said: list[str] = []
+    peers = names("fine", "missing", "failing", "dying")
+    found = compare(CASE, "train", peers, QUICK, said.append)
+    assert [r.peer for r in found.results] == names("fine")
+    reasons = [found.left_out[name] for name in peers[1:]]
+    assert reasons[0] == "it is not installed (ImportError: No module named 'torch')"
+    assert reasons[1] == "ValueError: no such kernel"
+    assert reasons[2].startswith("its process ended")
+    assert sum("is left out" in line for line in said) == 3
+
+
+def test_wrong_values_show() -> None:
+    found = compare(CASE, "train", names("fine", "wrong"), QUICK, say_nothing)
+    assert found.results[1].difference == float("inf")
+
+
+def test_a_peer_that_hangs_is_stopped() -> None:
+    job = Job("tests.bench.fakes:Fake", CASE, "train", 1)
+    with pytest.raises(LeftOut, match="no answer in 0 s"):
+        Side(job, timeout=0.01)
+
+
+def test_difference() -> None:
+    assert difference([1.0, 2.0], [1.0, 2.5]) == pytest.approx(0.2)
+    assert difference([0.0], [0.0]) == 0.0
+    assert difference([1.0], [1.0, 2.0]) == float("inf")
+    assert difference([], []) == float("inf")
+
+
+def test_job_survives_the_command_line() -> None:
+    case = case_of("cifar10_full")
+    job = Job("eager", case, "train", 2, rates=rates(case))
+    again = decode(encode(job))
+    assert again.case == case
+    assert again.rates is not None
+    assert again.rates.of("conv1", 1) == pytest.approx((0.002, 0.004))  # lr_mult 2
+    assert again.rates.of("ip1", 0) == pytest.approx((0.001, 1.0))  # decay_mult 250
+    assert again.rates.of("ip1", 1) == pytest.approx((0.002, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("net", "gflop"), [("lenet", 0.84), ("mlp", 0.30), ("cifar10_quick", 6.92)]
+)
+def test_work_of_a_training_step(net: str, gflop: float) -> None:
+    graph = build(net_spec(CASES[net]), "TRAIN")
+    assert flops(graph, training=True) / 1e9 == pytest.approx(gflop, abs=0.006)
+
+
+def comparison() -> Comparison:
+    ours = Result("netdef", [1.0, 2.0, 3.0], 0.5, 2**20, {"gflop": 0.3}, [3.0, 2.0, 1.0], 0.0)
+    other = Result("eager", [4.0, 4.0, 4.0], 3.0, 2**28, {}, [3.0, 2.0, 1.0], float("inf"))
+    found = Comparison("mlp", "train", 128, [ours, other], 300.0, "eager")
+    found.ratio, found.ratio_of_minima = [0.25, 0.5, 0.75], 0.25
+    return found
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_table(terminal: bool) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=200)
+    report.show(report.rows([comparison()]), console=console)
+    text = stream.getvalue()
+    for word in ("netdef", "eager", "0.50 (eager)", "64,000", "50%", "256", "3.00"):
+        assert word in text
+    assert ("\x1b" in text) == terminal
+
+
+def test_json_is_valid(tmp_path) -> None:
+    report.write_json(tmp_path / "new" / "x.json", {"all": [report.as_json(comparison())]})
+    read = json.loads((tmp_path / "new" / "x.json").read_text())["all"][0]
+    assert read["ratio_median"] == 0.5
+    assert read["results"][0]["median_ms"] == 2.0
+    assert read["results"][1]["difference"] is None  # infinity is no JSON
+
+
+def test_cpu_command(tmp_path) -> None:
+    path = tmp_path / "cpu.json"
+    options = ["--rounds", "1", "--seconds", "0", "--batch", "2", "--threads", "1"]
+    peers = [word for name in names("fine", "missing") for word in ("--peer", name)]
+    done = CliRunner().invoke(main, ["cpu", "mlp", *options, *peers, "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "is left out: it is not installed" in done.output
+    document = json.loads(path.read_text())
+    assert {"machine", "cpu", "cpu_flags", "packages", "date", "options"} <= set(document)
+    modes = {c["mode"]: c for c in document["comparisons"]}
+    assert set(modes) == {"train", "infer"}
+    for each in modes.values():
+        assert [r["peer"] for r in each["results"]] == ["netdef", FAKE + "fine"]
+        assert each["ceiling_gflops"] > 0 and each["results"][0]["peak_bytes"] > 0
+        assert each["ratio_median"] > 0 and each["best"] == FAKE + "fine"
+
+
+def test_startup_has_cold_and_warm(tmp_path) -> None:
+    found = measure(["mlp"], names("fine", "missing"), 1, 2, say_nothing)
+    assert [(one.net, len(one.warm)) for one in found] == [("mlp", 2)]
+    assert found[0].cold > 0
+
+
+def test_gpu_dry_run(tmp_path, monkeypatch) -> None:
+    """Everything of the GPU script but the GPU: its order, its check, its file."""
+    monkeypatch.setattr(gpu, "run_tests", lambda plan, say: {"rc": 0, "last": "", "output": ""})
+    path = tmp_path / "gpu.json"
+    done = CliRunner().invoke(main, ["gpu", "mlp", "--dry-run", "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "mlp: first three losses differ by" in done.output
+    document = json.loads(path.read_text())
+    assert document["check"][0]["within_tolerance"] is True
+    assert document["comparisons"][0]["results"][0]["peer"] == "netdef"
+
+
+def test_gpu_tests_are_run_first(monkeypatch) -> None:
+    said: list[str] = []
+    plan = gpu.Plan(("mlp",), budget=100.0, dry_run=True)
+    answer = gpu.run_tests(plan, said.append)
+    assert answer["rc"] is not None and said[0].startswith("GPU tests: ")
+    monkeypatch.setattr(gpu, "TEST_SHARE", 1e-4)
+    assert gpu.run_tests(plan, said.append)["last"] == "timeout"
+
+
+def test_gpu_file_name() -> None:
+    assert gpu.file_name("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
+
+
+def test_gpu_script_without_a_gpu(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(gpu, "run_tests", lambda plan, say: {"rc": 0, "last": "", "output": ""})
+    monkeypatch.setattr(gpu, "find_gpu", lambda say: ("no-gpu", None))
+    monkeypatch.setattr(gpu, "check", lambda net, plan, say: {"net": net})
+    path = tmp_path / "gpu.json"
+    done = CliRunner().invoke(main, ["gpu", "mlp", "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "no usable GPU: no timings" in done.output
