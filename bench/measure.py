@@ -179,7 +179,12 @@ def _rounds(sides: list[Side], found: Comparison, options: Options, say: Say) ->
                 sides.remove(side)
                 _leave_out(found, side.job.peer, reason, say)
     for side in list(sides):
-        facts = side.ask("facts")
+        try:
+            facts = side.ask("facts")
+        except LeftOut as reason:
+            sides.remove(side)
+            _leave_out(found, side.job.peer, reason, say)
+            continue
         result = _result(found, side)
         result.peak_bytes, result.facts = facts.pop("peak_bytes"), facts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -163,13 +164,14 @@ def _rows(
         indices = (scalar.offset, *(g.index for g in scalar.guards))
         if all(_plain(i, axis) for i in indices):
             cost, mr, nv = _tile(axis.size, vec.size, host, 30)
-            cost *= _far(scalar.offset.coefficient(axis)) / _filled(scalar, axis)
+            cost *= _far(scalar.offset.coefficient(axis)) / _filled(scalar, [axis])
             choices.append((cost / axis.size, True, (axis,), mr, nv))
     if alone:
         count = math.prod(a.size for a in alone)
         cost, mr, nv = _tile(count, vec.size, host, host.pointers)
         # Separate addresses cost registers and instructions.
-        choices.append((1.15 * cost / count, False, tuple(alone), mr, nv))
+        cost *= 1.15 / _filled(scalar, alone)
+        choices.append((cost / count, False, tuple(alone), mr, nv))
     if not choices:
         return True, (), 1, _tile(1, vec.size, host, 1)[2]
     best = min(c[0] for c in choices)
@@ -185,20 +187,21 @@ def _far(step: int) -> float:
     return 1.4 if step and step % 1024 == 0 else 1.1 if step > 1024 else 1.0
 
 
-def _filled(scalar: Load, axis: Axis) -> float:
+def _filled(scalar: Load, rows: Iterable[Axis]) -> float:
     """Returns the share of (row, step) pairs inside of the guards: others are summed as zeros."""
     share = 1.0
     for guard in scalar.guards:
-        i = guard.index
-        others = [a for a in axes_of(i) if a != axis]
-        if axis in axes_of(i) and len(others) == 1 and axis.size * others[0].size < 10_000:
-            start, row, step = i.const, i.coefficient(axis), i.coefficient(others[0])
-            values = (
-                start + row * r + step * k for r in range(axis.size) for k in range(others[0].size)
-            )
-            inside = sum(guard.low <= v < guard.high for v in values)
-            share *= max(inside, 1) / (axis.size * others[0].size)
+        axes = sorted(axes_of(guard.index), key=str)
+        points = math.prod(a.size for a in axes)
+        if set(rows) & set(axes) and points <= 4096:
+            every = itertools.product(*(range(a.size) for a in axes))
+            at = (substitute(guard.index, _fixed(axes, p)).const for p in every)
+            share *= max(1, sum(guard.low <= i < guard.high for i in at)) / points
     return share
+
+
+def _fixed(axes: Iterable[Axis], point: Iterable[int]) -> dict[Axis, Index]:
+    return {a: Index(i) for a, i in zip(axes, point, strict=True)}
 
 
 def _tile(rows: int, columns: int, host: Host, most: int) -> tuple[float, int, int]:

@@ -13,7 +13,7 @@ from compiler.schedule import Place
 # pointer `void ()`), finished steps (i64).
 SYNC_BYTES = 256
 ARRIVED, GENERATION, YIELD, DONE = 0, 64, 128, 192
-_SPINS = 4000
+_SPINS = 1000  # some 40 microseconds
 
 _BARRIER = f"""
 define internal void @barrier(ptr %sync, i64 %threads) noinline nounwind {{

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,14 +33,7 @@ GPU = "sm_90"
 @options.shape_option
 @options.layer_set_option
 def inspect(
-    net: str,
-    stage: str | None,
-    folder: str | None,
-    solver: str | None,
-    targets: tuple[str, ...],
-    phase: str | None,
-    shapes: tuple[str, ...],
-    sets: tuple[str, ...],
+    net: str, stage: str | None, folder: str | None, targets: tuple[str, ...], **given: Any
 ) -> None:
     """Show what NET becomes on its way to machine code.
 
@@ -63,9 +56,9 @@ def inspect(
         raise click.UsageError("give either --stage STAGE or -o DIR")
     if stage is not None and len(targets) > 1:
         raise click.UsageError("one --target at a time goes with --stage")
-    spec = options.read_net(net, sets)
-    rule = read_solver(solver) if solver is not None else None
-    step, arena, _, _ = step_of(spec, phase, options.read_shapes(shapes), rule)
+    spec = options.read_net(net, given["sets"])
+    rule = read_solver(given["solver"]) if given["solver"] is not None else None
+    step, arena, _, _ = step_of(spec, given["phase"], options.read_shapes(given["shapes"]), rule)
     chosen = targets or (("cpu", GPU) if folder else ("cpu",))
     made = [Inspection(spec, step, arena, target) for target in chosen]
     if stage is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netdef.cli import options, output
 from netdef.cli.guard import warn
+
+if TYPE_CHECKING:
+    from netdef.net import Net
 
 MOST = 64  # items in one pass
 SHOWN = 5
@@ -28,21 +32,7 @@ SHOWN = 5
 @options.backend_option
 @options.threads_option
 @options.json_option
-def predict(
-    net: str,
-    weights: str,
-    inputs: tuple[str, ...],
-    labels: str | None,
-    raw: bool,
-    scale: float | None,
-    mean: str | None,
-    bgr: bool,
-    shapes: tuple[str, ...],
-    sets: tuple[str, ...],
-    backend: str,
-    threads: int | None,
-    as_json: bool,
-) -> None:
+def predict(net: str, weights: str, inputs: tuple[str, ...], **given: Any) -> None:
     """Run NET on files and print its greatest outputs.
 
     INPUT is a .npy or .npz array of one item or several, or a picture (.png, .jpg). Values are
@@ -54,35 +44,43 @@ def predict(
     from netdef.net import Net
     from netdef.predicting import changed, reader_of
 
-    spec = options.read_net(net, sets)
-    names = read_labels(labels) if labels else []
-    reader = reader_of(spec, options.read_shapes(shapes), raw, bgr)
-    reader = changed(reader, scale, mean)
-    items = [(file, reader.read(Path(file))) for file in inputs]
-    stacked = np.concatenate([array for _, array in items])
-    origins = [(f, i if len(a) > 1 else None) for f, a in items for i in range(len(a))]
-    size = min(len(stacked), MOST)
-    given = {reader.name: (size, *stacked.shape[1:])}
+    spec = options.read_net(net, given["sets"])
+    names = read_labels(given["labels"]) if given["labels"] else []
+    shapes = options.read_shapes(given["shapes"])
+    reader = reader_of(spec, shapes, given["raw"], given["bgr"])
+    reader = changed(reader, given["scale"], given["mean"])
+    files = [(file, reader.read(Path(file))) for file in inputs]
+    items = np.concatenate([array for _, array in files])
+    origins = [(f, i if len(a) > 1 else None) for f, a in files for i in range(len(a))]
+    where = {"backend": given["backend"], "threads": given["threads"]}
+    batch = {reader.name: (min(len(items), MOST), *items.shape[1:])}
+    loaded = Net(spec, "TEST", **where, deploy=True, inputs=batch)
     documents: list[dict[str, Any]] = []
-    loaded = Net(spec, "TEST", backend=backend, threads=threads, deploy=True, inputs=given)
     try:
         warn(loaded.load_weights(weights))
-        for start in range(0, len(stacked), size):
-            part = stacked[start : start + size]
-            missing = size - len(part)  # the last pass is filled up, rather than compiled anew
-            padded = np.concatenate([part, np.zeros_like(stacked[:missing])]) if missing else part
-            outputs = loaded.forward((), **{reader.name: padded})
-            for i in range(len(part)):
-                one = {k: v[i] if v.shape[:1] == (size,) else v for k, v in outputs.items()}
-                file, number = origins[start + i]
-                if as_json:
-                    documents.append(_document(file, number, one))
-                else:
-                    show(file, number, one, names)
+        for (file, number), one in zip(origins, outputs_of(loaded, items), strict=True):
+            if given["as_json"]:
+                documents.append(_document(file, number, one))
+            else:
+                show(file, number, one, names)
     finally:
         loaded.close()
-    if as_json:
+    if given["as_json"]:
         output.print_json(documents)
+
+
+def outputs_of(net: Net, items: Any) -> Iterator[dict[str, Any]]:
+    """Yields the outputs for each item, a batch of the net's size at a time."""
+    import numpy as np
+
+    ((name, shape),) = net.inputs.items()
+    for start in range(0, len(items), shape[0]):
+        part = items[start : start + shape[0]]
+        missing = shape[0] - len(part)  # the last batch is filled up, rather than compiled anew
+        padded = np.concatenate([part, np.zeros_like(items[:missing])]) if missing else part
+        outputs = net.forward((), **{name: padded})
+        for i in range(len(part)):
+            yield {k: v[i] if v.shape[:1] == shape[:1] else v for k, v in outputs.items()}
 
 
 def show(file: str, number: int | None, outputs: dict[str, Any], names: list[str]) -> None:

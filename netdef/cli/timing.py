@@ -68,10 +68,13 @@ def time_(
         facts = {"net": program.name, "phase": phase, "backend": where, "compile_seconds": compiled}
         output.print_json({**facts, **document(program, times)})
         return
-    what = "training step" if step.graph.updates else "forward pass"
     print(f"{program.name or net}, phase {phase}, {where}; compiled in {output.seconds(compiled)}")
+    _show(program, times, "training step" if step.graph.updates else "forward pass")
+
+
+def _show(program: Program, times: list[float], what: str) -> None:
     low, middle = (f"{1e3 * f(times):.3f} ms" for f in (min, statistics.median))
-    count = output.amount(iterations, what)
+    count = output.amount(len(times), what)
     print(f"{count}: fastest {low}, median {middle}\n")
     output.print_table(HEADS, *_table(program), right=HEADS[3:])
 

