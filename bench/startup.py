@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import site
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from bench.peer import Job
 from bench.side import LeftOut, Side
 
 COLUMNS = ("net", "peer", "cold s", "warm s", "min-max", "resident MB")
-# Where netdef, Triton and PyTorch's compiler keep what they have compiled.
-CACHES = ("XDG_CACHE_HOME", "NETDEF_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
+# What decides where netdef (in the home folder), Triton and PyTorch's compiler keep their caches.
+CACHES = ("HOME", "USERPROFILE", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ def measure(
             job = Job(peer, case, "train", threads, rates=rates(case))
             with tempfile.TemporaryDirectory() as folder:
                 env = {name: f"{folder}/{name.lower()}" for name in CACHES}
+                env["PYTHONUSERBASE"] = site.getuserbase()  # packages in the true home folder
                 try:
                     cold, _ = _once(job, env)
                     runs = [_once(job, env) for _ in range(rounds)]

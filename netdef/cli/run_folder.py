@@ -52,8 +52,8 @@ def open_folder(
         return folder, []
     stem = find_snapshot(Path(resume))
     solver.restore(stem)
-    beside = stem.parent if (stem.parent / METRICS).exists() else None
-    found = Path(name) if name else beside
+    is_run = any((stem.parent / file).exists() for file in (METRICS, CONFIG))
+    found = Path(name) if name else stem.parent if is_run else None
     if found is None:
         found = new_run_folder(solver.plan.train.name or Path(solver.spec.file).stem)
     try:

@@ -210,6 +210,23 @@ def test_a_net_larger_than_the_machine(files, netdef):
     assert "error: net '' needs 8,000,000,000,000,064 bytes of memory" in timed.stderr
 
 
+def test_training_a_net_larger_than_the_machine(files, netdef):
+    (files / "n.yaml").write_text(
+        "name: big\nlayers:\n"
+        "- {name: data, type: Data, top: [data, label], source: digits, batch_size: 2}\n"
+        "- {name: ip, type: InnerProduct, num_output: 2000000000}\n"
+        "- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}\n"
+    )
+    (files / "s.yaml").write_text("net: n.yaml\nbase_lr: 0.1\nmax_iter: 2\n")
+    for backend in ("reference", "cpu"):
+        result = netdef("train", "s.yaml", "--backend", backend)
+        refused(result, files, ["n.yaml", "s.yaml"])
+        assert result.stderr.startswith(
+            "n.yaml:4:10: error: net 'big' needs 6,296,000,000,000 bytes"
+        )
+        assert result.stderr.endswith("hint: most of it is 'ip/weight', 2000000000x784\n")
+
+
 def test_a_bug_of_ours_is_called_one(files, netdef, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("a bug")
