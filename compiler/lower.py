@@ -125,6 +125,9 @@ class Lowering:
         elif node.prim.startswith("unpool"):
             body.append(self._unpool(node, position))
             value = Acc(0, node.dtype)
+        elif node.prim in ("gather", "scatter"):
+            body.append(self._by_index(node, position))
+            value = Acc(0, node.dtype)
         else:
             value = self.inline(node, position)
         body.append(Store(storage.buffer, storage.offset(position), value, node.dtype))
@@ -248,6 +251,29 @@ class Lowering:
             where = guarded(kept, self.value(node.src[1], outer), -1)
             g = Op("select", (Op("equal", (where, Position(place)), "bool"), g, Const(0.0)), "f32")
         return Reduce(0, "sum", tuple(taps), g, node.dtype)
+
+    def _by_index(self, node: Node, position: Sequence[Index]) -> Reduce:
+        """Gather and scatter as sums over all candidates, of which the index lets some count.
+
+        That is as much work as a product with a one-hot matrix, but deterministic, without atomics
+        and in the vocabulary that every backend has.
+        """
+        (source, indices), axis = node.src, node.attr("axis")
+        rank = indices.type.rank
+        before = position[:axis]
+        if node.prim == "gather":
+            at = position[axis : axis + rank]
+            axes: tuple[Axis, ...] = (Axis("v", source.shape[axis]),)
+            inner = [*before, index(axes[0]), *position[axis + rank :]]
+            wanted = index(axes[0])
+        else:
+            axes = tuple(Axis(f"v{i}", n) for i, n in enumerate(indices.shape))
+            at = [index(a) for a in axes]
+            inner = [*before, *at, *position[axis + 1 :]]
+            wanted = position[axis]
+        here = Op("equal", (self.value(indices, at), Position(wanted)), "bool")
+        chosen = Op("select", (here, self.value(source, inner), Const(0.0)), "f32")
+        return Reduce(0, "sum", axes, chosen, node.dtype)
 
     def _contract(self, node: Node, storage: Storage, name: str) -> Kernel:
         labels: Labels = node.attr("labels")

@@ -1,6 +1,7 @@
 """The words layers are written in: one function for each primitive, and `const`."""
 
 from compiler.prims.contract import Labels, Slide, contract
+from compiler.prims.gather import gather, scatter
 from compiler.prims.leaves import const, iota, random
 from compiler.prims.maps import (
     abs_,
@@ -58,6 +59,7 @@ __all__ = [
     "exp",
     "expand_like",
     "floor",
+    "gather",
     "iota",
     "less",
     "lesseq",
@@ -76,6 +78,7 @@ __all__ = [
     "random",
     "relu",
     "reshape",
+    "scatter",
     "select",
     "sigmoid",
     "sign",

@@ -20,7 +20,7 @@ LEAVES = {"input", "param", "state"}
 VIEWS = {"reshape", "transpose"}
 ANCHORS = {
     "sum", "max", "pool_max", "pool_argmax", "pool_sum", "pool_at", "unpool_max", "unpool_sum",
-    "contract",
+    "contract", "gather", "scatter",
 }  # fmt: skip
 JOINS = {"concat", "pack"}
 # A map that costs more than this is stored rather than computed again under every window tap.
