@@ -171,7 +171,7 @@ class Net:
         exe.write("iteration", self._iteration - 1)
         exe.run()
         self._backward = exe
-        return {n.removeprefix("d:"): exe.read(n) for n in exe.program.outputs}
+        return {name: exe.read(f"d:{name}") for name in graph.inputs}
 
     def _shaped(self, inputs: Mapping[str, Array]) -> Graph:
         """Returns the graph for the shapes of these inputs."""

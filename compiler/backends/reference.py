@@ -73,9 +73,10 @@ class ReferenceExecutable:
                 return feeds[prim, tensor.name].reshape(tensor.shape)
         if tensor.role == "output":
             return self._results[tensor.name]
-        for prim in ("param", "state"):
-            if (prim, tensor.slot) in feeds:
-                block = feeds[prim, tensor.slot].reshape(-1)[tensor.offset // 4 :]
+        blocks = [feeds.get((prim, tensor.slot)) for prim in ("param", "state")]
+        for whole in (*blocks, self._results.get(tensor.slot)):
+            if whole is not None:
+                block = whole.reshape(-1)[tensor.offset // 4 :]
                 step = block.itemsize
                 return np.lib.stride_tricks.as_strided(
                     block, tensor.view, tuple(s * step for s in tensor.strides)

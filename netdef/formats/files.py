@@ -17,6 +17,7 @@ from schemas.span import Span
 
 FORMATS = ("yaml", "prototxt")
 MAX_BYTES = 64 * 2**20
+_CHUNK = 1 << 20  # asked for at a time: read(n) sets n bytes aside at once
 
 _EXTENSIONS = {
     ".yaml": "yaml",
@@ -103,7 +104,9 @@ def _read(file: str) -> bytes:
             hint = f"it holds {', '.join(specs[:6])}" if specs else None
             raise UsageError(f"'{file}' is a folder, not a file", hint=hint)
         with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(_CHUNK)
+            while len(data) <= MAX_BYTES and (more := stream.read(_CHUNK)):
+                data += more
         if len(data) > MAX_BYTES:
             raise SpecError("the file is far too large for a spec", Span(file, 1, 1))
         return data
