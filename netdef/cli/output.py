@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def own_name() -> str:
+    """Returns the word that calls netdef from here, so that a printed command can be pasted back.
+
+    That is `netdef` where the shell finds it, else the path it was called by (`.venv/bin/netdef`).
+    """
+    called = Path(sys.argv[0])
+    if not called.name.startswith("netdef") or not called.exists():
+        return "netdef"  # a test, or another program
+    found = shutil.which("netdef")
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "netdef"
+    here = Path.cwd()
+    return str(called.relative_to(here)) if called.is_relative_to(here) else str(called)
 
 
 def print_json(document: Any) -> None:

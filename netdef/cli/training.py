@@ -13,6 +13,7 @@ import click
 
 from netdef.cli import options, output
 from netdef.cli.guard import INTERRUPTED, warn
+from netdef.cli.output import own_name
 
 if TYPE_CHECKING:
     from netdef.cli.run_folder import Recording
@@ -34,7 +35,7 @@ class Request:
 
     def again(self, snapshot: Path, folder: Path) -> str:
         """Returns the command that goes on from a snapshot."""
-        words = ["netdef", "train", self.solver, "--resume", str(snapshot)]
+        words = [own_name(), "train", self.solver, "--resume", str(snapshot)]
         for text in self.sets:
             words += ["--set", text]
         words += ["--backend", self.backend] if self.backend != "auto" else []
@@ -47,7 +48,7 @@ class Request:
         """Returns the command that uses what was trained."""
         plan = solver.plan
         graph = plan.tests[0] if plan.tests else plan.train
-        words = ["netdef", "test" if plan.tests else "predict", graph.spec.file]
+        words = [own_name(), "test" if plan.tests else "predict", graph.spec.file]
         words += ["--weights", str(snapshot.with_name(snapshot.name + ".safetensors"))]
         layers = {layer.name.text for layer in graph.spec.layers}
         for text in self.sets:
