@@ -53,10 +53,10 @@ def test_summary_counts_lenet(netdef):
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "LeNet, phase TEST: 10 layers"
-    assert lines[-1].split() == ["total", "431,080", "229,300,000", "7.5", "MiB"]
+    assert lines[-1].split() == ["total", "431,080", "823,187,000", "27.0", "MiB"]
     document = json.loads(netdef("summary", LENET, "--json").stdout)
     assert document["parameters"] == 431080
-    assert document["layers"][1]["tops"] == {"conv1": [100, 20, 24, 24]}
+    assert document["layers"][1]["tops"] == {"conv1": [359, 20, 24, 24]}
 
 
 def test_check_lenet(netdef):
