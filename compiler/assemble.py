@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compiler.arena import NAME, Arena
+from compiler.graph import Graph
 from compiler.index import Axis, Index, index
 from compiler.ir import Node
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
 from compiler.schedule import Buffer
+from compiler.unit import Unit
+from schemas.params import LayerBlobs
 from schemas.program import ITEMSIZE, KernelInfo, Launch, Program, Role, Tensor
-
-if TYPE_CHECKING:
-    from compiler.pipeline import Unit
 
 
 def assemble(unit: Unit) -> Program:
@@ -29,6 +28,7 @@ def assemble(unit: Unit) -> Program:
         tensors=_tensors(unit),
         params=tuple(graph.params.values()),
         states=tuple(graph.states.values()),
+        layers=layer_blobs(graph),
         feeds=graph.feeds,
         outputs=tuple(graph.outputs),
         loss_weights=dict(graph.loss_weights),
@@ -41,6 +41,11 @@ def assemble(unit: Unit) -> Program:
         text=unit.compiled.text,
         meta={"backend": unit.backend.name, "phase": graph.phase, **unit.compiled.meta},
     )
+
+
+def layer_blobs(graph: Graph) -> tuple[LayerBlobs, ...]:
+    """Returns the blobs of each layer as Caffe's files count them: learned ones, then states."""
+    return tuple(LayerBlobs(one.name, one.type, (*one.params, *one.running)) for one in graph.layers)
 
 
 def _tensors(unit: Unit) -> dict[str, Tensor]:

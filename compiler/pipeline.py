@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import replace
 
 from compiler.adapt import adapt
-from compiler.arena import Arena, on_arena
+from compiler.arena import on_arena
 from compiler.assemble import assemble
-from compiler.backends import Backend, Compiled
 from compiler.fuse import fuse
-from compiler.graph import Graph
 from compiler.ir import Node
-from compiler.kernel import Kernel
 from compiler.launches import schedule
 from compiler.lower import Lowering
-from compiler.memory import MemoryPlan, plan_memory
+from compiler.memory import plan_memory
 from compiler.rewrite import mapped, rewrite, verify
-from compiler.schedule import Buffer, Schedule
 from compiler.simplify import RULES
-from compiler.storage import Plan, Planner
+from compiler.storage import Planner
+from compiler.unit import Unit
 from schemas.program import Program
-
-
-@dataclass
-class Unit:
-    """One program being compiled; each pass fills in its part."""
-
-    graph: Graph
-    arena: Arena
-    backend: Backend
-    names: dict[Node, str] = field(default_factory=dict)
-    tables: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
-    plan: Plan = field(default_factory=Plan)
-    buffers: dict[str, Buffer] = field(default_factory=dict)
-    kernels: list[Kernel] = field(default_factory=list)
-    refused: list[tuple[str, str, str]] = field(default_factory=list)
-    schedule: Schedule = field(default_factory=lambda: Schedule((), {}))
-    memory: MemoryPlan = field(default_factory=lambda: MemoryPlan({}, (), {}))
-    compiled: Compiled = field(default_factory=lambda: Compiled(()))
 
 
 def _rename(unit: Unit, new: Mapping[Node, Node]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from compiler.arena import plan_arena
 from compiler.backends import get_backend
 from compiler.build import build
-from compiler.pipeline import Instrument, Unit, compile_unit
+from compiler.pipeline import Instrument, compile_unit
+from compiler.unit import Unit
 from compiler.update import Step, train_step
 from netdef.formats import read_net
 from runtime.data import probe

@@ -11,7 +11,8 @@ from compiler.arena import Arena
 from compiler.backends import Backend, backend_names, get_backend
 from compiler.backends.reference import ReferenceExecutable
 from compiler.graph import Graph
-from compiler.pipeline import Instrument, Unit, compile_unit
+from compiler.pipeline import Instrument, compile_unit
+from compiler.unit import Unit
 from compiler.update import Step
 from runtime.executable import Device, Executable
 from schemas.errors import BackendError, ResourceError, did_you_mean

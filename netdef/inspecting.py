@@ -10,7 +10,8 @@ from compiler import text
 from compiler.arena import Arena
 from compiler.backends import get_backend
 from compiler.ir import toposort
-from compiler.pipeline import Unit, compile_unit
+from compiler.pipeline import compile_unit
+from compiler.unit import Unit
 from compiler.update import Step
 from netdef.compiling import backend_of
 from netdef.spec_text import net_yaml

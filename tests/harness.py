@@ -11,8 +11,9 @@ from compiler.backends import Compiled, Traits
 from compiler.evaluate import evaluate
 from compiler.kernel import SCALAR_BUFFER, SCALARS
 from compiler.kernel_text import render
-from compiler.pipeline import Unit, compile_unit
+from compiler.pipeline import compile_unit
 from compiler.prims.registry import Env
+from compiler.unit import Unit
 from compiler.update import Step
 from tests.kernel_oracle import TYPES, run_schedule
 

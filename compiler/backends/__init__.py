@@ -23,8 +23,8 @@ class Traits:
     # Independent kernels may share a launch.
     groups: bool = True
     # Sums are split in parts until a kernel has about `parallel` tiles of this many result
-    # elements (rows, columns) to hand out; the parts are added by a second kernel. The split depends
-    # on shapes alone, never on the number of threads, so results do not either.
+    # elements (rows, columns) to hand out; a second kernel adds the parts. The split depends on
+    # shapes alone, never on the number of threads, so results do not either.
     tile: tuple[int, int] = (64, 64)
     parallel: int = 1
 

