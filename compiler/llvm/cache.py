@@ -27,7 +27,7 @@ def default_folder() -> Path | None:
 
 def key_of(ir: str, host: Host) -> str:
     """Returns the name of the entry: everything that decides what the compiler makes."""
-    parts = (ir, llvmlite.__version__, host.name, host.features, host.triple)
+    parts = ("O1", ir, llvmlite.__version__, host.name, host.features, host.triple)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

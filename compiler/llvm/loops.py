@@ -257,7 +257,7 @@ def _cost(s: Statement, vec: Axis | None, lanes: int) -> float:
 
 def _price(e: Expr) -> float:
     if isinstance(e, Op):
-        return 20.0 if e.name in ("exp", "log", "tanh", "sigmoid", "pow") else 1.0
+        return 20.0 if e.name in ("exp", "log", "tanh", "sigmoid", "erf", "pow") else 1.0
     return 0.5
 
 

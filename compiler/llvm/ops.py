@@ -144,6 +144,7 @@ RULES: Mapping[str, Rule] = {
     "sqrt": _unary("llvm.sqrt"),
     "tanh": vm.tanh,
     "sigmoid": vm.sigmoid,
+    "erf": vm.erf,
     "abs": _abs,
     "sign": _sign,
     "floor": _floor,
