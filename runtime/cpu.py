@@ -25,7 +25,7 @@ _ALIGN = 64
 # Vector loads may reach past the last element (compiler/backends/cpu.py says how far).
 _BEHIND = 512
 # The sync block (compiler/llvm/step.py): bytes, and where the yield function and the counter are.
-_SYNC, _YIELD, _DONE = 256, 128, 192
+_YIELD, _DONE, _CLOCK = 128, 192, 256
 _STEP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
@@ -79,7 +79,8 @@ class CpuExecutable:
         self._tensors = {n: _view(t, self._slots) for n, t in program.tensors.items()}
         self._log: list[Mapping[str, float]] = []
         self._engine, step = _load_code(program)
-        self._team = _Team(step, [self._slots[s.name] for s in program.slots], threads)
+        slots = [self._slots[s.name] for s in program.slots]
+        self._team = _Team(step, slots, threads, len(program.launches))
 
     @property
     def program(self) -> Program:
@@ -110,6 +111,11 @@ class CpuExecutable:
 
     def synchronize(self) -> None:
         pass
+
+    def launch_shares(self) -> list[float] | None:
+        marks = self._team.clock.astype(np.float64)
+        parts = np.diff(marks)
+        return [float(p) for p in parts / parts.sum()] if parts.sum() > 0 else None
 
     def close(self) -> None:
         self._team.close()
@@ -172,12 +178,14 @@ class _Team:
     number, waking them twice does no harm, and whether share 0 ran is counted by the native code.
     """
 
-    def __init__(self, step: Any, slots: list[Array], threads: int) -> None:
+    def __init__(self, step: Any, slots: list[Array], threads: int, launches: int) -> None:
         self._step, self._threads = step, threads
         self._pointers = np.array([s.ctypes.data for s in slots], np.uintp)
-        block = np.zeros(_SYNC + _ALIGN, np.uint8)
+        size = _CLOCK + 8 * (launches + 1)
+        block = np.zeros(size + _ALIGN, np.uint8)
         start = -block.ctypes.data % _ALIGN
-        self._sync = block[start : start + _SYNC]
+        self._sync = block[start : start + size]
+        self.clock = self._sync[_CLOCK:].view(np.int64)  # before the first launch, after each
         self._sync[_YIELD : _YIELD + 8].view(np.uint64)[0] = _yield_function()
         self._finished = self._sync[_DONE : _DONE + 8].view(np.int64)
         self._args = (self._pointers.ctypes.data, self._sync.ctypes.data)

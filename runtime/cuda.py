@@ -192,6 +192,9 @@ class CudaExecutable:
         self._driver.use()
         return self._log.drain()
 
+    def launch_shares(self) -> list[float] | None:
+        return None
+
     def synchronize(self) -> None:
         self._driver.use()
         self._driver.synchronize()

@@ -44,6 +44,10 @@ class Executable(Protocol):
         """Waits, and returns what was logged since the last call, oldest first."""
         ...
 
+    def launch_shares(self) -> list[float] | None:
+        """Returns the share of each launch in the time of the last run, None if not measured."""
+        ...
+
     def synchronize(self) -> None:
         """Waits until the device has done all runs."""
         ...

@@ -147,6 +147,9 @@ class InterpretedExecutable:
         self._log.clear()
         return logged
 
+    def launch_shares(self) -> list[float] | None:
+        return None
+
     def synchronize(self) -> None:
         """Nothing to wait for: `run` returns when all is done."""
 

@@ -116,6 +116,9 @@ class ReferenceExecutable:
         done, self._log = self._log, []
         return done
 
+    def launch_shares(self) -> list[float] | None:
+        return None
+
     def synchronize(self) -> None:
         """Nothing to wait for."""
 

@@ -10,9 +10,9 @@ from compiler.llvm.piece import NAME, Piece
 from compiler.schedule import Place
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
-# pointer `void ()`), finished steps (i64).
-SYNC_BYTES = 256
-ARRIVED, GENERATION, YIELD, DONE = 0, 64, 128, 192
+# pointer `void ()`), finished steps (i64), a place to write what nobody reads; then the counter of
+# the clock before the first launch and after each.
+ARRIVED, GENERATION, YIELD, DONE, IGNORED, CLOCK = 0, 64, 128, 192, 200, 256
 _SPINS = 1000  # some 40 microseconds
 
 _BARRIER = f"""
@@ -73,23 +73,25 @@ _FLUSH_X86 = """  %csr = alloca i32
 _FLUSH_ARM = """  %mode = call i64 @llvm.aarch64.get.fpcr()
   %flush = or i64 %mode, 16777216
   call void @llvm.aarch64.set.fpcr(i64 %flush)"""
-# (pause, enter flush-to-zero mode, leave it, declarations)
+# (pause, enter flush-to-zero mode, leave it, read the clock, declarations)
 _TARGETS = {
     "x86": (
         "call void @llvm.x86.sse2.pause()",
         _FLUSH_X86,
         "  call void @llvm.x86.sse.ldmxcsr(ptr %csr)",
+        "call i64 @llvm.readcyclecounter()",
         "declare void @llvm.x86.sse2.pause()\ndeclare void @llvm.x86.sse.stmxcsr(ptr)\n"
-        "declare void @llvm.x86.sse.ldmxcsr(ptr)\n",
+        "declare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare i64 @llvm.readcyclecounter()\n",
     ),
     "arm": (
         "call void @llvm.aarch64.hint(i32 1)",
         _FLUSH_ARM,
         "  call void @llvm.aarch64.set.fpcr(i64 %mode)",
+        "call i64 @llvm.readsteadycounter()",  # the cycle counter is not for users there
         "declare void @llvm.aarch64.hint(i32)\ndeclare i64 @llvm.aarch64.get.fpcr()\n"
-        "declare void @llvm.aarch64.set.fpcr(i64)\n",
+        "declare void @llvm.aarch64.set.fpcr(i64)\ndeclare i64 @llvm.readsteadycounter()\n",
     ),
-    "other": ("", "", "", ""),
+    "other": ("", "", "", "add i64 0, 0", ""),
 }
 
 
@@ -102,15 +104,16 @@ def emit_step(
 ) -> str:
     """Returns the whole module; `pieces` gives each kernel's function by id(kernel)."""
     kind = "x86" if host.x86 else "arm" if host.triple.startswith(("aarch64", "arm64")) else "other"
-    pause, enter, leave, declares = _TARGETS[kind]
+    pause, enter, leave, clock, declares = _TARGETS[kind]
     names: dict[str, str] = {}
-    lines = [*_slot_loads(slots), *([enter] if enter else [])]
+    lines = [*_slot_loads(slots), *([enter] if enter else []), *_mark(0, clock)]
     for n, launch in enumerate(launches):
         for turn, kernel in enumerate(launch):
             piece = pieces[id(kernel)]
             name = names.setdefault(piece.text, f"k{len(names)}_{_word(kernel.name)}")
             lines += _call(f"{n}_{turn}", name, piece, turn, places, slots)
         lines.append(_BARRIER_CALL.replace("#", str(n)))
+        lines += _mark(n + 1, clock)
     functions = [text.replace(f"@{NAME}(", f"@{name}(", 1) for text, name in names.items()]
     extras = sorted(set().union(*(p.extras for p in pieces.values())))
     step = _STEP.replace("BODY", "\n".join(lines)).replace("LEAVE", leave)
@@ -127,9 +130,10 @@ after#:"""
 _STEP = f"""
 define void @step(ptr %slots, i64 %thread, i64 %threads, ptr %sync) nounwind {{
   %alone = icmp eq i64 %threads, 1
+  %first = icmp eq i64 %thread, 0
+  %ignored = getelementptr i8, ptr %sync, i64 {IGNORED}
 BODY
 LEAVE
-  %first = icmp eq i64 %thread, 0
   br i1 %first, label %count, label %end
 count:
   %at = getelementptr i8, ptr %sync, i64 {DONE}
@@ -141,6 +145,16 @@ end:
   ret void
 }}
 """
+
+
+def _mark(n: int, clock: str) -> list[str]:
+    """Thread 0 notes the time after launch n - 1: a few nanoseconds, so it is always done."""
+    return [
+        f"  %now{n} = {clock}",
+        f"  %mark{n} = getelementptr i8, ptr %sync, i64 {CLOCK + 8 * n}",
+        f"  %note{n} = select i1 %first, ptr %mark{n}, ptr %ignored",
+        f"  store i64 %now{n}, ptr %note{n}, align 8",
+    ]
 
 
 def _slot_loads(slots: Sequence[str]) -> list[str]:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from runtime.executable import Executable
     from schemas.program import Program
 
-HEADS = ("kernel", "kind", "layers", "Mflop", "% of flops", "MB touched")
+Shares = list[float] | None
+
+HEADS = ("kernel", "kind", "layers", "ms", "Mflop", "GFLOP/s", "MB", "GB/s")
 
 
 @click.command("time")
@@ -42,11 +44,12 @@ def time_(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Time NET: whole steps, measured, and the work of each kernel, counted.
+    """Time NET: whole steps and each launch, measured; the work of each kernel, counted.
 
     In phase TRAIN a step is forward, backward and update by plain SGD; in phase TEST a forward
-    pass. Inputs are random, and stay in the device's memory. The times are measured; the columns
-    of the table are counted from the kernels' loops, not measured.
+    pass. Inputs are random, and stay in the device's memory. Milliseconds are medians; they are
+    of a launch, which may hold several kernels (a + before the name: it shares the time above).
+    Mflop and MB are counted from the kernels' loops.
     """
     from netdef.engine import open_engine
     from netdef.stepping import step_of
@@ -59,41 +62,44 @@ def time_(
         exe = engine.load(step, arena)
         compiled = time.perf_counter() - begun
         _fill(exe)
-        times = measure(exe, iterations)
+        times, shares = measure(exe, iterations)
         program = exe.program
         where = f"{engine.name} on {engine.describe()}"
     finally:
         engine.close()
     if as_json:
         facts = {"net": program.name, "phase": phase, "backend": where, "compile_seconds": compiled}
-        output.print_json({**facts, **document(program, times)})
+        output.print_json({**facts, **document(program, times, shares)})
         return
     print(f"{program.name or net}, phase {phase}, {where}; compiled in {output.seconds(compiled)}")
-    _show(program, times, "training step" if step.graph.updates else "forward pass")
+    _show(program, times, shares, "training step" if step.graph.updates else "forward pass")
 
 
-def _show(program: Program, times: list[float], what: str) -> None:
+def _show(program: Program, times: list[float], shares: Shares, what: str) -> None:
     low, middle = (f"{1e3 * f(times):.3f} ms" for f in (min, statistics.median))
     count = output.amount(len(times), what)
     print(f"{count}: fastest {low}, median {middle}\n")
-    output.print_table(HEADS, *_table(program), right=HEADS[3:])
+    table = _table(program, shares, statistics.median(times))
+    output.print_table(HEADS, *table, right=HEADS[3:])
 
 
-def measure(exe: Executable, iterations: int) -> list[float]:
-    """Returns the seconds of each of so many steps, after a few that warm up."""
+def measure(exe: Executable, iterations: int) -> tuple[list[float], Shares]:
+    """Returns the seconds of each of so many steps, and the median share of each launch."""
     for _ in range(min(3, iterations)):
         exe.run()
     exe.synchronize()
-    times = []
+    times, parts = [], []
     for _ in range(iterations):
         begun = time.perf_counter()
         exe.run()
         exe.synchronize()
         times.append(time.perf_counter() - begun)
-    return times
+        if (shares := exe.launch_shares()) is not None:
+            parts.append(shares)
+    return times, [statistics.median(p) for p in zip(*parts, strict=True)] or None
 
 
-def document(program: Program, times: list[float]) -> dict[str, Any]:
+def document(program: Program, times: list[float], shares: Shares) -> dict[str, Any]:
     """Returns times and counts as plain data."""
     kernels = [
         {"kernel": k.name, "kind": k.kind, "layers": k.layers, "flops": k.flops, "bytes": k.bytes}
@@ -105,25 +111,36 @@ def document(program: Program, times: list[float]) -> dict[str, Any]:
         "fastest_seconds": min(times),
         "median_seconds": statistics.median(times),
         "launches": len(program.launches),
+        "launch_shares": shares,
         "kernels": kernels,
     }
 
 
-def _table(program: Program) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+def _table(
+    program: Program, shares: Shares, step: float
+) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for n, launch in enumerate(program.launches):
+        seconds = shares[n] * step if shares is not None else None
+        flops, touched = (sum(getattr(k, a) for k in launch.kernels) for a in ("flops", "bytes"))
+        for i, k in enumerate(launch.kernels):
+            # What a launch does in all stands in the row of its first kernel.
+            rates = _rates(seconds, flops, touched) if i == 0 else ("", "", "")
+            name = k.name if i == 0 else f"+ {k.name}"
+            counts = f"{k.flops / 1e6:,.3f}", f"{k.bytes / 1e6:,.3f}"
+            layers = "+".join(k.layers)
+            rows.append((name, k.kind, layers, rates[0], counts[0], rates[1], counts[1], rates[2]))
     kernels = [k for launch in program.launches for k in launch.kernels]
     flops, touched = sum(k.flops for k in kernels), sum(k.bytes for k in kernels)
-    rows: list[tuple[str, ...]] = [
-        (
-            k.name,
-            k.kind,
-            "+".join(k.layers),
-            f"{k.flops / 1e6:,.3f}",
-            f"{100 * k.flops / max(1, flops):.1f}",
-            f"{k.bytes / 1e6:,.3f}",
-        )
-        for k in kernels
-    ]
-    return rows, ("total", "", "", f"{flops / 1e6:,.3f}", "100.0", f"{touched / 1e6:,.3f}")
+    rates = _rates(step, flops, touched)
+    total = (rates[0], f"{flops / 1e6:,.3f}", rates[1], f"{touched / 1e6:,.3f}", rates[2])
+    return rows, ("total", "", "", *total)
+
+
+def _rates(seconds: float | None, flops: int, touched: int) -> tuple[str, str, str]:
+    if not seconds:
+        return "", "", ""
+    return f"{1e3 * seconds:.3f}", f"{flops / seconds / 1e9:.1f}", f"{touched / seconds / 1e9:.1f}"
 
 
 def _fill(exe: Executable) -> None:
