@@ -164,6 +164,7 @@ class _Builder:
             tuple((top, node.shape) for top, node in zip(scope.tops, tops, strict=True)),
             tuple(scope.params),
             scope.macs,
+            tuple(scope.running_keys),
         )
 
     def _weigh(self, scope: Scope, tops: Sequence[Node]) -> None:
@@ -233,11 +234,10 @@ def _check_made(scope: Scope, made: Sequence[Node]) -> None:
         listed = ", ".join(str(node.shape) for node in made)
         scope.error(message, hint=f"shape of what it makes: {listed}", kind=GraphError)
     entries = scope.spec.param
-    if len(entries) > len(scope.params):
-        message = f"{len(entries)} param entries for {_count(scope.params, 'learned blob')}"
-        scope.error(
-            message, hint=", ".join(scope.params) or None, span=entries[-1].span, kind=SpecError
-        )
+    blobs = [*scope.params, *scope.running_keys]
+    if len(entries) > len(blobs):
+        message = f"{len(entries)} param entries for {_count(blobs, 'learned blob')}"
+        scope.error(message, hint=", ".join(blobs) or None, span=entries[-1].span, kind=SpecError)
 
 
 def _count(things: Sequence[Any], word: str) -> str:

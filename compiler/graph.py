@@ -23,6 +23,7 @@ class LayerInfo:
     tops: tuple[tuple[str, tuple[int, ...]], ...]
     params: tuple[str, ...]  # keys into Graph.params
     macs: int  # multiply-accumulates of one forward pass, the whole batch
+    running: tuple[str, ...] = ()  # keys into Graph.states: blobs of Caffe's that are not learned
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Graph:
     params: dict[str, ParamInfo] = field(default_factory=dict)
     param_nodes: dict[str, Node] = field(default_factory=dict)
     states: dict[str, StateInfo] = field(default_factory=dict)
+    shared_states: dict[str, str] = field(default_factory=dict)  # `param` name -> key of a state
     blobs: dict[str, Node] = field(default_factory=dict)
     outputs: dict[str, Node] = field(default_factory=dict)
     loss_weights: dict[str, float] = field(default_factory=dict)

@@ -94,6 +94,7 @@ def _layer(cls: type[Any]) -> Schema:
         "top": _doc(NAMES, "blobs that the layer makes (its name)"),
         "param": _list_of({"$ref": "#/$defs/param"}),
         "phase": _doc(PHASE, "the only phase in which the layer takes part"),
+        "layer_phase": _doc(PHASE, "Caffe's phase of one layer, over the net's"),
         "include": _list_of({"$ref": "#/$defs/rule"}),
         "exclude": _list_of({"$ref": "#/$defs/rule"}),
         "loss_weight": _list_of(_in_block({"type": "number"})),
@@ -107,6 +108,8 @@ def _layer(cls: type[Any]) -> Schema:
 def _field(info: FieldInfo) -> Schema:
     kind, limits = info.kind, info.limits
     refs = {"filler": "#/$defs/filler", "shape": "#/$defs/shape"}
+    if kind.base == "shape" and limits.low is not None:
+        return _doc(_shape(int(limits.low)), info.doc)
     if kind.base in refs:
         schema: Schema = {"$ref": refs[kind.base]}
     elif kind.base == "word":
@@ -138,8 +141,8 @@ def _filler() -> Schema:
     return {"anyOf": [{"enum": list(FILLERS)}, {"type": "number"}, _closed(parts)]}
 
 
-def _shape() -> Schema:
-    dims = _list_of(_in_block({"type": "integer", "minimum": 1}))
+def _shape(low: int = 1) -> Schema:
+    dims = _list_of(_in_block({"type": "integer", "minimum": low}))
     one = {"anyOf": [dims, _closed({"dim": dims}, "dim")]}
     return {"anyOf": [one, {"type": "array", "items": one}]}
 

@@ -38,9 +38,11 @@ def lifetimes(schedule: Schedule) -> dict[str, tuple[int, int]]:
     Inputs live from the start of the step (they are written before it), outputs until its end.
     """
     lives: dict[str, tuple[int, int]] = {}
+    written: set[str] = set()
     last = len(schedule.launches) - 1
     for i, launch in enumerate(schedule.launches):
         for kernel in launch:
+            written |= kernel.writes()
             for name in kernel.reads() | kernel.writes():
                 first, _ = lives.get(name, (i, i))
                 lives[name] = (first, i)
@@ -48,7 +50,8 @@ def lifetimes(schedule: Schedule) -> dict[str, tuple[int, int]]:
         if buffer.role == "input":
             lives[name] = (0, lives.get(name, (0, 0))[1])
         elif buffer.role == "output":
-            lives[name] = (lives.get(name, (0, 0))[0], last)
+            # One that no launch writes is an input that is fetched.
+            lives[name] = (lives[name][0] if name in written else 0, last)
     return {n: life for n, life in lives.items() if in_arena(schedule.buffers[n])}
 
 

@@ -10,6 +10,7 @@ from compiler.prims.maps import (
     cast,
     div,
     equal,
+    erf,
     exp,
     floor,
     less,
@@ -40,7 +41,7 @@ from compiler.prims.moves import (
     transpose,
 )
 from compiler.prims.reduce import max_, sum_, sum_all
-from compiler.prims.window import Window, pool_argmax, pool_at, pool_max, pool_sum
+from compiler.prims.window import Window, pool_argmax, pool_at, pool_max, pool_sum, unpool_max
 
 __all__ = [
     "Labels",
@@ -56,6 +57,7 @@ __all__ = [
     "contract",
     "div",
     "equal",
+    "erf",
     "exp",
     "expand_like",
     "floor",
@@ -91,4 +93,5 @@ __all__ = [
     "sum_all",
     "tanh",
     "transpose",
+    "unpool_max",
 ]

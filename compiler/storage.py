@@ -146,7 +146,8 @@ class Planner:
     def _leaf(self, node: Node) -> None:
         name = str(node.attr("name"))
         roles: dict[str, Role] = {"input": "input", "param": "param", "state": "state"}
-        role = roles[node.prim]
+        # An input that is fetched as well keeps its memory to the end of the step.
+        role = "output" if node.prim == "input" and node in self.fetched else roles[node.prim]
         order = memory_order(node.shape) if node.prim == "input" else tuple(range(node.type.rank))
         self._buffer(node, name, order, role)
 

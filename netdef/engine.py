@@ -20,6 +20,7 @@ from schemas.program import ITEMSIZE, Program
 
 # Beyond what any GPU has: less than this, the device itself says that it is full.
 _LARGEST_GPU = 2**40
+LARGEST_MACHINE = 2**46  # of what is more than this, no machine is asked
 
 
 @dataclass
@@ -86,24 +87,25 @@ def machine_memory() -> int | None:
         return None
 
 
-def least_bytes(graph: Graph) -> int:
-    """Returns bytes that the net takes whatever is fused: inputs, outputs and the largest blob."""
+def least_bytes(graph: Graph, arena: Arena) -> int:
+    """Returns bytes that a net takes whatever is fused: its ends, largest blob and weights."""
     stored = dict.fromkeys([*graph.inputs.values(), *graph.outputs.values()])
     sizes = [node.type.size * ITEMSIZE[node.dtype] for node in stored]
     blobs = (node.type.size * ITEMSIZE[node.dtype] for node in graph.blobs.values())
-    return max(sum(sizes), max(blobs, default=0))
+    return max(sum(sizes), max(blobs, default=0)) + arena.rows * arena.shape[1] * 4
 
 
 def check_fits(graphs: Iterable[Graph], arena: Arena, memory: int | None) -> None:
     """Raises ResourceError for nets that are far too large, before they are even compiled."""
     for graph in graphs:
-        _check_size(graph, least_bytes(graph) + arena.rows * arena.shape[1] * 4, memory)
+        _check_size(graph, least_bytes(graph, arena), memory)
 
 
 def _check_size(graph: Graph, need: int, memory: int | None) -> None:
     if memory is None or need <= memory:
         return
-    message = f"net '{graph.name}' needs {need:,} bytes of memory; this machine has {memory:,}"
+    title = f"net '{graph.name}'" if graph.name else "the net"
+    message = f"{title} needs {need:,} bytes of memory; this machine has {memory:,}"
     name, blob = max(graph.blobs.items(), key=lambda item: item[1].type.size)
     info = max(graph.params.values(), key=lambda info: info.size, default=None)
     if info is not None and info.size > blob.type.size:

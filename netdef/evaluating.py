@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from netdef.labels import checked
 from netdef.net import SEED, Net
 from runtime.feeder import Feeder
 from runtime.scalars import Scalars
@@ -21,7 +22,7 @@ def evaluate(net: Net, iterations: int) -> Outputs:
         hint = "netdef predict runs it on files"
         message = f"net '{net.graph.name}' has no data layer in phase {net.phase}"
         raise UsageError(message, net.spec.span, hint)
-    feeder = Feeder(net.executable, SEED, "test")
+    feeder = Feeder(net.executable, SEED, "test", checked([net.graph]))
     try:
         scalars = Scalars(net.executable, SolverSpec(), SEED)
         outputs = run_test(net.executable, feeder, scalars, iterations, 0)

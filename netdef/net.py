@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,51 +16,23 @@ from compiler.graph import Graph
 from compiler.prims.leaves import input_
 from compiler.prims.moves import pack
 from compiler.update import Step
+from netdef.blobs import Layers
 from netdef.engine import Engine, open_engine, plain
 from netdef.formats import read_net
+from netdef.labels import checked
 from runtime.data import probe
 from runtime.executable import Executable
+from runtime.feeder import Feeder
 from runtime.params import initialise
-from runtime.weights import load_weights, save_weights
+from runtime.weights import load_weights, save_weights, weight_files
 from schemas.errors import UsageError, did_you_mean
 from schemas.net import NetSpec
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 SEED = 1  # of a net that is loaded on its own; a solver has its own
-
-
-class Blobs(Mapping[str, Array]):
-    """The learned blobs of one layer by name, in Caffe's order; reading copies, assigning writes.
-
-    >>> net.params["conv1"]["weight"] = np.zeros((20, 1, 5, 5))
-    """
-
-    def __init__(self, exe: Executable, keys: dict[str, str], prefix: str = "") -> None:
-        self._exe = exe
-        self._keys = keys
-        self._prefix = prefix
-
-    def __getitem__(self, name: str) -> Array:
-        if name not in self._keys:
-            raise UsageError(f"no blob '{name}'", hint=did_you_mean(name, self._keys))
-        return self._exe.read(self._prefix + self._keys[name])
-
-    def __setitem__(self, name: str, value: Array) -> None:
-        if name not in self._keys:
-            raise UsageError(f"no blob '{name}'", hint=did_you_mean(name, self._keys))
-        key = self._keys[name]
-        shape = self._exe.program.tensors[key].shape
-        array = np.asarray(value)
-        if array.shape != shape:
-            raise UsageError(f"'{key}' has shape {shape}, not {array.shape}")
-        self._exe.write(key, array)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
+# Before the name of an output that is also an input's: a layer worked on it in place.
+CHANGED = "changed:"
 
 
 class Net:
@@ -82,17 +54,26 @@ class Net:
         deploy: bool = False,
         inputs: Mapping[str, Shape] | None = None,
         seed: int = SEED,
+        graph: Graph | None = None,
+        share: Executable | None = None,
     ) -> None:
         self.spec = spec
         self.phase = phase
         self._deploy = deploy
-        self.graph = self._build(dict(inputs or {}))
+        self.graph = graph or self._build(dict(inputs or {}))
         self._engine = engine or open_engine(backend, threads=threads)
         self._arena: Arena = plan_arena(self.graph)
         self._programs: dict[Any, Executable] = {}
+        self._shared = share  # whose weights are this net's
         self._main = self._program(self.graph, ())
-        initialise(self._main, seed)
+        self._shared = share or self._main
+        if share is None:
+            initialise(self._main, seed)
+        self._seed = seed
         self._iteration = 0
+        self._given: dict[str, Array] = {}
+        self._feeder: Feeder | None = None
+        self._last: tuple[Graph, dict[str, Array]] | None = None
         self._backward: Executable | None = None
 
     def _build(self, inputs: dict[str, Shape]) -> Graph:
@@ -118,42 +99,61 @@ class Net:
         return {name: node.shape for name, node in self.graph.outputs.items()}
 
     @property
-    def params(self) -> dict[str, Blobs]:
-        """The learned blobs by layer, in Caffe's shapes; assignable."""
-        return {layer: Blobs(self._main, keys) for layer, keys in self._layer_keys().items()}
+    def params(self) -> Layers:
+        """The blobs by layer, in Caffe's shapes and order; assignable.
+
+        They are the learned ones, and those a layer measures (BatchNorm's running sums).
+        """
+        return Layers(self._main, self._layer_keys())
 
     @property
-    def grads(self) -> dict[str, Blobs]:
+    def grads(self) -> Layers:
         """The gradients of the learned blobs after `backward`."""
         if self._backward is None:
             raise UsageError("there are no gradients yet", hint="call net.backward first")
-        exe = self._backward
-        return {layer: Blobs(exe, keys, "d:") for layer, keys in self._layer_keys().items()}
+        return Layers(self._backward, self._layer_keys(running=False), "d:")
 
-    def _layer_keys(self) -> dict[str, dict[str, str]]:
+    def _layer_keys(self, running: bool = True) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for layer in self.graph.layers:
-            if layer.params:
-                found[layer.name] = {self.graph.params[k].name: k for k in layer.params}
+            keys = {self.graph.params[k].name: k for k in layer.params}
+            if running:
+                keys |= {k.rpartition("/")[2]: k for k in layer.running}
+            if keys:
+                found[layer.name] = keys
         return found
 
     # ---- running -----------------------------------------------------------------------------
 
-    def forward(self, blobs: tuple[str, ...] | list[str] = (), **inputs: Array) -> dict[str, Array]:
+    def forward(
+        self, blobs: str | tuple[str, ...] | list[str] = (), **inputs: Array
+    ) -> dict[str, Array]:
         """Runs the net and returns its outputs by name, and inner `blobs` if asked for.
 
-        Inputs are arrays in Caffe's axis order. One left out keeps its last value. A batch of
-        another size than the net's compiles the net again for that size (once).
+        Inputs are arrays in Caffe's axis order. One left out keeps its last value; where none was
+        ever given, data layers read their next batch. A batch of another size than the net's
+        compiles the net again for that size (once).
         """
-        graph = self._shaped(inputs)
-        exe = self._program(graph, tuple(blobs))
-        for name, value in inputs.items():
-            exe.write(name, np.asarray(value))
-        self._last = (graph, {n: np.asarray(v) for n, v in inputs.items()})
+        given = {**self._given, **{n: np.asarray(v) for n, v in inputs.items()}}
+        graph = self._shaped(given)
+        exe = self._program(graph, (blobs,) if isinstance(blobs, str) else tuple(blobs))
+        self._given = given
+        values = given or self._batch()
+        _write(exe, values)
+        self._last = (graph, values)
         exe.write("iteration", self._iteration)
         self._iteration += 1
         exe.run()
-        return {name: exe.read(name) for name in exe.program.outputs}
+        return {name.removeprefix(CHANGED): exe.read(name) for name in exe.program.outputs}
+
+    def _batch(self) -> dict[str, Array]:
+        """Returns the next batch of the data layers by top."""
+        if self._feeder is None:
+            self._feeder = Feeder(self._main, self._seed, "net", checked([self.graph]))
+        self._feeder.forget()
+        self._feeder.feed()
+        tops = [top for feed in self._main.program.feeds for top in feed.tops]
+        return {top: self._main.read(top) for top in tops}
 
     def backward(self, **gradient: Array) -> dict[str, Array]:
         """Returns the gradient of each input for given gradients of outputs (or inner blobs).
@@ -161,17 +161,21 @@ class Net:
         Without arguments: the gradient of the net's loss. Parameter gradients are in `net.grads`.
         It uses the inputs of the last `forward`.
         """
-        graph, inputs = getattr(self, "_last", (self.graph, {}))
+        if self._last is None:
+            raise UsageError("nothing has been computed yet", hint="call net.forward first")
+        graph, inputs = self._last
         exe = self._backward_program(graph, tuple(sorted(gradient)))
-        for name, value in inputs.items():
-            if name in exe.program.tensors:
-                exe.write(name, value)
         for name, value in gradient.items():
-            exe.write(f"d:{name}", np.asarray(value))
+            shape, own = np.shape(value), graph.blobs[name].shape
+            if shape != own:
+                raise UsageError(f"'{name}' has shape {own}, not {shape}")
+            _write(exe, {f"d:{name}": np.asarray(value)})  # nothing may depend on it: a threshold
+        _write(exe, inputs)
         exe.write("iteration", self._iteration - 1)
         exe.run()
         self._backward = exe
-        return {name: exe.read(f"d:{name}") for name in graph.inputs}
+        found = {n.removeprefix(CHANGED): n for n in exe.program.outputs}
+        return {name: exe.read(found[f"d:{name}"]) for name in graph.inputs}
 
     def _shaped(self, inputs: Mapping[str, Array]) -> Graph:
         """Returns the graph for the shapes of these inputs."""
@@ -197,33 +201,47 @@ class Net:
                 if name not in graph.blobs:
                     raise UsageError(f"no blob '{name}'", hint=did_you_mean(name, graph.blobs))
             extra = {name: graph.blobs[name] for name in blobs}
-            wanted = replace(graph, outputs={**graph.outputs, **extra})
-            self._programs[key] = self._engine.load(plain(wanted), self._arena, self._shared())
+            outputs = {
+                CHANGED + name if node is not graph.inputs.get(name, node) else name: node
+                for name, node in {**graph.outputs, **extra}.items()
+            }
+            wanted = replace(graph, outputs=outputs)
+            self._programs[key] = self._engine.load(plain(wanted), self._arena, self._shared)
         return self._programs[key]
-
-    def _shared(self) -> Executable | None:
-        return getattr(self, "_main", None)
 
     def _backward_program(self, graph: Graph, given: tuple[str, ...]) -> Executable:
         key = (id(graph), "backward", given)
         if key not in self._programs:
             step = backward_step(graph, self._arena, given)
-            self._programs[key] = self._engine.load(step, self._arena, self._shared())
+            self._programs[key] = self._engine.load(step, self._arena, self._shared)
         return self._programs[key]
 
     # ---- files -------------------------------------------------------------------------------
 
     def load_weights(self, path: str | Path) -> list[str]:
-        """Loads learned blobs by layer name; returns warnings about layers that do not match."""
-        return load_weights(self._main, Path(path))
+        """Loads weights by layer name; returns warnings about layers that do not match.
+
+        By the extension: .safetensors, .caffemodel, .caffemodel.h5; or several, with commas.
+        """
+        return [text for file in weight_files(path) for text in load_weights(self._main, file)]
 
     def save_weights(self, path: str | Path) -> None:
-        """Writes the learned blobs as safetensors, by key (`conv1/weight`)."""
+        """Writes the weights: .caffemodel, .caffemodel.h5, else safetensors by key."""
         save_weights(self._main, Path(path))
 
     def close(self) -> None:
-        """Frees memory and threads."""
-        self._engine.close()
+        """Stops the data threads and frees the memory that is the net's own."""
+        if self._feeder is not None:
+            self._feeder.close()
+        if self._shared is self._main:
+            self._engine.close()
+
+
+def _write(exe: Executable, values: Mapping[str, Array]) -> None:
+    """Writes those inputs that the program has."""
+    for name, value in values.items():
+        if name in exe.program.tensors:
+            exe.write(name, value)
 
 
 def backward_step(graph: Graph, arena: Arena, given: tuple[str, ...]) -> Step:
@@ -240,7 +258,8 @@ def backward_step(graph: Graph, arena: Arena, given: tuple[str, ...]) -> Step:
     wrt = [*graph.inputs.values(), *(graph.param_nodes[k] for k in keys)]
     found = gradients(None if given else graph.loss, wrt, seeds or None, origin=graph.origin)
     count = len(graph.inputs)
-    outputs = {f"d:{n}": g for n, g in zip(graph.inputs, found, strict=False)}
+    named = (f"{CHANGED if n in given else ''}d:{n}" for n in graph.inputs)
+    outputs = dict(zip(named, found, strict=False))
     inputs = {**graph.inputs, **{f"d:{n}": seeds[graph.blobs[n]] for n in given}}
     names = {}
     if keys:
@@ -268,11 +287,13 @@ def load(
     `path` is a YAML file or a Caffe prototxt, or a NetSpec; or give `text` with its `format`
     ("yaml" or "prototxt"). Raises NetError, with the place in the file, for every mistake in it.
     """
+    if phase.upper() not in ("TRAIN", "TEST"):
+        raise UsageError(f"there is no phase '{phase}'", hint="phase is TRAIN or TEST")
     if isinstance(path, NetSpec):
         spec = path
     else:
         spec = read_net(str(path) if path is not None else None, text=text, format=format)
-    net = Net(spec, phase, backend=backend, threads=threads, deploy=deploy)
+    net = Net(spec, phase.upper(), backend=backend, threads=threads, deploy=deploy)
     if weights is not None:
         net.load_weights(weights)
     return net

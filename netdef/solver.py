@@ -17,6 +17,7 @@ from compiler.layers.scope import Probe
 from compiler.update import Step, accumulate_step, apply_step, train_step
 from netdef.engine import Engine, check_fits, open_engine, plain
 from netdef.formats import apply_set, read_net, read_solver
+from netdef.labels import checked
 from netdef.net import Net
 from runtime.data import probe
 from runtime.executable import Executable
@@ -25,7 +26,7 @@ from runtime.params import initialise
 from runtime.signals import catch_signals
 from runtime.snapshot import default_prefix
 from runtime.solver import Training
-from runtime.weights import load_weights
+from runtime.weights import load_weights, weight_files
 from schemas.errors import GraphError, SpecError, UsageError
 from schemas.net import NetSpec
 from schemas.program import Program
@@ -168,10 +169,12 @@ class Solver:
         self._train = self._engine.load(step, self.plan.arena)
         self._apply = self._load(apply) if apply is not None else None
         self._tests = [self._load(plain(graph)) for graph in self.plan.tests]
+        self._net: Net | None = None
         initialise(self._train, self.seed)
         self.warnings: list[str] = []
-        for file in (*spec.weights, *weights):
-            self.warnings += load_weights(self._train, Path(file))
+        own = [_resolve(file, spec) for file in spec.weights]
+        for file in (path for given in (*own, *weights) for path in weight_files(given)):
+            self.warnings += load_weights(self._train, file)
         self._loop = Training(
             spec,
             self._train,
@@ -180,6 +183,7 @@ class Solver:
             seed=self.seed,
             monitor=self.monitor,
             prefix=snapshots,
+            opener=checked([self.plan.train, *self.plan.tests]),
         )
 
     def _load(self, step: Step) -> Executable:
@@ -210,11 +214,13 @@ class Solver:
 
     @property
     def net(self) -> Net:
-        """The training net with the weights as they are now (a copy: later steps do not show)."""
-        net = Net(self.plan.train.spec, "TRAIN", engine=open_engine(self.backend))
-        for key in self.plan.train.params:
-            net._main.write(key, self._train.read(key))
-        return net
+        """The training net on the solver's own weights: each sees what the other changes."""
+        if self._net is None:
+            graph = self.plan.train
+            self._net = Net(
+                graph.spec, "TRAIN", engine=self._engine, graph=graph, share=self._train
+            )
+        return self._net
 
     def weights(self) -> dict[str, Array]:
         """Returns all learned blobs by key."""
@@ -250,6 +256,8 @@ class Solver:
     def close(self) -> None:
         """Stops the data threads and frees the device."""
         self._loop.close()
+        if self._net is not None:
+            self._net.close()
         self._engine.close()
 
     def resolved(self) -> dict[str, Any]:

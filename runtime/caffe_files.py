@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -42,11 +42,11 @@ V1_WORDS = (
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer of a weight file: its type as the file says it ("" if not), its blobs in order."""
+    """One layer of a weight file: its type as the file says it ("" if not), its blobs by number."""
 
     name: str
     type: str
-    blobs: tuple[Array, ...]
+    blobs: Mapping[int, Array]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def caffemodel(name: str, layers: Iterable[LayerWeights]) -> bytes:
     for layer in layers:
         fields: Parts = [text(1, layer.name)]
         fields += [text(2, layer.type)] if layer.type else []
-        for blob in layer.blobs:
+        for blob in layer.blobs.values():
             fields += nested(7, blob_parts(blob))
         parts += nested(100, fields)
     size = sum(map(len, parts))
@@ -156,8 +156,8 @@ def _layer(field: Field, name: int, kind: int, blobs: int) -> LayerWeights:
             arrays.append(_blob(one))
         elif one.number == 1 and name == 4:  # V0: the layer proper is a message inside
             inner = _layer(one, name=1, kind=2, blobs=50)
-            found, word, arrays = inner.name, inner.type, [*arrays, *inner.blobs]
-    return LayerWeights(found, word, tuple(arrays))
+            found, word, arrays = inner.name, inner.type, [*arrays, *inner.blobs.values()]
+    return LayerWeights(found, word, dict(enumerate(arrays)))
 
 
 def _v1_word(number: int) -> str:
@@ -188,13 +188,17 @@ def _blob(field: Field) -> Array:
 
 
 def _open(path: Path) -> Message:
-    """Returns the bytes of a file, mapped into memory rather than read."""
+    return Message(map_file(path))
+
+
+def map_file(path: Path) -> memoryview:
+    """Returns the bytes of a file, mapped into memory rather than read. Raises SourceError."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
             if size == 0:
                 raise SourceError(f"{path} is empty")
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         match = near(path.name, names)
@@ -202,7 +206,6 @@ def _open(path: Path) -> Message:
         raise SourceError(f"there is no file {path}", hint=hint) from None
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
-    return Message(data)
 
 
 _MARKS = (  # what people download in place of a binary protobuf

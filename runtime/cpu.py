@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,9 +79,11 @@ class CpuExecutable:
         self._slots = {s.name: _memory(s, program, other) for s in program.slots}
         self._tensors = {n: _view(t, self._slots) for n, t in program.tensors.items()}
         self._log: list[Mapping[str, float]] = []
-        self._engine, step = _load_code(program)
+        code = _load_code(program)
         slots = [self._slots[s.name] for s in program.slots]
-        self._team = _Team(step, slots, threads, len(program.launches))
+        self._team = _Team(code, slots, threads, len(program.launches))
+        # One that is dropped without close() lets its workers go, too.
+        weakref.finalize(self, self._team.stop)
 
     @property
     def program(self) -> Program:
@@ -176,10 +179,16 @@ class _Team:
     A step that has begun is always finished by all of them: the calling thread may be interrupted
     between two instructions of Python (KeyboardInterrupt), so what is asked of the workers is one
     number, waking them twice does no harm, and whether share 0 ran is counted by the native code.
+
+    A worker may still be on its way out of the step when `run` has returned: code and memory are
+    held here, so that they last as long as the workers do.
     """
 
-    def __init__(self, step: Any, slots: list[Array], threads: int, launches: int) -> None:
-        self._step, self._threads = step, threads
+    def __init__(
+        self, code: tuple[Any, Any], slots: list[Array], threads: int, launches: int
+    ) -> None:
+        self._engine, self._step = code
+        self._slots, self._threads = slots, threads
         self._pointers = np.array([s.ctypes.data for s in slots], np.uintp)
         size = _CLOCK + 8 * (launches + 1)
         block = np.zeros(size + _ALIGN, np.uint8)
@@ -240,9 +249,14 @@ class _Team:
             if self._closed:
                 return
 
+    def stop(self) -> None:
+        """Lets the workers end, without waiting for them."""
+        self._closed = True
+        self._wake()
+
     def close(self) -> None:
         if not self._closed:
-            self._closed = True
-            self._wake()
+            self.stop()
             for worker in self._workers:
                 worker.join()
+            self._slots.clear()

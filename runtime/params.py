@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime.executable import Executable
 from runtime.fillers import fill
+from runtime.tables import read_table
 from schemas.errors import Diagnostics, SourceError, did_you_mean
 from schemas.program import Program
 from schemas.span import Span
@@ -30,7 +31,7 @@ class Blobs:
         self.shapes: dict[str, Shape] = {}
         for exe in exes:
             weights = weight_shapes(exe.program)
-            history = [s for s in exe.program.states if s.key not in weights]
+            history = [s for s in exe.program.states if s.key not in weights and not s.source]
             shapes = {key: (key, shape) for key, shape in weights.items()}
             shapes |= {HISTORY + s.key: (s.key, s.shape) for s in history}
             for name, (key, shape) in shapes.items():
@@ -53,17 +54,21 @@ def initialise(exe: Executable, seed: int) -> None:
     for info in exe.program.params:
         exe.write(info.key, fill(info, seed))
     for state in exe.program.states:
-        exe.write(state.key, np.full(state.shape, state.fill, np.float32))
+        if state.source:
+            exe.write(state.key, read_table(state))
+        else:
+            exe.write(state.key, np.full(state.shape, state.fill, np.float32))
 
 
 def weight_shapes(program: Program) -> dict[str, Shape]:
     """Returns the shapes of what a weight file holds: learned blobs and the net's own states.
 
     A layer's states (a running mean) are named LAYER/STATE; those of the solver, such as the
-    momentum, have a bare name and are no weights.
+    momentum, have a bare name and are no weights. What comes from a file of its own is none either.
     """
     shapes = {info.key: info.shape for info in program.params}
-    return shapes | {s.key: s.shape for s in program.states if "/" in s.key}
+    kept = (s for s in program.states if "/" in s.key and not s.source)
+    return shapes | {s.key: s.shape for s in kept}
 
 
 def read_weights(exe: Executable) -> dict[str, Array]:
@@ -77,18 +82,30 @@ def copy_weights(source: Executable, target: Executable) -> list[str]:
 
 
 def assign_weights(exe: Executable, weights: Mapping[str, Array], origin: str) -> list[str]:
-    """Writes weights to the layers of the same names, by Caffe's rules.
+    """Writes weights to the layers of the same names (see `fitting`); returns the warnings."""
+    arrays, warnings = fitting(exe.program, weights, origin)
+    for key, array in arrays.items():
+        exe.write(key, array)
+    return warnings
+
+
+def fitting(
+    program: Program, weights: Mapping[str, Array], origin: str
+) -> tuple[dict[str, Array], list[str]]:
+    """Returns those of the weights that belong to the net, in its shapes, by Caffe's rules.
 
     `weights` are arrays by key (`conv1/weight`), `origin` names their file in messages. Layers that
     only one side has are left alone; a warning is returned for each. Leading axes of one element
     do not count: old Caffe files hold (1, 1, O, I) for (O, I). Histories of a solver are skipped.
 
-    Raises SourceError (or NetErrors with all of them), before anything is written, where a layer
-    of both sides has blobs of other names or shapes. A state that does not fit (a recurrent layer's
-    last output, of another batch size) is left alone, with a warning.
+    Raises SourceError (or NetErrors with all of them) where a layer of both sides has blobs of
+    other names or shapes. A state that does not fit (a recurrent layer's last output, of another
+    batch size) is left alone, with a warning.
     """
-    shapes = weight_shapes(exe.program)
-    learned = {info.key: info.span for info in exe.program.params}
+    shapes = weight_shapes(program)
+    # A running mean that does not fit is as wrong as a weight.
+    learned: dict[str, Span | None] = {key: None for one in program.layers for key in one.keys}
+    learned |= {info.key: info.span for info in program.params}
     given = {key: a for key, a in weights.items() if not key.startswith(HISTORY)}
     ours = {_layer(key) for key in shapes}
     theirs = {_layer(key) for key in given}
@@ -101,19 +118,21 @@ def assign_weights(exe: Executable, weights: Mapping[str, Array], origin: str) -
             message = f"{origin} has layer '{_layer(key)}' without its blob '{key}'"
             diagnostics.error(SourceError(message, span, _rename(key)))
     diagnostics.raise_if_any()
-    for key, array in given.items():
-        if key in shapes and _without_ones(array.shape) == _without_ones(shapes[key]):
-            exe.write(key, np.ascontiguousarray(array, np.float32).reshape(shapes[key]))
+    arrays = {
+        key: np.ascontiguousarray(array, np.float32).reshape(shapes[key])
+        for key, array in given.items()
+        if key in shapes and without_ones(array.shape) == without_ones(shapes[key])
+    }
     ignored = [f"{origin}: layer '{name}' ignored: not in the net" for name in theirs - ours]
     kept = [f"layer '{name}' keeps its first values: not in {origin}" for name in ours - theirs]
-    return sorted(ignored) + sorted(kept) + [w.message for w in diagnostics.warnings]
+    return arrays, sorted(ignored) + sorted(kept) + [w.message for w in diagnostics.warnings]
 
 
 def _check(
     key: str,
     shape: Shape,
     shapes: Mapping[str, Shape],
-    learned: Mapping[str, Span],
+    learned: Mapping[str, Span | None],
     origin: str,
     diagnostics: Diagnostics,
 ) -> None:
@@ -122,7 +141,7 @@ def _check(
         message = f"{origin} holds '{key}', which layer '{_layer(key)}' of the net does not have"
         hint = did_you_mean(key, [k for k in shapes if _layer(k) == _layer(key)])
         diagnostics.error(SourceError(message, hint=hint or _rename(key)))
-    elif _without_ones(shape) != _without_ones(shapes[key]):
+    elif without_ones(shape) != without_ones(shapes[key]):
         message = f"'{key}' has shape {shapes[key]} in the net and {shape} in {origin}"
         if key in learned:
             diagnostics.error(SourceError(message, learned[key], _rename(key)))
@@ -138,6 +157,7 @@ def _rename(key: str) -> str:
     return f"to train this layer anew, give it a name other than '{_layer(key)}' in the net"
 
 
-def _without_ones(shape: Shape) -> Shape:
+def without_ones(shape: Shape) -> Shape:
+    """Returns a shape without its leading axes of one element, which old files have added."""
     first = next((i for i, n in enumerate(shape) if n != 1), len(shape))
     return tuple(shape[first:])

@@ -11,7 +11,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIDTH = {FIXED64: 8, FIXED32: 4}
-_TYPES = {FIXED64: np.dtype("<f8"), FIXED32: np.dtype("<f4")}
+_TYPES: dict[int, np.dtype[Any]] = {FIXED64: np.dtype("<f8"), FIXED32: np.dtype("<f4")}
 
 
 class WireError(ValueError):

@@ -147,7 +147,7 @@ def find_snapshot(path: Path) -> Path:
     if path.is_dir():
         found = {int(_manifest(m)["iteration"]): m for m in _manifests(path)}
         if not found:
-            raise SnapshotError(f"there is no snapshot in {path}")
+            raise SnapshotError(f"there is no snapshot in {path}", hint=_runs(path))
         return _stem(found[max(found)])
     stem = _stem(path)
     arrays, manifest = _pair(stem)
@@ -231,6 +231,13 @@ def _earlier(stem: Path) -> str | None:
     if not others:
         return None
     return f"there is {stem.with_name(near(stem.name, others) or others[-1])}"
+
+
+def _runs(folder: Path) -> str | None:
+    """Returns a hint that names the run folders within a folder, the latest first."""
+    inner = [path for path in folder.iterdir() if path.is_dir() and _manifests(path)]
+    latest = sorted(inner, key=lambda path: (path.stat().st_mtime, path.name), reverse=True)[:3]
+    return f"it holds runs: {', '.join(map(str, latest))}" if latest else None
 
 
 def _get(fields: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T:

@@ -9,6 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
+from runtime.caffe_resume import read_resume
 from runtime.data import open_source
 from runtime.executable import Executable
 from runtime.feeder import Feeder, Opener
@@ -22,7 +23,6 @@ from runtime.snapshot import (
     check_snapshot,
     check_writable,
     default_prefix,
-    read_snapshot,
     write_snapshot,
 )
 from runtime.testing import run_test
@@ -154,10 +154,10 @@ class Training:
     def restore(self, path: Path) -> None:
         """Goes on where a snapshot was written, bit for bit; its seed replaces this one's.
 
-        `path` is the stem, either file, or a folder. Raises SnapshotError, and changes nothing,
-        unless all of it fits.
+        `path` is the stem, either file, a folder, or Caffe's .solverstate. Raises SnapshotError,
+        and changes nothing, unless all of it fits.
         """
-        snapshot = read_snapshot(path)
+        snapshot = read_resume(path, self.train.program, self.blobs, self.spec, self.seed)
         check_snapshot(snapshot, self.spec.type, self.blobs.shapes, str(path))
         self.close()
         self.blobs.write(snapshot.tensors)

@@ -62,6 +62,8 @@ class Interpreter:
         tl.tensor.__index__ = lambda t: int(np.asarray(t.handle.data).reshape(-1)[0])
         tl.tensor.__bool__ = lambda t: bool(np.asarray(t.handle.data).all())
         interpreter._patch_lang = lambda fn: None
+        _take_any_mask(type(interpreter.interpreter_builder), "create_masked_load", 1)
+        _take_any_mask(type(interpreter.interpreter_builder), "create_masked_store", 2)
         self._folder = tempfile.TemporaryDirectory(prefix="netdef-triton-")
         self._modules = 0
 
@@ -93,6 +95,20 @@ class Interpreter:
                 function(*args)
 
         return launch
+
+
+def _take_any_mask(builder: Any, name: str, place: int) -> None:
+    """Makes a method of the interpreter's builder take a mask whose booleans are stored as i32.
+
+    Conditions on numbers that Python knows come so; from version 3.9 on Triton refuses them.
+    """
+    given = getattr(builder, name)
+
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        args[place].data = args[place].data.astype(np.bool_, copy=False)
+        return given(self, *args, **options)
+
+    setattr(builder, name, method)
 
 
 class Worker:

@@ -44,11 +44,29 @@ class ParamInfo:
 
 @dataclass(frozen=True, slots=True)
 class StateInfo:
-    """A blob kept from step to step that is not learned: a running mean, a momentum."""
+    """A blob kept from step to step that is not learned: a running mean, a momentum.
+
+    Its first values are all `fill`, or those of the file `source`, which a layer at `span` names.
+    """
 
     key: str
     shape: tuple[int, ...]
     fill: float = 0.0
+    source: str = ""
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBlobs:
+    """Which blobs a layer has in Caffe's weight files, where they go by layer and number.
+
+    `keys` are those of learned blobs, shared ones too, and of states that are weights (a running
+    mean), in Caffe's order.
+    """
+
+    layer: str
+    type: str
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

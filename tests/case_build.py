@@ -66,7 +66,8 @@ class FusedKernels:
             b.name: np.zeros(b.size + 64, TYPES[b.dtype]) for b in unit.schedule.buffers.values()
         }
         for node in unit.graph.nodes():
-            key = (node.prim, node.attr("name")) if node.prim in ("input", "param") else None
+            named = node.prim in ("input", "param", "state")
+            key = (node.prim, node.attr("name")) if named else None
             if key in values:
                 scatter(unit, node, buffers[key[1]], values[key])
             elif key == ("param", NAME):
@@ -148,6 +149,8 @@ def build_case(case: Case) -> Built:
         built.values["input", name] = _draw(rng, bottoms.get(name, Bottom(node.shape)))
     for key, node in graph.param_nodes.items():
         built.values["param", key] = rng.normal(size=node.shape)
+    for key, info in graph.states.items():  # positive, as variances are
+        built.values["state", key] = rng.uniform(0.5, 2.0, size=info.shape)
     if case.gradient:
         _add_gradients(built, case, rng)
     return built
@@ -155,7 +158,7 @@ def build_case(case: Case) -> Built:
 
 def _add_gradients(built: Built, case: Case, rng: np.random.Generator) -> None:
     graph, top = built.graph, built.tops[0]
-    learned = [f"x{i}" for i, b in enumerate(case.bottoms) if not b.labels]
+    learned = [f"x{i}" for i, b in enumerate(case.bottoms) if not (b.labels or b.fixed)]
     built.leaves = [graph.inputs[name] for name in learned] + list(graph.param_nodes.values())
     seed = leaves.input_("seed", top.shape)
     graph.inputs["seed"] = seed
@@ -168,9 +171,11 @@ def _add_gradients(built: Built, case: Case, rng: np.random.Generator) -> None:
 
 def expected(case: Case, built: Built) -> list[Array]:
     """Returns the tops as the case's NumPy reference computes them."""
-    params = {key.split("/")[1]: v for (prim, key), v in built.values.items() if prim == "param"}
+    blobs = ((key, v) for (prim, key), v in built.values.items() if prim in ("param", "state"))
+    params = {key.split("/")[1]: v for key, v in blobs}
     names = [f"x{i}" for i in range(len(case.bottoms))] or [f"top{i}" for i in range(case.tops)]
-    found = case.reference(params, *(built.values["input", name] for name in names))
+    given = (built.values["input", name] for name in names if ("input", name) in built.values)
+    found = case.reference(params, *given)
     return list(found) if isinstance(found, tuple) else [found]
 
 
@@ -197,6 +202,8 @@ def slopes(built: Built, step: float = 1e-5) -> tuple[float, float]:
 
 
 def _draw(rng: np.random.Generator, bottom: Bottom) -> Array:
+    if bottom.draw is not None:
+        return bottom.draw(rng, bottom.shape)
     if bottom.always is not None:
         return np.full(bottom.shape, bottom.always)
     if bottom.labels:

@@ -20,12 +20,17 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Bottom:
-    """A bottom: normal numbers, or the same number everywhere; labels from 0 to `labels` - 1."""
+    """A bottom: normal numbers, or the same number everywhere; labels from 0 to `labels` - 1.
+
+    `draw(rng, shape)` makes other values; `fixed` ones, as labels, are asked for no gradient.
+    """
 
     shape: tuple[int, ...]
     labels: int = 0
     always: float | None = None
     scale: float = 1.0
+    draw: Callable[[np.random.Generator, tuple[int, ...]], Array] | None = None
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -345,3 +350,7 @@ source(
     {"type": "MemoryData", "batch_size": 2, "channels": 3, "height": 4, "width": 5},
     tops=2,
 )
+
+# The rest of the table, by family ----------------------------------------------------------------
+
+from tests import cases_elementwise, cases_losses, cases_vision  # noqa: E402, F401

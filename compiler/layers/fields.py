@@ -166,7 +166,7 @@ class _Reader:
 
     def read(self, value: Value, info: FieldInfo) -> Any:
         if info.kind.base == "shape":
-            return self.shapes(value, info.name)
+            return self.shapes(value, info.name, 1 if info.limits.low is None else info.limits.low)
         if info.kind.many:
             items = value.data if isinstance(value.data, tuple) else (value,)
             return tuple(self.one(item, info) for item in items)
@@ -253,13 +253,13 @@ class _Reader:
                 given[key] = self.number(item, f"{name}.{key}", isinstance(known[key], int))
         return Filler(**given)
 
-    def shapes(self, value: Value, name: str) -> tuple[tuple[int, ...], ...]:
+    def shapes(self, value: Value, name: str, low: float) -> tuple[tuple[int, ...], ...]:
         """Reads [1, 3], [[1, 3], [1]] or Caffe's {dim: [1, 3]}, once or in a list."""
         data = value.data
         nested = isinstance(data, tuple) and any(isinstance(v.data, (tuple, Mapping)) for v in data)
-        return tuple(self.shape(v, name) for v in (data if nested else (value,)))
+        return tuple(self.shape(v, name, low) for v in (data if nested else (value,)))
 
-    def shape(self, value: Value, name: str) -> tuple[int, ...]:
+    def shape(self, value: Value, name: str, low: float) -> tuple[int, ...]:
         if isinstance(value.data, Mapping):
             for key, item in value.data.items():
                 if key != "dim":
@@ -268,9 +268,9 @@ class _Reader:
         items = value.data if isinstance(value.data, tuple) else (value,)
         sizes = [(item, self.number(item, name, True)) for item in items]
         for item, size in sizes:
-            if size is not None and size < 1:
-                self.mismatch(item, name, "1 or more along each axis")
-        return tuple(int(size or 1) for _, size in sizes)
+            if size is not None and size < low:
+                self.mismatch(item, name, f"{low} or more along each axis")
+        return tuple(int(1 if size is None else size) for _, size in sizes)
 
 
 def _shown(value: Value) -> str:

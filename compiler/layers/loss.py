@@ -60,19 +60,10 @@ class SoftmaxWithLoss:
         loss = ops.add(loss, ops.stop(ops.sub(ops.minimum(loss, LARGEST_LOSS), loss)))
         if self.ignore_label is not None:
             loss = ops.select(ops.equal(label, self.ignore_label), 0.0, loss)
-        mean = ops.div(ops.sum_all(loss), self._normalizer(label, axis))
+        mode = chosen(self.normalization, self.normalize, "VALID")
+        by = normalizer(mode, label, math.prod(label.shape[:axis]), self.ignore_label)
+        mean = ops.div(ops.sum_all(loss), by)
         return (mean, ops.div(e, total)) if len(scope.tops) > 1 else (mean,)
-
-    def _normalizer(self, label: Node, axis: int) -> Node | float:
-        mode = self.normalization or ("BATCH_SIZE" if self.normalize is False else "VALID")
-        if mode == "NONE":
-            return 1.0
-        if mode == "BATCH_SIZE":
-            return float(math.prod(label.shape[:axis]))
-        if mode == "FULL" or self.ignore_label is None:
-            return float(label.type.size)
-        counted = ops.select(ops.equal(label, self.ignore_label), 0.0, 1.0)
-        return ops.maximum(ops.sum_all(counted), 1.0)
 
 
 @layer("EuclideanLoss")
@@ -120,6 +111,25 @@ class Accuracy:
         right, all_ = (ops.sum_(n, others) for n in (ops.mul(here, counted), here))
         shares = ops.div(right, ops.maximum(all_, 1.0))
         return share, ops.reshape(shares, (scores.shape[axis],))
+
+
+def chosen(given: Normalization | None, old: bool | None, default: Normalization) -> Normalization:
+    """Returns what a loss is divided by: the field, its old form `normalize`, or the default."""
+    if given is not None or old is None:
+        return given or default
+    return "VALID" if old else "BATCH_SIZE"
+
+
+def normalizer(mode: Normalization, label: Node, batch: int, ignored: int | None) -> Node | float:
+    """Returns the number that a sum over all labels (i32) is divided by."""
+    if mode == "NONE":
+        return 1.0
+    if mode == "BATCH_SIZE":
+        return float(batch)
+    if mode == "FULL" or ignored is None:
+        return float(label.type.size)
+    counted = ops.select(ops.equal(label, ignored), 0.0, 1.0)
+    return ops.maximum(ops.sum_all(counted), 1.0)
 
 
 def one_label(scope: Scope, scores: Node, label: Node, axis: int) -> Node:

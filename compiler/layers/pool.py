@@ -1,4 +1,4 @@
-"""Pooling: maximum, average or root of squares over sliding windows."""
+"""Pooling: maximum, average, root of squares or a random element of sliding windows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from compiler import ops
 from compiler.ir import Node
 from compiler.layers import layer
 from compiler.layers.activation import ENGINE_DOC, Engine
+from compiler.layers.conv import OUTS, PLACES, TAPS
 from compiler.layers.fields import option
 from compiler.layers.scope import Scope
 from compiler.layers.sliding import Axis, check_fit, spread
 from schemas.errors import SpecError
 
 FLT_MIN = 1.17549435e-38
+
+How = Literal["MAX", "AVE", "STOCHASTIC", "L2"]
 
 
 @layer("Pooling")
@@ -25,9 +28,11 @@ class Pooling:
 
     Padding never wins a MAX. An AVE window divides by its size inside of the padded bottom: padding
     counts, what hangs over beyond it does not. A second top of MAX is the place of each maximum.
+    STOCHASTIC takes elements that are not negative: in training one of them, with a probability
+    proportional to it, in tests the mean under these probabilities (Zeiler and Fergus 2013).
     """
 
-    pool: Literal["MAX", "AVE", "STOCHASTIC", "L2"] = option("what is taken of a window", "MAX")
+    pool: How = option("what is taken of a window", "MAX")
     kernel_size: tuple[int, ...] = option("size of the windows: one, or one an axis", (), low=1)
     stride: tuple[int, ...] = option("step of the windows (1)", (), low=1)
     pad: tuple[int, ...] = option("rows around the bottom, on each side (0)", (), low=0)
@@ -39,29 +44,19 @@ class Pooling:
     stride_w: int | None = option("step along the width", None, low=1)
     pad_h: int | None = option("rows above and below", None, low=0)
     pad_w: int | None = option("columns left and right", None, low=0)
+    across_channels: bool = option("windows run over the channels, not over space", False)
     engine: Engine = option(ENGINE_DOC, "DEFAULT")
 
     def build(self, scope: Scope, x: Node) -> tuple[Node, ...]:
-        scope.need(x.type.rank >= 3, "needs a bottom with spatial axes (N, C, spatial...)")
-        if self.pool == "STOCHASTIC":
-            scope.error("STOCHASTIC pooling is not built", "pool", "use MAX, AVE or L2")
-        axes = self._axes(scope, x.shape[2:])
+        if self.across_channels:
+            scope.need(x.type.rank >= 2, "needs a bottom with channels")
+            over: tuple[int, ...] = (1,)
+        else:
+            scope.need(x.type.rank >= 3, "needs a bottom with spatial axes (N, C, spatial...)")
+            over = tuple(range(2, x.type.rank))
+        axes = self._axes(scope, tuple(x.shape[a] for a in over))
         sizes = tuple(a.ceil if self.round_mode == "CEIL" else a.floor for a in axes)
-        window = ops.Window(
-            tuple(range(2, x.type.rank)),
-            tuple(a.kernel for a in axes),
-            tuple(a.stride for a in axes),
-            tuple(a.pad for a in axes),
-            x.shape[2:],
-            sizes,
-        )
-        if self.pool == "MAX":
-            y = ops.pool_max(x, window)
-            return (y, ops.cast(ops.pool_argmax(x, window), "f32")) if len(scope.tops) > 1 else (y,)
-        if self.pool == "AVE":
-            return (_average(ops.pool_sum(x, window), axes),)
-        # Kept off zero, where the root has no slope.
-        return (ops.sqrt(ops.maximum(ops.pool_sum(ops.mul(x, x), window), FLT_MIN)),)
+        return pooled(scope, x, self.pool, over, axes, sizes)
 
     def _axes(self, scope: Scope, extent: tuple[int, ...]) -> list[Axis]:
         if self.global_pooling:
@@ -84,17 +79,99 @@ class Pooling:
         return axes
 
 
-def _average(total: Node, axes: list[Axis]) -> Node:
+def pooled(
+    scope: Scope, x: Node, how: How, over: tuple[int, ...], axes: list[Axis], out: tuple[int, ...]
+) -> tuple[Node, ...]:
+    """Returns the top of pooling over the axes `over`; for MAX with two tops the mask, too."""
+    window = ops.Window(
+        over,
+        tuple(a.kernel for a in axes),
+        tuple(a.stride for a in axes),
+        tuple(a.pad for a in axes),
+        tuple(a.size for a in axes),
+        out,
+    )
+    if how == "MAX":
+        y = ops.pool_max(x, window)
+        return (y, ops.cast(ops.pool_argmax(x, window), "f32")) if len(scope.tops) > 1 else (y,)
+    if how == "AVE":
+        return (_average(ops.pool_sum(x, window), window),)
+    if how == "STOCHASTIC":
+        if any(window.pad):
+            scope.error("STOCHASTIC pooling has no padding", "pad")
+        return (_drawn(scope, x, window) if scope.training else _expected(x, window),)
+    # Kept off zero, where the root has no slope.
+    return (ops.sqrt(ops.maximum(ops.pool_sum(ops.mul(x, x), window), FLT_MIN)),)
+
+
+def _average(total: Node, window: ops.Window) -> Node:
     """Divides sums of windows by their sizes (Caffe's AVE divisor, CAFFE.md section 3)."""
-    if all((out - 1) * a.stride + a.kernel <= a.size + 2 * a.pad for a, out in _outs(total, axes)):
-        return ops.div(total, float(math.prod(a.kernel for a in axes)))
-    for i, axis in enumerate(axes, start=2):
-        shape = tuple(n if j == i else 1 for j, n in enumerate(total.shape))
-        start = ops.mul(ops.iota(shape, i), axis.stride)  # counted from the padding's first row
-        end = ops.minimum(ops.add(start, axis.kernel), axis.size + 2 * axis.pad)
+    ends = zip(window.full, window.pad, strict=True)
+    padded = tuple(n + 2 * p for n, p in ends)
+    lasts = zip(window.out, window.stride, window.size, strict=True)
+    if all((o - 1) * s + k <= n for n, (o, s, k) in zip(padded, lasts, strict=True)):
+        return ops.div(total, float(math.prod(window.size)))
+    for i, axis in enumerate(window.axes):
+        shape = tuple(n if j == axis else 1 for j, n in enumerate(total.shape))
+        # Counted from the first row of the padding.
+        start = ops.mul(ops.iota(shape, axis), window.stride[i])
+        end = ops.minimum(ops.add(start, window.size[i]), padded[i])
         total = ops.div(total, ops.cast(ops.sub(end, start), "f32"))
     return total
 
 
-def _outs(total: Node, axes: list[Axis]) -> list[tuple[Axis, int]]:
-    return list(zip(axes, total.shape[2:], strict=True))
+def _expected(x: Node, window: ops.Window) -> Node:
+    """sum(x^2) / sum(x): the mean of elements that are drawn by their size; 0 where all are 0."""
+    total = ops.pool_sum(x, window)
+    some = ops.less(0.0, total)
+    mean = ops.div(ops.pool_sum(ops.mul(x, x), window), ops.select(some, total, 1.0))
+    return ops.select(some, mean, 0.0)
+
+
+def _drawn(scope: Scope, x: Node, window: ops.Window) -> Node:
+    """The first element of each window at which the running sum reaches a random share of all."""
+    sums = ops.stop(_running_sums(x, window))  # (before, taps, after), as the one of `over`
+    at, taps = window.axes[0], math.prod(window.size)
+    total = ops.slice_axis(sums, at, taps - 1, taps)
+    share = ops.mul(ops.random(scope.stream(), total.shape), total)
+    passed = ops.select(ops.less(sums, share), 1.0, 0.0)
+    where = _row_major(passed, window)
+    return ops.pool_at(x, ops.reshape(where, window.pooled(x.shape)), window)
+
+
+def _running_sums(x: Node, window: ops.Window) -> Node:
+    """Returns, before the axes of the windows, one of taps: the sum of taps 0 ... t of a window."""
+    first, count, taps = window.axes[0], len(window.axes), math.prod(window.size)
+    up_to = ops.cast(ops.lesseq(ops.iota((taps, taps), 1), ops.iota((taps, taps), 0)), "f32")
+    places, outs, inner = (s[len(s) - count :] for s in (PLACES, OUTS, TAPS))
+    ties = zip(places, outs, inner, window.stride, strict=True)
+    before, after = "nc"[:first], "pqr"[: x.type.rank - first - count]
+    return ops.contract(
+        x,
+        ops.reshape(up_to, (taps, *window.size)),
+        f"{before}{places}{after},t{inner}->{before}t{outs}{after}",
+        tuple(ops.Slide(h, y, i, stride) for h, y, i, stride in ties),
+        **dict(zip(outs, window.out, strict=True)),
+    )
+
+
+def _row_major(passed: Node, window: ops.Window) -> Node:
+    """Returns where the tap stands before which `passed` is 1: its row-major index in the bottom.
+
+    `passed` is (before, taps, out..., after). With D, then D * kh + H, then (D * kh + H) * kw + W
+    whole planes, rows and elements passed, the index is their sum with the weights below.
+    """
+    first, size, full = window.axes[0], window.size, window.full
+    before, rest = passed.shape[:first], passed.shape[first + 1 :]
+    steps = [math.prod(full[i + 1 :]) for i in range(len(full))]
+    shape = (*before, 1, *rest)
+    index = ops.broadcast(ops.const(0.0), shape)
+    for i, step in enumerate(steps):
+        inner = math.prod(size[i + 1 :])
+        ends = ops.reshape(passed, (*before, math.prod(size[: i + 1]), inner, *rest))
+        count = ops.sum_(ops.slice_axis(ends, first + 1, inner - 1, inner), (first,))
+        weight = step - (size[i + 1] * steps[i + 1] if i + 1 < len(size) else 0)
+        begin = ops.mul(ops.iota(shape, first + 1 + i), window.stride[i] * step)
+        count = ops.add(ops.mul(ops.reshape(count, shape), float(weight)), ops.cast(begin, "f32"))
+        index = ops.add(index, count)
+    return ops.cast(index, "i32")

@@ -46,6 +46,7 @@ class Scope:
     given: dict[str, Shape] = field(default_factory=dict)  # shapes of inputs, over the file's
     deploy: bool = False  # inputs are filled by the caller, not by a data source
     params: list[str] = field(default_factory=list)  # keys that this layer uses, in Caffe's order
+    running_keys: list[str] = field(default_factory=list)  # its states that Caffe has as blobs
     macs: int = 0
     warnings: list[NetError] = field(default_factory=list)
     _streams: int = 0
@@ -123,6 +124,42 @@ class Scope:
         key = f"{self.name}/{name}"
         self.graph.states[key] = StateInfo(key, shape, fill)
         return leaves.state(key, shape)
+
+    def table(self, name: str, shape: Shape, source: str) -> Node:
+        """Declares numbers that a file holds and nothing changes; it is read when the net runs."""
+        key = f"{self.name}/{name}"
+        self.graph.states[key] = StateInfo(key, shape, source=source, span=self.place("source"))
+        return leaves.state(key, shape)
+
+    def running(
+        self, name: str, shape: Shape, fill: float = 0.0, *, forgiving: bool = False
+    ) -> Node:
+        """Declares a state that is one of Caffe's blobs, after the learned ones.
+
+        Its `param` entry may only say lr_mult 0 (`forgiving`: any other gives a warning), and a
+        `name`, which shares it.
+        """
+        index = len(self.params) + len(self.running_keys)
+        span = self.spec.span
+        given = self.spec.param[index] if index < len(self.spec.param) else None
+        key = f"{self.name}/{name}"
+        if given is not None and given.lr_mult != 0:
+            message = f"'{name}' is measured, not learned: its lr_mult is 0, not {given.lr_mult:g}"
+            if not forgiving:
+                self.error(message, span=given.span, hint="param: {lr_mult: 0, decay_mult: 0}")
+            self.warnings.append(ShapeError(self.who + message, given.span, "it is taken as 0"))
+        if given is not None and given.name:
+            key = self.graph.shared_states.setdefault(given.name, key)
+            span = given.span
+        self.running_keys.append(key)
+        known = self.graph.states.setdefault(key, StateInfo(key, shape, fill))
+        if known.shape != shape:
+            self.error(f"shares '{key}' {known.shape}, but needs shape {shape}", span=span)
+        return leaves.state(key, shape)
+
+    def latest(self, state: Node) -> Node:
+        """Returns a state as the layers so far leave it: one that shares it may have updated it."""
+        return self.graph.updates.get(state, state)
 
     def update(self, state: Node, value: Node) -> None:
         """Gives a state its new value at the end of each step."""

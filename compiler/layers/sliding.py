@@ -9,6 +9,8 @@ from compiler.layers.scope import Scope
 from schemas.errors import SpecError
 
 Ints = tuple[int, ...]
+_FAR = 1000  # how far from what is written a size that fits is looked for
+_CHOICES = 4  # strides that are offered at most
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,23 @@ def check_fit(scope: Scope, axes: list[Axis], partial: bool = False) -> None:
 
 
 def _fitting(axis: Axis) -> list[str]:
-    """Returns the changes of one number that make the windows fit evenly."""
-    found = [f"stride {s}" for s in range(1, axis.stride) if axis.room % s == 0]
+    """Returns changes of one number, near to what is written, that make the windows fit evenly."""
+    strides = [s for s in _near(axis.stride, 1, axis.stride) if axis.room % s == 0]
+    found = [f"stride {s}" for s in strides[-_CHOICES:]]
     bare = axis.size - axis.reach
-    pads = [p for p in range(axis.reach) if (bare + 2 * p) % axis.stride == 0]
+    pads = [p for p in _near(axis.pad, 0, axis.reach) if (bare + 2 * p) % axis.stride == 0]
     if pads:
         return [*found, f"pad {min(pads, key=lambda p: abs(p - axis.pad))}"]
-    sizes = range(1, axis.size + 2 * axis.pad + 1)
+    sizes = _near(axis.kernel, 1, axis.size + 2 * axis.pad + 1)
     kernels = [k for k in sizes if (axis.room + axis.reach - k) % axis.stride == 0]
     if kernels and axis.dilation == 1:
         found.append(f"kernel {min(kernels, key=lambda k: abs(k - axis.kernel))}")
-    return found
+    return found or ["stride 1"]
+
+
+def _near(value: int, low: int, high: int) -> range:
+    """Returns the numbers from `low` and below `high` that are not far from a value."""
+    return range(max(low, min(value, high) - _FAR), min(high, value + _FAR))
 
 
 def _names(axes: list[Axis]) -> list[str]:

@@ -2,8 +2,8 @@
 
 Error bounds against float64, in units in the last place, held by tests/backends/test_cpu_math:
 exp 2, log 2, tanh 3, sigmoid 4 (where the result is not denormal), erf 2, pow 1. The greatest
-found on millions of samples were 1.01, 0.83, 1.30, 2.38, 1.08 and 0.51. Denormal arguments and results may be
-flushed to zero: the step function runs in flush-to-zero mode.
+found on millions of samples were 1.01, 0.83, 1.30, 2.38, 1.08 and 0.51. Denormal arguments and
+results may be flushed to zero: the step function runs in flush-to-zero mode.
 """
 
 from __future__ import annotations

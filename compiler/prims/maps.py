@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,7 @@ maximum, minimum, pow_ = _binary("maximum"), _binary("minimum"), _binary("pow")
 less, lesseq, equal, and_ = _binary("less"), _binary("lesseq"), _binary("equal"), _binary("and")
 neg, exp, log, sqrt = _unary("neg"), _unary("exp"), _unary("log"), _unary("sqrt")
 tanh, sigmoid, abs_, sign = _unary("tanh"), _unary("sigmoid"), _unary("abs"), _unary("sign")
-floor, stop = _unary("floor"), _unary("stop")
+floor, stop, erf = _unary("floor"), _unary("stop"), _unary("erf")
 
 
 def relu(x: Node, slope: float = 0.0) -> Node:
@@ -93,6 +94,11 @@ def cast(x: Node, dtype: Dtype) -> Node:
 
 def _sigmoid(x: Array) -> Array:
     return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def _erf(x: Array) -> Array:
+    result: Array = np.vectorize(math.erf, otypes=[x.dtype])(x)  # NumPy has none of its own
+    return result
 
 
 def _zero_like(node: Node) -> Node:
@@ -144,6 +150,14 @@ _map("log", 1, np.log, lambda n, g: (div(g, n.src[0]),), cost=16)
 _map("sqrt", 1, np.sqrt, lambda n, g: (div(mul(g, 0.5), n),), cost=4)
 _map("tanh", 1, np.tanh, lambda n, g: (mul(g, sub(1.0, mul(n, n))),), cost=20)
 _map("sigmoid", 1, _sigmoid, lambda n, g: (mul(g, mul(n, sub(1.0, n))),), cost=20)
+# The slope of erf is the bell curve 2 / sqrt(pi) * exp(-x**2).
+_map(
+    "erf",
+    1,
+    _erf,
+    lambda n, g: (mul(g, mul(exp(neg(mul(n.src[0], n.src[0]))), 2 / math.sqrt(math.pi))),),
+    cost=20,
+)
 _map("abs", 1, np.abs, lambda n, g: (mul(g, sign(n.src[0])),))
 _map("sign", 1, np.sign, cost=2)
 _map("floor", 1, np.floor)

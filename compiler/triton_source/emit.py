@@ -164,6 +164,8 @@ class Emitter(Indices):
                 float(v.text) if v.text not in ("True", "False") else v.text == "True", to
             )
             return replace(v, text=text, dtype=to, plain=not text.startswith("-"))
+        if v.dtype == "i32" and not v.dims and to != "bool":  # a loop's counter may be a plain int
+            return replace(v, text=f"tl.cast({v.text}, {ELEMENTS[to]})", dtype=to, plain=True)
         return replace(v, text=convert(v.operand, v.dtype, to), dtype=to, plain=True)
 
 

@@ -24,6 +24,7 @@ _CALLS: dict[str, str] = {
     "sqrt": "tl.sqrt({0})",
     "tanh": "tanh({0})",
     "sigmoid": "(1.0 / (1.0 + tl.exp(-({0}))))",
+    "erf": "tl.erf({0})",
     "abs": "tl.abs({0})",
     "floor": "tl.floor({0})",
     "neg": "(-({0}))",

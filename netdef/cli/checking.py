@@ -157,18 +157,20 @@ def _solver(verdict: Verdict, spec: Any, shapes: Mapping[str, Shape]) -> None:
 def _count(verdict: Verdict, graphs: list[Graph]) -> None:
     """Notes the numbers of the first phase, and warns of a net larger than this machine."""
     from compiler.arena import plan_arena
-    from netdef.engine import check_fits, machine_memory
+    from netdef.engine import LARGEST_MACHINE, check_fits, least_bytes, machine_memory
     from schemas.errors import ResourceError
 
     for graph in graphs[:1]:
         verdict.name = graph.name
         verdict.layers = len(graph.layers)
         verdict.parameters = sum(info.size for info in graph.params.values())
+    memory = machine_memory()
     for graph in graphs:
         try:
-            check_fits([graph], plan_arena(graph), machine_memory())
+            check_fits([graph], arena := plan_arena(graph), memory)
         except ResourceError as error:
-            verdict.warnings.append(error)
+            hopeless = least_bytes(graph, arena) > LARGEST_MACHINE
+            (verdict.errors if hopeless else verdict.warnings).append(error)
 
 
 def _distinct(errors: list[NetError]) -> list[NetError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import signal
 import sys
@@ -47,6 +48,7 @@ class Guarded(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         kwargs["standalone_mode"] = False
+        _write_anything()
         try:
             status = super().main(*args, **kwargs)
         except NetError as error:
@@ -63,6 +65,13 @@ class Guarded(click.Group):
         except Exception:
             status = _bug()
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _write_anything() -> None:
+    """Lets names be printed that the terminal's encoding does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def report(error: NetError) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from netdef.solver import Solver
 from netdef.spec_text import net_yaml
+from runtime.caffe_resume import is_solverstate
 from runtime.files import write_whole
 from runtime.monitor import METRICS, Monitor, Outputs, new_run_folder
 from runtime.snapshot import find_snapshot
@@ -50,9 +51,10 @@ def open_folder(
         folder = folder or new_run_folder(title)
         solver.record_to(folder)
         return folder, []
-    stem = find_snapshot(Path(resume))
+    caffe = is_solverstate(Path(resume))
+    stem = Path(resume) if caffe else find_snapshot(Path(resume))
     solver.restore(stem)
-    is_run = any((stem.parent / file).exists() for file in (METRICS, CONFIG))
+    is_run = not caffe and any((stem.parent / file).exists() for file in (METRICS, CONFIG))
     found = Path(name) if name else stem.parent if is_run else None
     if found is None:
         found = new_run_folder(solver.plan.train.name or Path(solver.spec.file).stem)

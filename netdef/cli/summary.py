@@ -29,10 +29,16 @@ def summary(
 
     Output shapes, learned parameters, multiply-accumulates of one forward pass over the batch, and
     the memory of the outputs. Nothing is allocated or compiled: a net of any size can be counted.
+
+    Of a weight file (.caffemodel, .caffemodel.h5, .safetensors): its layers and their blobs.
     """
     from compiler.summary import summarize
+    from netdef.cli.weights_summary import is_weights, show_weights
     from netdef.probing import build_anyhow, shown_phase
 
+    if is_weights(net):
+        show_weights(net, as_json)
+        return
     spec = options.read_net(net, sets)
     phase = phase or shown_phase(spec)
     graph, warnings = build_anyhow(spec, phase, options.read_shapes(shapes))

@@ -172,7 +172,8 @@ def _block(reader: Reader, params: dict[str, Value], kind: str, block: str, valu
         else:
             params[block] = value
         return
-    taken = params.keys() & value.data.keys()
+    # A fork's field called `type` cannot stand flat beside the layer's own.
+    taken = (params.keys() | LAYER_FIELDS) & value.data.keys()
     if kind not in TYPES and taken:
         params[block] = value
         return

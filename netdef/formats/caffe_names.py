@@ -67,8 +67,11 @@ def reads(kind: str, block: str) -> bool:
     return kind in _FURTHER.get(block, "").split()
 
 
-# V1: the words of its enum that are not just the type in capitals and underscores.
-_V1_WORDS = "SOFTMAX_LOSS=SoftmaxWithLoss"
+# V1: the words of its enum that are not just the type in capitals and underscores, and C3D's.
+_V1_WORDS = (
+    "SOFTMAX_LOSS=SoftmaxWithLoss CONVOLUTION3D=Convolution3D POOLING3D=Pooling3D "
+    "DECONVOLUTION3D=Deconvolution3D"
+)
 V1_TYPES = dict(pair.split("=") for pair in _V1_WORDS.split()) | {
     word: kind
     for word in """

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from netdef.formats.caffe_binary import read_caffe_binary, read_caffemodel_net
+from netdef.formats.native_proto import is_proto, read_proto
 from netdef.formats.prototxt import parse_prototxt
 from netdef.formats.yaml_text import parse_yaml
+from runtime.caffe_files import map_file
 from schemas.errors import SpecError, UsageError
 from schemas.net import Value
 from schemas.span import Span
@@ -67,7 +70,14 @@ def read_document(
     if text is None:
         if path is None:
             raise UsageError("neither a file nor a text is given")
-        text = _decode(_read(file), file)
+        if file.lower().endswith(".caffemodel") and Path(file).is_file():
+            return Document(file, "prototxt", read_caffemodel_net(map_file(Path(file)), file))
+        content = _read(file)
+        if is_proto(file):  # what a YAML file would say, in another form
+            return Document(file, "yaml", read_proto(content, file))
+        if _binary(content) and (found := read_caffe_binary(memoryview(content), file)):
+            return Document(file, "prototxt", found)
+        text = _decode(content, file)
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise SpecError("the file is empty" if path else "the text is empty", Span(file, 1, 1))
@@ -140,7 +150,10 @@ def _decode(data: bytes, file: str) -> str:
         hint = "save the file as UTF-8"
         raise SpecError("the file is UTF-16 text, not UTF-8", Span(file, 1, 1), hint)
     if Path(file).suffix.lower() in (".caffemodel", ".binaryproto", ".pb") or _binary(data):
-        raise SpecError(_binary_message(data), Span(file, 1, 1), "give the .yaml or .prototxt file")
+        hint = "give the .yaml or .prototxt file"
+        if file.lower().endswith((".h5", ".safetensors")):
+            hint += f"; 'netdef summary {file}' lists the layers of a weight file"
+        raise SpecError(_binary_message(data), Span(file, 1, 1), hint)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

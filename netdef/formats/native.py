@@ -7,6 +7,9 @@ What may be left out:
   of another phase are skipped, and so are losses, Accuracy, Silence and HDF5Output, whose tops
   lead nowhere. If the phases disagree, the bottom has to be written. Data sources have none.
 
+`phase: TRAIN` is short for an `include` of that phase. What Caffe calls a layer's `phase`, which
+chooses no layers, is `layer_phase` here; only converted files have it.
+
 A block is a group of layers with parameters (`substitute.py` fills them in):
 
     blocks:
@@ -191,6 +194,8 @@ class Builder:
                     hint = "write the phase into 'include'"
                     reader.error("'phase' is short for 'include': give one of them", one.key, hint)
                 got.setdefault("include", (rule,))
+            elif key == "layer_phase":
+                got["phase"] = read_phase(reader, one, key)
             elif key not in ("name", "type"):
                 params[key] = one
         return got, params

@@ -70,7 +70,7 @@ def probe(feed: Feed) -> tuple[Shape, ...]:
     batch = _batch_size(feed)
     name = _source_name(feed)
     item, label = _item_shapes(feed, name)
-    shapes = ((batch, *transform_of(feed, item).item_shape(item)), (batch, *label))
+    shapes = ((batch, *transform_of(feed, item, mean_file=False).item_shape(item)), (batch, *label))
     return shapes[: len(feed.tops)]
 
 

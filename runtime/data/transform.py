@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runtime.data.mean import read_mean
 from runtime.data.records import Array
 from schemas.errors import ShapeError, SpecError
 from schemas.params import Feed
@@ -25,21 +26,34 @@ class Transform:
     """
 
     scale: float = 1.0
-    mean: Array | None = None  # (C, 1, 1), or a single number as (1,)
+    mean: Array | None = None  # (C, H, W), (C, 1, 1), or a single number as (1,)
     mirror: bool = False
     crop: int = 0
     training: bool = True
 
     def __call__(self, items: Array, seed: int, stream: int, index: int) -> Array:
         """Returns the batch (B, ...) float32, C-contiguous, for items of any real dtype."""
+        image = self.mean is not None and self.mean.ndim == 3 and self.mean.shape[1:] != (1, 1)
+        if image:  # each pixel has its own mean, whatever is cropped and mirrored afterwards
+            items = items.astype(np.float32) - self._mean_of(items.shape[1:])
         if self.mirror or self.crop:
             items = self._moved(items, seed, stream, index)
         batch = items.astype(np.float32)  # always a copy: the records stay as they are
-        if self.mean is not None:
+        if self.mean is not None and not image:
             batch -= self.mean
         if self.scale != 1.0:
             batch *= np.float32(self.scale)
         return np.ascontiguousarray(batch)
+
+    def _mean_of(self, item: Shape) -> Array:
+        """Returns the mean image for items of a shape: its middle where they are smaller."""
+        assert self.mean is not None
+        _, height, width = self.mean.shape
+        top, left = (height - item[1]) // 2, (width - item[2]) // 2
+        if top < 0 or left < 0:
+            message = f"items of {item[1]} x {item[2]} pixels, but a mean of {height} x {width}"
+            raise ShapeError(message, hint="the mean has to be made of the same images")
+        return self.mean[:, top : top + item[1], left : left + item[2]]
 
     def _moved(self, items: Array, seed: int, stream: int, index: int) -> Array:
         """Returns the items cropped and mirrored."""
@@ -65,14 +79,14 @@ class Transform:
         return (shape[0], self.crop, self.crop) if self.crop else shape
 
 
-def transform_of(feed: Feed, item: Shape) -> Transform:
-    """Returns the transform that a data layer asks for, checked against its item's shape."""
+def transform_of(feed: Feed, item: Shape, mean_file: bool = True) -> Transform:
+    """Returns the transform that a data layer asks for, checked against its item's shape.
+
+    `mean_file` False: only shapes are asked for, and the file need not be there.
+    """
     options = feed.options
     crop, mirror = int(options.get("crop_size") or 0), bool(options.get("mirror"))
     where = f"layer '{feed.layer}' ({feed.type}): "
-    if options.get("mean_file"):
-        message = f"{where}'mean_file' is not read"
-        raise SpecError(message, feed.span, "write mean_value, one number a channel, instead")
     if (crop or mirror) and len(item) != 3:
         what = "crop_size" if crop else "mirror"
         raise ShapeError(f"{where}'{what}' needs items of C, H, W; these are {item}", feed.span)
@@ -89,6 +103,11 @@ def transform_of(feed: Feed, item: Shape) -> Transform:
         mean = np.asarray(values, np.float32)
         if len(values) > 1:
             mean = mean.reshape(-1, *(1 for _ in item[1:]))
+    if options.get("mean_file"):
+        if values:
+            message = f"{where}both 'mean_file' and 'mean_value'"
+            raise SpecError(message, feed.span, "leave one of them out")
+        mean = read_mean(feed, item) if mean_file else None
     scale = options.get("scale")
     training = feed.phase == "TRAIN"
     return Transform(1.0 if scale is None else float(scale), mean, mirror, crop, training)

@@ -1,6 +1,8 @@
-"""The cpu backend's own exp, log, tanh, sigmoid, pow and maps, against NumPy in float64."""
+"""The cpu backend's own exp, log, tanh, sigmoid, erf, pow and maps, against NumPy in float64."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -37,6 +39,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
+erf = np.vectorize(math.erf)
+
+
 def log_spaced(low: float, high: float, count: int = 100_000) -> np.ndarray:
     return np.exp(np.linspace(np.log(low), np.log(high), count)).astype(np.float32)
 
@@ -51,6 +56,8 @@ def log_spaced(low: float, high: float, count: int = 100_000) -> np.ndarray:
         ("tanh", np.tanh, np.linspace(-12, 12, 200_001), 3.0),
         ("tanh", np.tanh, log_spaced(1e-30, 1), 3.0),
         ("sigmoid", sigmoid, np.linspace(-87, 40, 200_001), 4.0),
+        ("erf", erf, np.linspace(-5, 5, 200_001), 2.0),
+        ("erf", erf, log_spaced(1e-30, 1), 2.0),
         ("sqrt", np.sqrt, log_spaced(1e-37, 1e38), 0.51),
     ],
 )
@@ -62,9 +69,11 @@ def test_error_bound(name, exact, samples, bound, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["exp", "log", "tanh", "sigmoid", "sqrt", "floor", "abs", "sign"])
+@pytest.mark.parametrize(
+    "name", ["exp", "log", "tanh", "sigmoid", "erf", "sqrt", "floor", "abs", "sign"]
+)
 def test_special_values(name, target):
-    functions = {"sigmoid": sigmoid}
+    functions = {"sigmoid": sigmoid, "erf": erf}
     with np.errstate(all="ignore"):
         wanted = functions.get(name, getattr(np, name, None))(SPECIAL).astype(np.float32)
     got = apply(target, hand.chain(SPECIAL.size, name), x=SPECIAL)

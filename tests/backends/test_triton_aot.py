@@ -129,3 +129,12 @@ def test_without_triton(monkeypatch):
     with pytest.raises(BackendError) as error:
         require_triton()
     assert error.value.hint == "pip install 'netdef[cuda]'"
+
+
+@pytest.mark.parametrize("target", ["sm_90", "gfx942"])
+def test_erf_needs_no_library_beside_tritons_own(target):
+    program = hand.program(Backend(target), (hand.chain(1000, "erf"),))
+    (launch,) = program.launches
+    assert program.code[launch.code]
+    if target == "sm_90":
+        assert "call" not in program.text[f"{launch.code}.ptx"]

@@ -136,7 +136,7 @@ def test_the_first_of_equal_elements_wins(device):
         executable.close()
 
 
-UNARY = ["neg", "exp", "tanh", "sigmoid", "abs", "sign", "floor", "stop"]
+UNARY = ["neg", "exp", "tanh", "sigmoid", "erf", "abs", "sign", "floor", "stop"]
 BINARY = ["add", "sub", "mul", "div", "maximum", "minimum"]
 
 

@@ -56,9 +56,11 @@ def netdef():
     return call
 
 
-def process(*words: object, cwd: Path, **options: object) -> subprocess.Popen[str]:
-    """Starts a command as a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def process(
+    *words: object, cwd: Path, coding: str = "utf-8", **options: object
+) -> subprocess.Popen[str]:
+    """Starts a command as a process of its own, which writes in this encoding."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": coding}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     command = [sys.executable, "-m", "netdef", *map(str, words)]
     return subprocess.Popen(command, cwd=cwd, env=environment, **pipes)

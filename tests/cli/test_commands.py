@@ -171,6 +171,17 @@ def test_the_written_spec_reads_back(tiny):
     assert list(map(layer_fields, again.layers)) == list(map(layer_fields, spec.layers))
 
 
+def test_names_outside_of_the_encoding_are_shown_all_the_same(tmp_path):
+    (tmp_path / "ä.yaml").write_text(
+        "name: Größe\nlayers:\n- {name: ü, type: Input, shape: [1, 2]}\n", encoding="utf-8"
+    )
+    for command in ("summary", "check"):
+        with process(command, "ä.yaml", cwd=tmp_path, coding="ascii") as shown:
+            stdout, stderr = shown.communicate(timeout=60)
+        assert (shown.returncode, stderr) == (0, "")
+        assert "Gr\\xf6\\xdfe" in stdout
+
+
 def test_a_closed_pipe_ends_quietly(tmp_path):
     with process("layers", "--markdown", cwd=tmp_path) as shown:
         assert shown.stdout is not None and shown.stderr is not None

@@ -115,6 +115,24 @@ def test_caffe_files_train_from_anywhere(tiny, netdef):
     assert (tiny / "r/snapshot_iter_2.safetensors").is_file()
 
 
+def test_labels_without_a_class_are_refused(tiny, netdef):
+    np.savez("mine.npz", data=np.zeros((20, 8, 8)), label=np.arange(20) % 12)
+    words = ["--backend", "reference", "--set", "data.source=mine.npz"]
+    result = netdef("train", "solver.yaml", *words)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "net.yaml:3:3: error: layer 'data' (Data): its labels go from 0 to 11, but 'ip2' has "
+        "scores of 10 classes, 0 to 9 (layer 'loss')\n"
+        "    - {name: data, type: Data, top: [data, label], source: digits8, batch_size: 16, "
+        "scale: 0.0625}\n      ^\n"
+        "  hint: set num_output of the layer that makes 'ip2' to the number of classes\n"
+    )
+    assert not (tiny / "runs").exists()
+    ignored = ["--set", "ip2.num_output=11", "--set", "loss.ignore_label=11"]
+    more = ["--set", "accuracy.ignore_label=11", "--set", "max_iter=1"]
+    assert netdef("train", "solver.yaml", *words, *ignored, *more).exit_code == 0
+
+
 def test_predict_reads_arrays_and_pictures(tiny, netdef):
     train(netdef, "--run-dir", "run", "--set", "max_iter=2")
     random = np.random.default_rng(0)

@@ -154,12 +154,12 @@ ERRORS = {
     ),
     "group": (
         "- {name: c, type: Convolution, num_output: 4, kernel_size: 3, group: 2}",
-        "3:70: layer 'c' (Convolution): group 2 does not divide 'data' (2, 3, 7, 7) of layer "
-        "'data'",
+        "3:70: layer 'c' (Convolution): group 2 does not divide the 3 channels of its "
+        "bottom: 'data' (2, 3, 7, 7) of layer 'data'",
     ),
     "group_of_outputs": (
         "- {name: c, type: Convolution, num_output: 4, kernel_size: 3, group: 3}",
-        "3:70: layer 'c' (Convolution): group 3 does not divide num_output",
+        "3:70: layer 'c' (Convolution): group 3 does not divide num_output 4",
     ),
     "kernel_missing": (
         "- {name: p, type: Pooling}",
@@ -188,10 +188,6 @@ ERRORS = {
         "- {name: p, type: Pooling, global_pooling: true, kernel_size: 3}",
         "3:63: layer 'p' (Pooling): global_pooling takes the whole bottom: it has no "
         "kernel_size; leave kernel_size out",
-    ),
-    "pool_stochastic": (
-        "- {name: p, type: Pooling, pool: STOCHASTIC, kernel_size: 3}",
-        "3:34: layer 'p' (Pooling): STOCHASTIC pooling is not built; use MAX, AVE or L2",
     ),
     "top_k": (
         "- {name: y, type: Input, shape: [2]}\n"
@@ -260,6 +256,16 @@ WARNINGS = {
         "type: Pooling, kernel_size: 2, stride: 2",
         "(7 + 2*0 - 2) / 2 + 1 = 3.50 windows: kernel 2 with stride 2 does not fit 7; "
         "would fit: stride 1, kernel 1",
+    ),
+    "huge_stride": (
+        "type: Pooling, kernel_size: 3, stride: 2000000000",
+        "(7 + 2*0 - 3) / 2000000000 + 1 = 1.00 windows: kernel 3 with stride 2000000000 does not "
+        "fit 7; would fit: kernel 7",
+    ),
+    "huge_pad": (
+        "type: Pooling, kernel_size: 2000000000, pad: 1999999999, stride: 7",
+        "(7 + 2*1999999999 - 2000000000) / 7 + 1 = 285714287.43 windows: kernel 2000000000 with "
+        "stride 7 does not fit 7; would fit: stride 1, stride 5, pad 1999999994",
     ),
     "one_axis": (
         "type: Convolution, num_output: 4, kernel_size: [3, 4], stride: 2, pad: 1",

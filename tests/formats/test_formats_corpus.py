@@ -64,5 +64,5 @@ def test_old_forms_become_current_types() -> None:
         if "C3D-v1.0" in str(path) and "solver" not in path.name
         for layer in read_spec(path).layers  # type: ignore[union-attr]
     }
-    assert {"InnerProduct", "ReLU", "SoftmaxWithLoss", "CONVOLUTION3D"} <= types
+    assert {"InnerProduct", "ReLU", "SoftmaxWithLoss", "Convolution3D"} <= types
     assert not {"INNER_PRODUCT", "RELU", "SOFTMAX_LOSS", "conv"} & types

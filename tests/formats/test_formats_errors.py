@@ -396,8 +396,8 @@ FILES = [  # name, content, message (FOLDER stands for the folder), hint
     (
         "b.caffemodel",
         b"\x0a\x05LeNet",
-        "this looks like a binary protobuf, which cannot be read here",
-        "give the .yaml or .prototxt file",
+        "the file holds weights alone, no net",
+        "give the .yaml or .prototxt file; 'netdef summary FOLDER/b.caffemodel' lists it",
     ),
     ("g.prototxt", b"\x7fELF\x02\x01\0\0", "this is a binary file, not a spec", None),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -165,6 +166,18 @@ def test_closing_ends_the_threads(made):
     executable.close()
     executable.close()
     assert threading.active_count() == before
+
+
+def test_one_that_is_dropped_ends_its_threads(made):
+    before = threading.active_count()
+    for _ in range(20):
+        executable = CpuDevice(4).load(made)
+        executable.run()  # a worker may still be in the step when it returns
+        del executable
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
 
 
 def test_default_is_what_the_process_may_use():

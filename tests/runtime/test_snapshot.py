@@ -61,6 +61,10 @@ def test_the_last_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="there is no snapshot in"):
         (tmp_path / "empty").mkdir()
         read_snapshot(tmp_path / "empty")
+    write_snapshot(tmp_path / "runs/one/a_iter_5", ONE)
+    with pytest.raises(SnapshotError) as caught:
+        find_snapshot(tmp_path / "runs")
+    assert caught.value.hint == f"it holds runs: {tmp_path / 'runs/one'}"
 
 
 def test_crash_between_the_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
