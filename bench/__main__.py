@@ -121,5 +121,17 @@ def startup(
     click.echo(f"written: {path}")
 
 
+@main.command()
+@click.argument("folder", type=Path, default=ROOT.parent / "shared" / "corpus")
+def corpus(folder: Path) -> None:
+    """Check every prototxt below FOLDER: what passes, what is unsupported, what fails."""
+    from bench.corpus import check_corpus, report
+
+    if not folder.is_dir():
+        click.echo(f"there is no folder {folder}: nothing is checked")
+        return
+    click.echo(report(check_corpus(folder), folder))
+
+
 if __name__ == "__main__":
     main(prog_name="python -m bench")

@@ -39,7 +39,9 @@ def _check(graph: Graph, feed: Feed, labels: np.ndarray[Any, Any]) -> None:
         fields = {name: value.data for name, value in spec.params.items()}
         scores, shape = info.bottoms[0]
         classes = shape[fields.get("axis", 1)]
-        wrong = labels[(labels != fields.get("ignore_label")) & ((labels < 0) | (labels >= classes))]
+        wrong = labels[
+            (labels != fields.get("ignore_label")) & ((labels < 0) | (labels >= classes))
+        ]
         if wrong.size:
             raise SourceError(
                 f"layer '{feed.layer}' ({feed.type}): its labels go from {labels.min():g} to "

@@ -1,4 +1,4 @@
-"""The Python API as DESIGN section 8 writes it: load, forward, backward, params, Solver, compile."""
+"""The Python API: load, forward, backward, params, weights, Solver, compile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ layers:
 - {name: accuracy, type: Accuracy, bottom: [ip1, label], phase: TEST}
 - {name: loss, type: SoftmaxWithLoss, bottom: [ip1, label]}
 """
-SOLVER = "net: net.yaml\nbase_lr: 0.1\nmomentum: 0.9\ntest_iter: 2\ntest_interval: 9\nmax_iter: 9\nrandom_seed: 1\n"
+SOLVER = """\
+net: net.yaml
+base_lr: 0.1
+momentum: 0.9
+test_iter: 2
+test_interval: 9
+max_iter: 9
+random_seed: 1
+"""
 BACKENDS = ["reference", "cpu"]
 
 

@@ -33,7 +33,11 @@ def find_file(feed: Feed, source: str) -> Path:
         place = (folder / source).parent
         names = sorted(p.name for p in place.glob("*.npz")) if place.is_dir() else []
         if match := near(Path(source).name, names):
-            raise _error(feed, f"there is no file '{source}'", f"did you mean '{place / match}'?")
+            raise _error(
+                feed,
+                f"there is no file '{source}'",
+                f"did you mean '{Path(source).parent / match}'?",
+            )
     raise _error(feed, f"there is no file '{source}'", "paths are relative to the net's file")
 
 
