@@ -39,7 +39,7 @@ def lifetimes(schedule: Schedule) -> dict[str, tuple[int, int]]:
     """
     lives: dict[str, tuple[int, int]] = {}
     written: set[str] = set()
-    last = len(schedule.launches) - 1
+    last = max(0, len(schedule.launches) - 1)  # a net of inputs alone has no launch
     for i, launch in enumerate(schedule.launches):
         for kernel in launch:
             written |= kernel.writes()
