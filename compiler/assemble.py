@@ -45,7 +45,9 @@ def assemble(unit: Unit) -> Program:
 
 def layer_blobs(graph: Graph) -> tuple[LayerBlobs, ...]:
     """Returns the blobs of each layer as Caffe's files count them: learned ones, then states."""
-    return tuple(LayerBlobs(one.name, one.type, (*one.params, *one.running)) for one in graph.layers)
+    return tuple(
+        LayerBlobs(one.name, one.type, (*one.params, *one.running)) for one in graph.layers
+    )
 
 
 def _tensors(unit: Unit) -> dict[str, Tensor]:

@@ -30,10 +30,8 @@ from compiler.kernel import (
 )
 from compiler.prims.contract import Labels
 from compiler.prims.maps import SCALARS as MAPS
-from compiler.prims.window import Window
+from compiler.prims.window import LEAST, Window
 from compiler.storage import Plan, Storage
-
-LEAST = -3.4028234663852886e38  # the least float32: where a window reaches into padding
 
 _NAMES = {1: "i", 2: "nk", 3: "nct", 4: "nchw", 5: "ncdhw"}
 

@@ -41,10 +41,10 @@ def conv(
     return y
 
 
-def pool_size(n: int, k: int, s: int, p: int, floor: bool = False) -> int:
-    """Caffe's PoolingLayer::Reshape."""
+def pool_size(n: int, k: int, s: int, p: int, floor: bool = False, padded: bool = True) -> int:
+    """Caffe's PoolingLayer::Reshape; `padded`: some axis has a pad."""
     out = int((math.floor if floor else math.ceil)((n + 2 * p - k) / s)) + 1
-    return out - 1 if (out - 1) * s >= n + p else out
+    return out - 1 if padded and (out - 1) * s >= n + p else out
 
 
 def pool(
@@ -53,7 +53,10 @@ def pool(
     axes = x.ndim - 2
     kernel, stride, pad = (_each(v, axes) for v in (kernel, stride, pad))
     extent = x.shape[2:]
-    out = [pool_size(*sizes, floor) for sizes in zip(extent, kernel, stride, pad, strict=True)]
+    padded = any(pad)
+    out = [
+        pool_size(*sizes, floor, padded) for sizes in zip(extent, kernel, stride, pad, strict=True)
+    ]
     y = np.zeros((*x.shape[:2], *out))
     for n, c, *at in np.ndindex(*y.shape):
         start = [a * s - p for a, s, p in zip(at, stride, pad, strict=True)]

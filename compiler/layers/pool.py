@@ -55,7 +55,8 @@ class Pooling:
             scope.need(x.type.rank >= 3, "needs a bottom with spatial axes (N, C, spatial...)")
             over = tuple(range(2, x.type.rank))
         axes = self._axes(scope, tuple(x.shape[a] for a in over))
-        sizes = tuple(a.ceil if self.round_mode == "CEIL" else a.floor for a in axes)
+        padded = any(a.pad for a in axes)
+        sizes = tuple(a.ceil(padded) if self.round_mode == "CEIL" else a.floor for a in axes)
         return pooled(scope, x, self.pool, over, axes, sizes)
 
     def _axes(self, scope: Scope, extent: tuple[int, ...]) -> list[Axis]:

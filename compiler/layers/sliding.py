@@ -36,15 +36,15 @@ class Axis:
     def floor(self) -> int:
         return self.room // self.stride + 1
 
-    @property
-    def ceil(self) -> int:
-        """Caffe's size of pooling: a last window that is cut off counts, an empty one does not.
+    def ceil(self, padded: bool) -> int:
+        """Caffe's size of pooling: a last window that is cut off counts.
 
-        Caffe itself forgets the second half where pad is 0: kernel 1 with stride 4 over 7 makes a
-        third window there that starts at 8 and holds -FLT_MAX.
+        One that starts beyond the image and its left pad is dropped, but only if any axis is
+        padded: kernel 1 with stride 2 over 6 makes a fourth window, whose maximum is -FLT_MAX.
         """
         out = -(-self.room // self.stride) + 1
-        return out - 1 if (out - 1) * self.stride >= self.size + self.pad else out
+        beyond = (out - 1) * self.stride >= self.size + self.pad
+        return out - 1 if padded and beyond else out
 
 
 def spread(scope: Scope, layer: Any, name: str, axes: int, default: int | None) -> Ints:

@@ -13,6 +13,7 @@ from compiler.ir import Node, TensorType
 from compiler.prims.registry import Array, Env, Primitive, define, make
 
 Ints = tuple[int, ...]
+LEAST = -3.4028234663852886e38  # -FLT_MAX: the maximum of a window that holds nothing
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def positions(window: Window, shape: Ints) -> Array:
 
 def _pool_max(node: Node, args: tuple[Array, ...], env: Env) -> Array:
     window, x = node.attr("window"), args[0]
-    best = np.full(node.shape, -np.inf, x.dtype)
+    best = np.full(node.shape, LEAST, x.dtype)
     for _, inner, outer in window.taps(x.ndim):
         np.maximum(best[outer], x[inner], out=best[outer])
     return best
@@ -78,7 +79,7 @@ def _pool_max(node: Node, args: tuple[Array, ...], env: Env) -> Array:
 
 def _pool_argmax(node: Node, args: tuple[Array, ...], env: Env) -> Array:
     window, x = node.attr("window"), args[0]
-    best = np.full(node.shape, -np.inf, x.dtype)
+    best = np.full(node.shape, LEAST, x.dtype)
     where = np.zeros(node.shape, np.int32)
     index = positions(window, x.shape)
     for _, inner, outer in window.taps(x.ndim):
