@@ -29,8 +29,18 @@ class Counting:
         return {"data": np.array([index], np.float32)}
 
 
+OTHERS: set[threading.Thread] = set()  # of tests before, whose nets are not closed yet
+
+
+@pytest.fixture(autouse=True)
+def _only_own_threads() -> None:
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
+
+
 def threads() -> int:
-    return sum(t.name == "netdef-prefetch" for t in threading.enumerate())
+    own = (t for t in threading.enumerate() if t not in OTHERS)
+    return sum(t.name == "netdef-prefetch" for t in own)
 
 
 def test_order_position_and_bound() -> None:
