@@ -49,14 +49,18 @@ def _layer(draw, lines, i, blob, size):
         return name, (outputs, height, width)
     if kind == "pool" and min(height, width) >= 3:
         method = draw(st.sampled_from(["MAX", "AVE"]))
-        # A stride beyond the kernel may make a window that holds nothing, as Caffe does: 0 / 0.
-        stride = draw(st.integers(1, 2))
+        stride = draw(st.integers(1, 3))
+        # A stride beyond the kernel may leave Caffe a window that holds nothing, 0 / 0: round down.
+        sizes = [-(-(n - 2) // stride) + 1 for n in (height, width)]
+        empty = any((o - 1) * stride >= n for o, n in zip(sizes, (height, width), strict=True))
+        if empty:
+            sizes = [(n - 2) // stride + 1 for n in (height, width)]
+        mode = "FLOOR" if empty else "CEIL"
         lines.append(
             f"- {{name: {name}, type: Pooling, bottom: {blob}, pool: {method}, kernel_size: 2, "
-            f"stride: {stride}}}"
+            f"stride: {stride}, round_mode: {mode}}}"
         )
-        height, width = (-(-(n - 2) // stride) + 1 for n in (height, width))
-        return name, (channels, height, width)
+        return name, (channels, *sizes)
     if kind == "lrn":
         region = draw(st.sampled_from(["ACROSS_CHANNELS", "WITHIN_CHANNEL"]))
         lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,15 @@ def program_for(target: str):
     return compile_unit(unit)
 
 
-# On sm_80, kernels that Triton 3.9 makes spill are not fused: 19 instead of 17.
-LAUNCHES = [("sm_80", (17, 19)), ("sm_90", (16,)), ("gfx942", (15,))]
+# Measured with Triton 3.6 and 3.9: on sm_80 the newer one leaves two more launches ungrouped.
+TRITON = tuple(int(part) for part in version("triton").split(".")[:2])
+LAUNCHES = [("sm_80", 17 if TRITON < (3, 9) else 19), ("sm_90", 16), ("gfx942", 15)]
 
 
 @pytest.mark.parametrize("target, launches", LAUNCHES)
 def test_the_training_step_compiles(target, launches):
     program = program_for(target)
-    assert len(program.launches) in launches
+    assert len(program.launches) == launches
     for launch in program.launches:
         assert program.code[launch.code]
         assert launch.meta["shared"] <= SHARED.get(target, 65_536)
