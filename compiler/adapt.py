@@ -20,7 +20,7 @@ from compiler.kernel import (
     shift,
     walk,
 )
-from compiler.schedule import Buffer
+from compiler.schedule import Buffer, Loop, Work
 
 _MAX_PARTS = 64
 
@@ -31,19 +31,48 @@ Copies = dict[tuple[str, Index, tuple[tuple[str, int], ...]], str]
 
 @dataclass
 class Adapted:
-    kernels: list[Kernel]
+    kernels: list[Work]
     buffers: dict[str, Buffer]
 
 
-def adapt(kernels: Sequence[Kernel], buffers: dict[str, Buffer], traits: Traits) -> Adapted:
+def adapt(kernels: Sequence[Work], buffers: dict[str, Buffer], traits: Traits) -> Adapted:
     """Returns the kernels as the backend wants them, with the buffers that this adds."""
     state = Adapted([], dict(buffers))
     copies: Copies = {}
-    for kernel in kernels:
-        if traits.contiguous_factor and kernel.kind == "contract":
-            kernel = _with_contiguous_factor(kernel, state, copies)
-        state.kernels.extend(_split(kernel, state, traits))
+    for work in kernels:
+        if isinstance(work, Loop):
+            state.kernels.append(_loop(work, state, copies, traits))
+            continue
+        if traits.contiguous_factor and work.kind == "contract":
+            work = _with_contiguous_factor(work, state, copies)
+        state.kernels.extend(_split(work, state, traits))
     return state
+
+
+def _loop(loop: Loop, state: Adapted, copies: Copies, traits: Traits) -> Loop:
+    """Fits the kernels of one step; what they all read is turned once, before the loop."""
+    moves = dict(loop.moves)
+    own = loop.writes()
+    inside: list[Kernel] = []
+    for kernel in loop.kernels:
+        name = kernel.name
+        if traits.contiguous_factor and kernel.kind == "contract":
+            varying = own | {b for b, by in moves.get(name, {}).items() if by}
+            before = len(state.kernels)
+            again: Copies = {}
+            turned = _with_contiguous_factor(kernel, state, again)
+            if {k[0] for k in again} & varying:
+                inside += [k for k in state.kernels[before:] if isinstance(k, Kernel)]
+                moves.update({k.name: moves.get(name, {}) for k in inside})
+                del state.kernels[before:]
+            elif again:
+                del state.kernels[before:]
+                turned = _with_contiguous_factor(kernel, state, copies)
+            kernel = turned
+        for part in _split(kernel, state, traits):
+            moves.setdefault(part.name, moves.get(name, {}))
+            inside.append(part)
+    return replace(loop, kernels=tuple(inside), moves=moves)
 
 
 # ---- factors ---------------------------------------------------------------------------------

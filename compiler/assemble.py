@@ -11,7 +11,7 @@ from compiler.graph import Graph
 from compiler.index import Axis, Index, index
 from compiler.ir import Node
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
-from compiler.schedule import Buffer
+from compiler.schedule import Buffer, Loop
 from compiler.unit import Unit
 from schemas.params import LayerBlobs
 from schemas.program import ITEMSIZE, KernelInfo, Launch, Program, Role, Tensor
@@ -100,7 +100,11 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _launches(unit: Unit) -> tuple[Launch, ...]:
-    infos = {k.name: _info(unit, k) for k in unit.schedule.kernels()}
+    infos = {
+        k.name: _info(unit, k, launch.count if isinstance(launch, Loop) else 1)
+        for launch in unit.schedule.launches
+        for k in launch
+    }
     if unit.compiled.launches:
         return tuple(
             Launch(
@@ -113,19 +117,23 @@ def _launches(unit: Unit) -> tuple[Launch, ...]:
             for launch in unit.compiled.launches
         )
     return tuple(
-        Launch(row[0].name, tuple(infos[k.name] for k in row)) for row in unit.schedule.launches
+        Launch(
+            launch.name if isinstance(launch, Loop) else launch[0].name,
+            tuple(infos[k.name] for k in launch),
+        )
+        for launch in unit.schedule.launches
     )
 
 
-def _info(unit: Unit, kernel: Kernel) -> KernelInfo:
+def _info(unit: Unit, kernel: Kernel, times: int) -> KernelInfo:
     places = (unit.graph.places.get(layer) for layer in kernel.layers)
     return KernelInfo(
         kernel.name,
         kernel.kind,
         kernel.layers,
         tuple(f"{p.file}:{p.line}" for p in places if p is not None),
-        flops(kernel),
-        _traffic(kernel, unit.schedule.buffers),
+        flops(kernel) * times,
+        _traffic(kernel, unit.schedule.buffers) * times,
         tuple(sorted(kernel.reads())),
         tuple(sorted(kernel.writes())),
     )

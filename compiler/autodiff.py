@@ -9,6 +9,7 @@ from compiler.prims.leaves import const
 from compiler.prims.maps import add
 from compiler.prims.moves import broadcast
 from compiler.prims.registry import PRIMITIVES
+from compiler.recurrence import Recurrence, closed, from_zeros
 
 
 def gradients(
@@ -17,25 +18,26 @@ def gradients(
     seeds: dict[Node, Node] | None = None,
     origin: dict[Node, str] | None = None,
     found: dict[Node, Node] | None = None,
+    recurrences: list[Recurrence] | None = None,
 ) -> list[Node]:
     """Returns d loss / d w for each w of `wrt`, each of w's type.
 
     `seeds` gives the gradient of other nodes to start from instead (a vector-Jacobian product).
     A w that nothing depends on gets zeros. `origin` (node -> layer) is extended: the layer that
     made a node also made the nodes of its gradient. `found` is filled with the gradient of every
-    node on the way.
+    node on the way. `recurrences` are those of the graph; the ones that carry gradients back
+    through time are added to them.
     """
     start = dict(seeds or {})
     if loss is not None:
         start[loss] = broadcast(const(1.0), loss.shape)
-    order = toposort(start)
-    wanted = set(wrt)
-    # Only what leads to a wanted leaf is differentiated: a frozen layer costs nothing.
-    active: set[Node] = set()
-    for node in order:
-        if node in wanted or any(s in active for s in node.src):
-            active.add(node)
+    order = toposort(closed(start, recurrences or ()))
+    active = _active(order, set(wrt), recurrences or ())
+    through = [r for r in recurrences or () if r.leaf in active and r.source in active]
+    later = {r: from_zeros(f"d({r.leaf.attr('name')})", r.leaf.shape, -r.delay) for r in through}
     total: dict[Node, Node] = {n: g for n, g in start.items() if n in active}
+    for r, g in later.items():  # what the steps to come send back
+        total[r.source] = add(total[r.source], g) if r.source in total else g
     for node in reversed(order):
         g = total.get(node)
         if g is None or node not in active or not node.src:
@@ -49,7 +51,29 @@ def gradients(
                 _attribute(total[source], origin, origin[node])
     if found is not None:
         found.update(total)
-    return [total.get(w) or broadcast(const(0.0), w.shape) for w in wrt]
+    if recurrences is not None:
+        recurrences += [Recurrence(g, _gradient(total, r.leaf)) for r, g in later.items()]
+    return [_gradient(total, w) for w in wrt]
+
+
+def _gradient(total: dict[Node, Node], node: Node) -> Node:
+    return total.get(node) or broadcast(const(0.0), node.shape)
+
+
+def _active(order: list[Node], wanted: set[Node], recurrences: Sequence[Recurrence]) -> set[Node]:
+    """Returns the nodes that lead to a wanted leaf, also by way of earlier steps.
+
+    Only these are differentiated: a frozen layer costs nothing.
+    """
+    active: set[Node] = set()
+    before = -1
+    while before < len(active):  # a source that is active makes its delayed leaf active
+        before = len(active)
+        active |= {r.leaf for r in recurrences if r.source in active}
+        for node in order:
+            if node in wanted or any(s in active for s in node.src):
+                active.add(node)
+    return active
 
 
 def _attribute(node: Node, origin: dict[Node, str], layer: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from compiler.kernel import Kernel, Kind
+from compiler.schedule import Work
 
 
 class Dependence:
@@ -14,18 +14,18 @@ class Dependence:
     the persistent buffer `x`, also depends on every reader of the old value.
     """
 
-    def __init__(self, kernels: Sequence[Kernel]) -> None:
-        self.kernels: dict[int, Kernel] = {}
+    def __init__(self, kernels: Sequence[Work]) -> None:
+        self.kernels: dict[int, Work] = {}
         self.reads: dict[int, set[str]] = {}
         self.writes: dict[int, set[str]] = {}
-        self.kind: dict[int, Kind] = {}
+        self.kind: dict[int, str] = {}
         self.readers: dict[str, set[int]] = {}
         self.writers: dict[str, set[int]] = {}
         self._next = 0
         for kernel in kernels:
             self.add(kernel)
 
-    def add(self, kernel: Kernel) -> int:
+    def add(self, kernel: Work) -> int:
         """Takes a kernel in and returns its number."""
         i = self._next
         self._next += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -22,7 +22,7 @@ from compiler.kernel import (
     values,
     walk,
 )
-from compiler.schedule import Buffer
+from compiler.schedule import Buffer, Loop, Work
 
 # A row kernel keeps one row in registers or nearest cache.
 ROW_LIMIT = 4096
@@ -32,26 +32,55 @@ ROW_LIMIT = 4096
 class Fusion:
     """The kernels that are left, and what was refused: (producer, consumer, why)."""
 
-    kernels: list[Kernel]
+    kernels: list[Work]
     refused: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def fuse(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> Fusion:
-    """Merges readers into writers, and siblings, until nothing more fits."""
-    state = _State(kernels, buffers)
+def fuse(
+    kernels: Sequence[Kernel], buffers: dict[str, Buffer], steps: Mapping[int, int] | None = None
+) -> Fusion:
+    """Merges readers into writers, and siblings, until nothing more fits.
+
+    Kernels of a loop merge with each other alone. `steps` has the number of steps of each loop,
+    negative where it goes backwards.
+    """
+    plain: list[Work] = [k for k in kernels if not k.loop]
+    refused: set[tuple[str, str, str]] = set()
+    taken: set[str] = set()
+    for loop, count in (steps or {}).items():
+        inside = [k for k in kernels if k.loop == loop]
+        read = set().union(*(k.reads() for k in kernels if k.loop != loop))
+        parts = {b.name for b in buffers.values() if b.base}
+        left = _fused(inside, buffers, read | parts, refused)
+        own = tuple(_named([k for k in left if isinstance(k, Kernel)], buffers, taken))
+        written = set().union(*(k.writes() for k in own))
+        bases = frozenset(base for b in written if (base := buffers[b].base) is not None)
+        plain.append(Loop(f"loop{loop}", abs(count), count < 0, own, bases))
+    left = _fused(plain, buffers, set(), refused)
+    named = _named([k for k in left if isinstance(k, Kernel)], buffers, taken)
+    fresh = iter(named)
+    return Fusion([next(fresh) if isinstance(k, Kernel) else k for k in left], sorted(refused))
+
+
+def _fused(
+    kernels: Sequence[Work],
+    buffers: dict[str, Buffer],
+    read: set[str],
+    refused: set[tuple[str, str, str]],
+) -> list[Work]:
+    """Merges what it can; `read` are the buffers that others need."""
+    state = _State(kernels, buffers, read)
     while state.sweep():
         pass
-    order = state.dependence.order()
-    left = [state.dependence.kernels[i] for i in order]
+    left = [state.dependence.kernels[i] for i in state.dependence.order()]
     kept = {id(k) for k in left}
-    refused = {(k.name, o.name, w) for k, o, w in state.refused() if {id(k), id(o)} <= kept}
-    return Fusion(_named(left, buffers), sorted(refused))
+    refused |= {(k.name, o.name, w) for k, o, w in state.refused() if {id(k), id(o)} <= kept}
+    return left
 
 
-def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> list[Kernel]:
+def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer], taken: set[str]) -> list[Kernel]:
     """Names merged kernels after what they leave behind: a blob before an inner value."""
     named: list[Kernel] = []
-    taken: set[str] = set()
     for kernel in kernels:
         own = [s.buffer for s in kernel.stores if buffers[s.buffer].role in ("inner", "output")]
         name = min(own, key=lambda b: ("." in b, own.index(b)), default=kernel.name)
@@ -64,8 +93,9 @@ def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> list[Kernel
 class _State:
     """Kernels by number. What two kernels were refused for is remembered: they never change."""
 
-    def __init__(self, kernels: Sequence[Kernel], buffers: dict[str, Buffer]) -> None:
+    def __init__(self, kernels: Sequence[Work], buffers: dict[str, Buffer], read: set[str]) -> None:
         self.buffers = buffers
+        self.read = read
         self.dependence = Dependence(kernels)
         self._why: dict[tuple[int, int], str] = {}
         self._pairs: dict[tuple[int, int], tuple[Kernel, Kernel]] = {}
@@ -92,15 +122,20 @@ class _State:
         if d.kind[i] in ("reduce", "row"):
             near = {j for b in d.reads[i] for j in d.readers[b] if d.kind[j] in ("reduce", "row")}
             for j in sorted(near - {i}):
-                both = _side_by_side(d.kernels[i], d.kernels[j])
+                both = _side_by_side(*self._both(i, j))
                 if both is not None and not d.connected(i, j):
                     return self._replace(i, j, both)
         return None
 
+    def _both(self, i: int, j: int) -> tuple[Kernel, Kernel]:
+        one, other = self.dependence.kernels[i], self.dependence.kernels[j]
+        assert isinstance(one, Kernel) and isinstance(other, Kernel)
+        return one, other
+
     def _with_reader(self, i: int, j: int) -> Kernel | None:
-        if self._why.get((i, j)):
+        if self._why.get((i, j)) or "loop" in (self.dependence.kind[i], self.dependence.kind[j]):
             return None
-        kernels = self.dependence.kernels[i], self.dependence.kernels[j]
+        kernels = self._both(i, j)
         self._pairs[i, j] = kernels
         merged, self._why[i, j] = merge(*kernels)
         # A detour may vanish when other kernels merge: it is not remembered.
@@ -111,7 +146,7 @@ class _State:
         layers = tuple(dict.fromkeys((*d.kernels[i].layers, *d.kernels[j].layers)))
         d.remove(i)
         d.remove(j)
-        wanted = merged.reads() | {b for b, readers in d.readers.items() if readers}
+        wanted = self.read | merged.reads() | {b for b, readers in d.readers.items() if readers}
         body = tuple(s for s in merged.body if not self._dead(s, wanted))
         return d.add(replace(merged, body=body, layers=layers))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from compiler.ir import Node, toposort
+from compiler.recurrence import Recurrence, closed
 from schemas.errors import NetError
 from schemas.net import NetSpec
 from schemas.params import Feed, ParamInfo, StateInfo
@@ -48,6 +49,7 @@ class Graph:
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss: Node | None = None
     updates: dict[Node, Node] = field(default_factory=dict)
+    recurrences: list[Recurrence] = field(default_factory=list)
     feeds: tuple[Feed, ...] = ()
     layers: tuple[LayerInfo, ...] = ()
     origin: dict[Node, str] = field(default_factory=dict)  # node -> the layer that made it
@@ -56,8 +58,9 @@ class Graph:
 
     def roots(self) -> list[Node]:
         """Returns the nodes that a run must compute."""
-        return [*self.outputs.values(), *self.updates.values()]
+        return closed([*self.outputs.values(), *self.updates.values()], self.recurrences)
 
     def nodes(self, extra: Iterable[Node] = ()) -> list[Node]:
         """Returns all nodes of a run, sources first."""
-        return toposort([*self.roots(), *extra])
+        ends = [*self.outputs.values(), *self.updates.values(), *extra]
+        return toposort(closed(ends, self.recurrences))

@@ -167,6 +167,7 @@ class Kernel:
     space: tuple[Axis, ...]
     body: tuple[Statement, ...]
     layers: tuple[str, ...] = ()
+    loop: int = 0  # kernels of one loop go through time together, step by step; 0: none
 
     @property
     def kind(self) -> Kind:

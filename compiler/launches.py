@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from compiler.dependence import Dependence
-from compiler.kernel import Expr as _Expr
-from compiler.kernel import Kernel, Load, Reduce, Statement, Store, rebuild
-from compiler.schedule import Buffer, Schedule
+from compiler.kernel import Expr, Kernel, Load, Reduce, Statement, Store, rebuild
+from compiler.schedule import Buffer, Launch, Loop, Schedule, Work
+
+# A loop of so few steps is written out: the steps' kernels one after the other.
+_WRITTEN_OUT = 4
 
 
-def schedule(kernels: Sequence[Kernel], buffers: dict[str, Buffer], groups: bool) -> Schedule:
+def schedule(kernels: Sequence[Work], buffers: dict[str, Buffer], groups: bool) -> Schedule:
     """Returns launches as early as their kernels can run, and the buffers that are left.
 
     A kernel's level is the longest way to it; kernels of one level are independent. What waits for
     nothing runs just before its first reader, so that its result is not kept for long. Where the
-    backend does not group (`groups` False), each kernel is a launch of its own.
+    backend does not group (`groups` False), each kernel is a launch of its own. So is each loop.
     """
+    launches: list[Launch] = []
+    for row in _levels(kernels, groups):
+        plain = tuple(_settled(k) for k in row if isinstance(k, Kernel))
+        launches += [plain] if plain else []
+        for loop in row:
+            if isinstance(loop, Loop):
+                launches += _repeated(loop, groups)
+    used = {b for launch in launches for k in launch for b in k.reads() | k.writes()}
+    used |= {base for b in used if (base := buffers[b].base) is not None}
+    kept = {
+        b: buffer
+        for b, buffer in buffers.items()
+        if not b.endswith("'") and (b in used or (buffer.role != "inner" and not buffer.base))
+    }
+    return Schedule(tuple(launches), kept)
+
+
+def _levels(kernels: Sequence[Work], groups: bool) -> list[list[Work]]:
     dependence = Dependence(kernels)
     after = {i: dependence.after(i) for i in dependence.kernels}
     level = dict.fromkeys(dependence.kernels, 0)
@@ -28,25 +48,48 @@ def schedule(kernels: Sequence[Kernel], buffers: dict[str, Buffer], groups: bool
     for i, readers in after.items():
         if readers and i not in waiting:  # a turned weight is made when it is needed
             level[i] = min(level[j] for j in readers) - 1
-    rows: list[list[Kernel]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
+    rows: list[list[Work]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
     for i, kernel in dependence.kernels.items():
-        rows[level[i]].append(_settled(kernel))
-    launches = tuple(tuple(row) for row in rows)
-    if not groups:
-        launches = tuple((k,) for row in launches for k in row)
-    used = {b for row in launches for k in row for b in k.reads() | k.writes()}
-    kept = {
-        b: buffer
-        for b, buffer in buffers.items()
-        if not b.endswith("'") and (b in used or buffer.role != "inner")
-    }
-    return Schedule(launches, kept)
+        rows[level[i]].append(kernel)
+    return rows if groups else [[kernel] for row in rows for kernel in row]
+
+
+def _repeated(loop: Loop, groups: bool) -> list[Launch]:
+    """Returns a loop with its kernels grouped, or all of its steps where they are few."""
+    levels = _levels(loop.kernels, groups)
+    rows = tuple(tuple(_settled(k) for k in row if isinstance(k, Kernel)) for row in levels)
+    if loop.count > _WRITTEN_OUT:
+        return [replace(loop, kernels=tuple(k for row in rows for k in row), rows=rows)]
+    steps = range(loop.count)
+    return [
+        tuple(_in_step(k, loop.moves.get(k.name, {}), t) for k in row)
+        for t in (reversed(steps) if loop.backwards else steps)
+        for row in rows
+    ]
+
+
+def _in_step(kernel: Kernel, moves: Mapping[str, int], t: int) -> Kernel:
+    """Returns the kernel of step t."""
+
+    def visit(e: Expr) -> Expr | None:
+        if isinstance(e, Load) and e.buffer in moves:
+            return replace(e, offset=e.offset + moves[e.buffer] * t)
+        return None
+
+    def moved(s: Statement) -> Statement:
+        if isinstance(s, Store):
+            offset = s.offset + moves.get(s.buffer, 0) * t
+            return replace(s, offset=offset, value=rebuild(s.value, visit))
+        payload = rebuild(s.payload, visit) if s.payload is not None else None
+        return replace(s, value=rebuild(s.value, visit), payload=payload)
+
+    return replace(kernel, name=f"{kernel.name}@{t}", body=tuple(moved(s) for s in kernel.body))
 
 
 def _settled(kernel: Kernel) -> Kernel:
     """Gives new values of persistent buffers the buffer's own name: their order is settled now."""
 
-    def visit(e: _Expr) -> _Expr | None:
+    def visit(e: Expr) -> Expr | None:
         if isinstance(e, Load) and e.buffer.endswith("'"):
             return replace(e, buffer=e.buffer[:-1])
         return None

@@ -48,12 +48,15 @@ class Lowering:
         groups = self._update_groups()
         grouped = {n for group in groups for n in group}
         made = [
-            self.kernel(node, self.plan.storage[node])
+            replace(self.kernel(node, self.plan.storage[node]), loop=self.plan.loops.get(node, 0))
             for node in self.plan.order
             if node not in grouped
         ]
         made += [self._together(group) for group in groups]
-        made += [self._copy(node, storage) for node, storage in self.plan.copies]
+        made += [
+            replace(self._copy(node, storage), loop=self.plan.written_in.get(storage.buffer, 0))
+            for node, storage in self.plan.copies
+        ]
         seen: dict[str, int] = {}
         named = []
         for kernel in made:  # names are keys later: two kernels never share one

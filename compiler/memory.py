@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.schedule import Buffer, Place, Schedule
 from schemas.program import ITEMSIZE, Slot
@@ -35,21 +35,24 @@ def nbytes(buffer: Buffer) -> int:
 def lifetimes(schedule: Schedule) -> dict[str, tuple[int, int]]:
     """Returns the first and the last launch that touches each buffer of the arena.
 
-    Inputs live from the start of the step (they are written before it), outputs until its end.
+    Inputs live from the start of the step (they are written before it), outputs until its end. A
+    part of a buffer lives as long as the whole.
     """
     lives: dict[str, tuple[int, int]] = {}
     written: set[str] = set()
     last = max(0, len(schedule.launches) - 1)  # a net of inputs alone has no launch
     for i, launch in enumerate(schedule.launches):
         for kernel in launch:
-            written |= kernel.writes()
             for name in kernel.reads() | kernel.writes():
-                first, _ = lives.get(name, (i, i))
-                lives[name] = (first, i)
+                whole = schedule.buffers[name].base or name
+                first, _ = lives.get(whole, (i, i))
+                lives[whole] = (first, i)
+                if name in kernel.writes():
+                    written.add(whole)
     for name, buffer in schedule.buffers.items():
         if buffer.role == "input":
             lives[name] = (0, lives.get(name, (0, 0))[1])
-        elif buffer.role == "output":
+        elif buffer.role == "output" and buffer.base is None:
             # One that no launch writes is an input that is fetched.
             lives[name] = (lives[name][0] if name in written else 0, last)
     return {n: life for n, life in lives.items() if in_arena(schedule.buffers[n])}
@@ -78,7 +81,12 @@ def plan_memory(schedule: Schedule) -> MemoryPlan:
         peak = max(peak, at + size)
     slots = [Slot(ARENA, peak, persistent=False)] if peak else []
     for name, buffer in sorted(schedule.buffers.items()):
-        if not in_arena(buffer):
+        if buffer.base is not None:
+            whole = places[buffer.base]
+            places[name] = replace(
+                whole, offset=whole.offset + buffer.shift * ITEMSIZE[buffer.dtype]
+            )
+        elif not in_arena(buffer):
             places[name] = Place(name, 0)
             slots.append(Slot(name, nbytes(buffer), persistent=True))
     return MemoryPlan(places, tuple(slots), lives)

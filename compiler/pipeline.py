@@ -10,10 +10,12 @@ from compiler.arena import on_arena
 from compiler.assemble import assemble
 from compiler.fuse import fuse
 from compiler.ir import Node
+from compiler.kernel import Kernel
 from compiler.launches import schedule
 from compiler.lower import Lowering
 from compiler.memory import plan_memory
-from compiler.rewrite import mapped, rewrite, verify
+from compiler.rewrite import mapped, rewrite, straightened, verify
+from compiler.roll import roll
 from compiler.simplify import RULES
 from compiler.storage import Planner
 from compiler.unit import Unit
@@ -40,6 +42,14 @@ def simplify_graph(unit: Unit) -> None:
     _rename(unit, new)
 
 
+def straighten(unit: Unit) -> None:
+    """What reads another time step without being part of a cycle is a plain move of its source."""
+    unit.graph, new = straightened(unit.graph)
+    _rename(unit, new)
+    if new:
+        simplify_graph(unit)
+
+
 def check(unit: Unit) -> None:
     """Every node has the type that its rule gives."""
     verify(unit.graph)
@@ -53,13 +63,20 @@ def place(unit: Unit) -> None:
 
 def lower(unit: Unit) -> None:
     """One kernel for each stored node."""
-    unit.kernels = Lowering(unit.plan, unit.graph.origin).kernels()
+    unit.kernels = list(Lowering(unit.plan, unit.graph.origin).kernels())
 
 
 def merge(unit: Unit) -> None:
     """Epilogues, siblings, rows."""
-    fused = fuse(unit.kernels, unit.buffers)
+    kernels = [k for k in unit.kernels if isinstance(k, Kernel)]
+    fused = fuse(kernels, unit.buffers, unit.plan.steps)
     unit.kernels, unit.refused = fused.kernels, fused.refused
+
+
+def step_by_step(unit: Unit) -> None:
+    """Loops over time repeat the kernels of one step."""
+    places = unit.graph.places
+    unit.kernels, unit.buffers = roll(unit.kernels, unit.buffers, places.get)
 
 
 def fit(unit: Unit) -> None:
@@ -88,10 +105,12 @@ Pass = Callable[[Unit], None]
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("arena", put_on_arena),
     ("simplify", simplify_graph),
+    ("straighten", straighten),
     ("verify", check),
     ("storage", place),
     ("lower", lower),
     ("fuse", merge),
+    ("roll", step_by_step),
     ("adapt", fit),
     ("launches", group),
     ("memory", plan),

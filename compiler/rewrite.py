@@ -8,6 +8,7 @@ from dataclasses import replace
 from compiler.graph import Graph
 from compiler.ir import Node, toposort
 from compiler.prims.registry import PRIMITIVES, make
+from compiler.recurrence import Recurrence, loops, shifted, short
 
 Rule = Callable[[Node], Node | None]
 
@@ -60,8 +61,26 @@ def mapped(graph: Graph, new: Mapping[Node, Node]) -> Graph:
         outputs={k: of(n) for k, n in graph.outputs.items()},
         loss=of(graph.loss) if graph.loss is not None else None,
         updates={of(k): of(n) for k, n in graph.updates.items()},
+        recurrences=[Recurrence(of(r.leaf), of(r.source)) for r in graph.recurrences],
         origin=origin,
     )
+
+
+def straightened(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
+    """Returns the graph without delayed nodes that are on no cycle, and what its nodes became."""
+    became: dict[Node, Node] = {}
+    while True:
+        order = graph.nodes()
+        reached = set(order)
+        graph = replace(graph, recurrences=[r for r in graph.recurrences if r.leaf in reached])
+        _, cyclic = loops(order, graph.recurrences)
+        plain = [r for r in graph.recurrences if r.leaf not in cyclic or short(r)]
+        if not plain:
+            return graph, became
+        new = rewrite(graph.roots(), (), {plain[0].leaf: shifted(plain[0])})
+        left = [r for r in graph.recurrences if r is not plain[0]]
+        graph = mapped(replace(graph, recurrences=left), new)
+        became = {**new, **{old: new.get(now, now) for old, now in became.items()}}
 
 
 def _inherit(node: Node, layer: str, origin: dict[Node, str]) -> None:

@@ -103,4 +103,34 @@ def _reductions(n: Node) -> Node | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (_views, _constants, _arithmetic, _reductions)
+def _joined(n: Node) -> Node | None:
+    """Parts that are padded to tile an axis and added up -> concat: the gradient of slices."""
+    if n.prim != "add" or "pad" not in (n.src[0].prim, n.src[1].prim):
+        return None
+    parts, stack = [], [n]
+    while stack:
+        node = stack.pop()
+        if node.prim == "add":
+            stack.extend(node.src)
+        elif node.prim != "pad":
+            return None
+        else:
+            parts.append(node)
+    padded = {i for p in parts for i, ends in enumerate(_ends(p)) if any(ends)}
+    if len(padded) != 1:
+        return None
+    (axis,) = padded
+    parts.sort(key=lambda p: _ends(p)[axis])
+    at = 0
+    for part in parts:
+        if _ends(part)[axis][0] != at:
+            return None
+        at += part.src[0].shape[axis]
+    return moves.concat(tuple(p.src[0] for p in parts), axis) if at == n.shape[axis] else None
+
+
+def _ends(pad: Node) -> list[tuple[int, int]]:
+    return list(zip(pad.attr("low"), pad.attr("high"), strict=True))
+
+
+RULES: tuple[Rule, ...] = (_views, _constants, _arithmetic, _reductions, _joined)

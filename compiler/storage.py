@@ -10,13 +10,14 @@ from compiler.index import Axis, Index, index, linear, reshape_index
 from compiler.ir import Node, users_of
 from compiler.kernel import SCALAR_BUFFER, SCALARS
 from compiler.prims.maps import SCALARS as MAPS
+from compiler.recurrence import Recurrence, loops
 from compiler.schedule import Buffer
 from schemas.program import Role
 
 Position = Sequence[Index]
 Offset = Callable[[Position], Index]
 
-LEAVES = {"input", "param", "state"}
+LEAVES = {"input", "param", "state", "delayed"}
 VIEWS = {"reshape", "transpose"}
 ANCHORS = {
     "sum", "max", "pool_max", "pool_argmax", "pool_sum", "pool_at", "unpool_max", "unpool_sum",
@@ -46,6 +47,9 @@ class Plan:
     aliases: set[Node] = field(default_factory=set)  # views that only name part of a storage
     names: dict[Node, str] = field(default_factory=dict)
     updates: dict[Node, Node] = field(default_factory=dict)  # leaf -> its new value
+    loops: dict[Node, int] = field(default_factory=dict)  # nodes that go step by step
+    written_in: dict[str, int] = field(default_factory=dict)  # a recurrent buffer -> its loop
+    steps: dict[int, int] = field(default_factory=dict)  # loop -> its steps, negative: backwards
 
 
 def memory_order(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -88,10 +92,13 @@ class Planner:
         self.blobs = {node: name for name, node in graph.blobs.items()}
         self.taken: set[str] = set()
         self.given: set[Node] = set()  # nodes whose name is final
+        reached = set(self.nodes)
+        self.recurrences = [r for r in graph.recurrences if r.leaf in reached]
+        self.plan.loops, self.loop_of = loops(self.nodes, self.recurrences)
 
     def run(self) -> Plan:
         for node in self.nodes:
-            if node.prim in LEAVES:
+            if node.prim in LEAVES and node.prim != "delayed":
                 self._leaf(node)
         for leaf, value in self.graph.updates.items():
             old = self.plan.storage[leaf]
@@ -102,9 +109,12 @@ class Planner:
             )
             self._claim(value, Storage(fresh, old.offset))
         wanted = self._wanted()
+        sources = {r.source for r in self.recurrences}
         for node in self.nodes:  # forward before backward: the plain name goes to the first
-            if node in wanted and node not in self.plan.storage:
+            if node in wanted | sources and node not in self.plan.storage:
                 self._name(node)
+        for source in sorted(sources, key=self.nodes.index):
+            self._recurrent(source, [r for r in self.recurrences if r.source is source])
         # Consumers before producers: a join claims the storage of its parts.
         for node in reversed(self.nodes):
             if node.prim in JOINS:
@@ -130,6 +140,15 @@ class Planner:
             elif node.prim.startswith(("pool", "unpool")):
                 wanted |= {s for s in node.src if map_cost(s, wanted) > _WINDOW_MAP_COST}
         wanted |= {self._sink(n) for n in self.nodes if n.prim in ANCHORS}
+        # In a loop, what costs more than a load and is read twice is stored; if its readers are
+        # merged with it, that comes to nothing but a register.
+        for node in self.plan.loops:
+            if node.prim in MAPS and len(set(self.users[node])) > 1:
+                if map_cost(node, wanted) > _WINDOW_MAP_COST:
+                    wanted.add(node)
+        # What a loop reads is there before it begins, but for what is cheap and the same each step.
+        outside = {s for n in self.plan.loops for s in n.src if s not in self.plan.loops}
+        wanted |= {stripped(s) for s in outside if not _cheap(s, wanted)}
         return {n for n in wanted if n.prim not in LEAVES}
 
     def _sink(self, node: Node) -> Node:
@@ -171,9 +190,46 @@ class Planner:
             (view,) = self.users[node]
             if view.prim not in VIEWS or view in self.plan.storage:
                 break
+            if node in self.plan.loops and view.prim != "reshape":  # time stays outermost
+                break
             chain.append(view)
             node = view
         return node, chain
+
+    def _recurrent(self, source: Node, delayed: list[Recurrence]) -> None:
+        """Gives a sequence its place behind the rows before its first step (before those after).
+
+        A delayed node is then nothing but the same memory some rows on.
+        """
+        front = max(delayed, key=lambda r: r.delay)
+        back = min(delayed, key=lambda r: r.delay)
+        before, behind = max(front.delay, 0), max(-back.delay, 0)
+        name, row = self._name(source), source.type.size // source.shape[0]
+        base = f"{name}~"
+        role: Role = "output" if source in self.fetched else "inner"
+        size = source.type.size + (before + behind) * row
+        self.plan.buffers[base] = Buffer(base, source.dtype, size, role)
+        shift = before * row
+        self.plan.buffers[name] = Buffer(name, source.dtype, source.type.size, role, base, shift)
+        if loop := self.loop_of.get(front.leaf, 0):
+            self.plan.written_in[name] = loop
+            self.plan.steps[loop] = source.shape[0] * (1 if before else -1)
+        plain = _strided(strides_in(memory_order(source.shape), source.shape))
+        for r in delayed:
+            at = _shifted(plain, 0, before - r.delay)
+            self.plan.storage[r.leaf] = Storage(base, at)
+        if before:
+            self.plan.copies.append((front.initial, Storage(base, plain)))
+        if behind:
+            at = _shifted(plain, 0, before + source.shape[0])
+            self.plan.copies.append((back.initial, Storage(base, at)))
+        if source in self.plan.storage:  # it is a part of something else as well
+            self.plan.copies.append((source, Storage(name, plain)))
+            return
+        self.plan.storage[source] = Storage(name, plain)
+        if source.prim in VIEWS:
+            self.plan.aliases.add(source)
+            self._claim(source.src[0], Storage(name, through(source, plain)))
 
     def _buffer(self, node: Node, name: str, order: Sequence[int], role: Role) -> None:
         self.plan.buffers[name] = Buffer(name, node.dtype, node.type.size, role)
@@ -267,6 +323,19 @@ def map_cost(node: Node, stored: set[Node]) -> int:
         total += MAPS[node.prim].cost if node.prim in MAPS else 0
         stack.extend(node.src)
     return total
+
+
+def _cheap(node: Node, stored: set[Node]) -> bool:
+    """Says whether a few maps of loads give an element, the same ones in every time step."""
+    stack = [node]
+    while stack:
+        part = stack.pop()
+        if part in stored or part.prim in LEAVES | ANCHORS | JOINS:
+            continue
+        if part.prim not in MAPS.keys() | VIEWS | {"slice", "broadcast", "const", "scalar"}:
+            return False
+        stack.extend(part.src)
+    return map_cost(node, stored) <= _WINDOW_MAP_COST
 
 
 def _strided(strides: Sequence[int]) -> Offset:

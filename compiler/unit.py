@@ -12,9 +12,8 @@ from compiler.arena import Arena
 from compiler.backends import Backend, Compiled
 from compiler.graph import Graph
 from compiler.ir import Node
-from compiler.kernel import Kernel
 from compiler.memory import MemoryPlan
-from compiler.schedule import Buffer, Schedule
+from compiler.schedule import Buffer, Schedule, Work
 from compiler.storage import Plan
 
 
@@ -29,7 +28,7 @@ class Unit:
     tables: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
     buffers: dict[str, Buffer] = field(default_factory=dict)
-    kernels: list[Kernel] = field(default_factory=list)
+    kernels: list[Work] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     schedule: Schedule = field(default_factory=lambda: Schedule((), {}))
     memory: MemoryPlan = field(default_factory=lambda: MemoryPlan({}, (), {}))

@@ -105,7 +105,9 @@ def packed_gradients(graph: Graph, arena: Arena, names: dict[Node, str]) -> Node
     every: dict[Node, Node] = {}
     forward = set(graph.origin)
     leaves_ = [graph.param_nodes[k] for k in wanted]
-    found = gradients(graph.loss, leaves_, origin=graph.origin, found=every)
+    found = gradients(
+        graph.loss, leaves_, origin=graph.origin, found=every, recurrences=graph.recurrences
+    )
     for node, layer in graph.origin.items():
         if node not in forward:
             names[node] = f"d({layer}).{node.prim}"
@@ -121,18 +123,23 @@ def packed_gradients(graph: Graph, arena: Arena, names: dict[Node, str]) -> Node
     return packed
 
 
+def _copied(graph: Graph) -> Graph:
+    """Returns a graph whose updates and recurrences may grow."""
+    return replace(graph, updates=dict(graph.updates), recurrences=list(graph.recurrences))
+
+
 def train_step(graph: Graph, arena: Arena, spec: SolverSpec) -> Step:
     """Returns the graph of forward, backward and update in one (iter_size 1)."""
-    step = Step(replace(graph, updates=dict(graph.updates)))
-    g = packed_gradients(graph, arena, step.names)
+    step = Step(_copied(graph))
+    g = packed_gradients(step.graph, arena, step.names)
     _apply(step, g, arena, spec)
     return step
 
 
 def accumulate_step(graph: Graph, arena: Arena) -> Step:
     """Returns the graph that adds one batch's gradients to the state `accumulated`."""
-    step = Step(replace(graph, updates=dict(graph.updates)))
-    g = packed_gradients(graph, arena, step.names)
+    step = Step(_copied(graph))
+    g = packed_gradients(step.graph, arena, step.names)
     total = leaves.state("accumulated", arena.shape)
     # `first` is 1 for the first batch of an iteration: what was there before must not count.
     again = less(broadcast(leaves.scalar("first"), arena.shape), 0.5)

@@ -256,7 +256,14 @@ def backward_step(graph: Graph, arena: Arena, given: tuple[str, ...]) -> Step:
         raise UsageError("the net has no loss", hint="give the gradient of an output by name")
     keys = [k for k in arena.slots if k in graph.params]
     wrt = [*graph.inputs.values(), *(graph.param_nodes[k] for k in keys)]
-    found = gradients(None if given else graph.loss, wrt, seeds or None, origin=graph.origin)
+    graph = replace(graph, recurrences=list(graph.recurrences))
+    found = gradients(
+        None if given else graph.loss,
+        wrt,
+        seeds or None,
+        origin=graph.origin,
+        recurrences=graph.recurrences,
+    )
     count = len(graph.inputs)
     named = (f"{CHANGED if n in given else ''}d:{n}" for n in graph.inputs)
     outputs = dict(zip(named, found, strict=False))

@@ -48,7 +48,7 @@ class Reference:
     rtol: float = 1e-10
 
     def run(self, graph: Graph, values: Values) -> dict[str, Array]:
-        found = evaluate(list(graph.outputs.values()), Env(values))
+        found = evaluate(list(graph.outputs.values()), Env(values), graph.recurrences)
         return dict(zip(graph.outputs, found, strict=True))
 
 
@@ -165,7 +165,11 @@ def _add_gradients(built: Built, case: Case, rng: np.random.Generator) -> None:
     built.values["input", "seed"] = rng.normal(size=top.shape)
     graph.loss = ops.sum_all(ops.mul(top, seed))
     graph.outputs["sum"] = graph.loss
-    for leaf, gradient in zip(built.leaves, gradients(graph.loss, built.leaves), strict=True):
+    for leaf, gradient in zip(
+        built.leaves,
+        gradients(graph.loss, built.leaves, recurrences=graph.recurrences),
+        strict=True,
+    ):
         graph.outputs[f"d {leaf.attr('name')}"] = gradient
 
 
@@ -196,7 +200,7 @@ def slopes(built: Built, step: float = 1e-5) -> tuple[float, float]:
     sums = []
     for sign in (1, -1):
         values = {k: v + sign * step * moves.get(k, 0.0) for k, v in built.values.items()}
-        (total,) = evaluate([built.graph.outputs["sum"]], Env(values))
+        (total,) = evaluate([built.graph.outputs["sum"]], Env(values), built.graph.recurrences)
         sums.append(float(total))
     return along, (sums[0] - sums[1]) / (2 * step)
 

@@ -76,7 +76,7 @@ def run_both(step: Step, arena=None, traits: Traits = CPU_LIKE, integers=("label
     env = Env(values, seed=7, iteration=3)
     roots = [*graph.outputs.values(), *graph.updates.values()]
     names = [*graph.outputs, *(str(leaf.attr("name")) for leaf in graph.updates)]
-    expected = dict(zip(names, evaluate(roots, env), strict=True))
+    expected = dict(zip(names, evaluate(roots, env, graph.recurrences), strict=True))
 
     buffers = {
         b.name: np.zeros(b.size + 64, TYPES[b.dtype]) for b in unit.schedule.buffers.values()

@@ -20,6 +20,7 @@ from compiler.kernel import (
     Reduce,
 )
 from compiler.prims.registry import PRIMITIVES, Env
+from compiler.schedule import Loop
 from schemas.philox import philox
 
 TYPES = {"f32": np.float32, "i32": np.int32, "bool": np.bool_, "u8": np.uint8}
@@ -127,5 +128,19 @@ def run_kernel(kernel: Kernel, buffers: dict[str, np.ndarray]) -> None:
 
 
 def run_schedule(schedule, buffers: dict[str, np.ndarray]) -> None:
-    for kernel in schedule.kernels():
-        run_kernel(kernel, buffers)
+    """Runs all launches; parts of a buffer are views of it."""
+    for name, buffer in schedule.buffers.items():
+        if buffer.base is not None:
+            buffers[name] = buffers[buffer.base][buffer.shift :]
+    for launch in schedule.launches:
+        if not isinstance(launch, Loop):
+            for kernel in launch:
+                run_kernel(kernel, buffers)
+            continue
+        steps = range(launch.count)
+        for t in reversed(steps) if launch.backwards else steps:
+            for row in launch.rows:
+                for kernel in row:
+                    moves = launch.moves.get(kernel.name, {})
+                    here = {b: buffers[b][moves.get(b, 0) * t :] for b in buffers}
+                    run_kernel(kernel, here)

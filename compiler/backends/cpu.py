@@ -16,7 +16,7 @@ from compiler.llvm.native import assembly, compile_object
 from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
 from compiler.llvm.step import emit_step
-from compiler.schedule import Place, Schedule
+from compiler.schedule import Loop, Place, Schedule
 from schemas.program import KernelInfo, Launch
 
 _FOLDER = cache.default_folder()
@@ -57,9 +57,12 @@ class Backend:
         yields the processor (compiler/llvm/step.py).
         """
         pieces = {id(k): self.piece(k) for k in schedule.kernels()}
-        ir = emit_step(schedule.launches, pieces, places, slots, self.host)
+        ir = emit_step(schedule, pieces, places, slots, self.host)
         launches = tuple(
-            Launch("+".join(k.name for k in launch), tuple(_info(k) for k in launch))
+            Launch(
+                launch.name if isinstance(launch, Loop) else "+".join(k.name for k in launch),
+                tuple(_info(k) for k in launch),
+            )
             for launch in schedule.launches
         )
         text = {f"{k.name}.ll": pieces[id(k)].text for k in schedule.kernels()}

@@ -105,7 +105,8 @@ class ReferenceExecutable:
 
     def run(self, log: tuple[str, ...] = ()) -> None:
         graph = self._graph
-        values = evaluate([*graph.outputs.values(), *graph.updates.values()], self._env)
+        roots = [*graph.outputs.values(), *graph.updates.values()]
+        values = evaluate(roots, self._env, graph.recurrences)
         self._results = dict(zip(graph.outputs, values, strict=False))
         for leaf, value in zip(graph.updates, values[len(graph.outputs) :], strict=True):
             self._env.feeds[leaf.prim, str(leaf.attr("name"))][...] = value

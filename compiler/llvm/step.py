@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from compiler.kernel import Kernel
 from compiler.llvm.host import Host
 from compiler.llvm.piece import NAME, Piece
-from compiler.schedule import Place
+from compiler.schedule import Loop, Place, Schedule
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
 # pointer `void ()`), finished steps (i64), a place to write what nobody reads; then the counter of
@@ -96,7 +95,7 @@ _TARGETS = {
 
 
 def emit_step(
-    launches: Sequence[Sequence[Kernel]],
+    schedule: Schedule,
     pieces: Mapping[int, Piece],
     places: Mapping[str, Place],
     slots: Sequence[str],
@@ -107,12 +106,17 @@ def emit_step(
     pause, enter, leave, clock, declares = _TARGETS[kind]
     names: dict[str, str] = {}
     lines = [*_slot_loads(slots), *([enter] if enter else []), *_mark(0, clock)]
-    for n, launch in enumerate(launches):
-        for turn, kernel in enumerate(launch):
-            piece = pieces[id(kernel)]
-            name = names.setdefault(piece.text, f"k{len(names)}_{_word(kernel.name)}")
-            lines += _call(f"{n}_{turn}", name, piece, turn, places, slots)
-        lines.append(_BARRIER_CALL.replace("#", str(n)))
+    for n, launch in enumerate(schedule.launches):
+        rows = launch.rows if isinstance(launch, Loop) else (launch,)
+        body: list[str] = []
+        for r, row in enumerate(rows):
+            for turn, kernel in enumerate(row):
+                piece = pieces[id(kernel)]
+                name = names.setdefault(piece.text, f"k{len(names)}_{_word(kernel.name)}")
+                moves = schedule.byte_moves(launch, kernel)
+                body += _call(f"{n}_{r}_{turn}", name, piece, turn, places, slots, moves, f"%t{n}")
+            body.append(_BARRIER_CALL.replace("#", f"{n}_{r}"))
+        lines += _steps(n, launch, body) if isinstance(launch, Loop) else body
         lines += _mark(n + 1, clock)
     functions = [text.replace(f"@{NAME}(", f"@{name}(", 1) for text, name in names.items()]
     extras = sorted(set().union(*(p.extras for p in pieces.values())))
@@ -147,6 +151,25 @@ end:
 """
 
 
+def _steps(n: int, loop: Loop, body: list[str]) -> list[str]:
+    """The launches of one time step, once for each step."""
+    first, by, last = (loop.count - 1, -1, -1) if loop.backwards else (0, 1, loop.count)
+    return [
+        f"  br label %enter{n}",
+        f"enter{n}:",
+        f"  br label %step{n}",
+        f"step{n}:",
+        f"  %t{n} = phi i64 [{first}, %enter{n}], [%u{n}, %again{n}]",
+        *body,
+        f"  br label %again{n}",
+        f"again{n}:",
+        f"  %u{n} = add i64 %t{n}, {by}",
+        f"  %over{n} = icmp eq i64 %u{n}, {last}",
+        f"  br i1 %over{n}, label %done{n}, label %step{n}",
+        f"done{n}:",
+    ]
+
+
 def _mark(n: int, clock: str) -> list[str]:
     """Thread 0 notes the time after launch n - 1: a few nanoseconds, so it is always done."""
     return [
@@ -172,13 +195,23 @@ def _call(
     turn: int,
     places: Mapping[str, Place],
     slots: Sequence[str],
+    moves: Mapping[str, int],
+    time: str,
 ) -> list[str]:
-    """One kernel: this thread's slice of its tiles; threads take turns at the first slice."""
+    """One kernel: this thread's slice of its tiles; threads take turns at the first slice.
+
+    In a loop, pointers are `moves` bytes further on in each time step.
+    """
     lines, args = [], []
     for n, buffer in enumerate(piece.buffers):
         place = places[buffer]
         slot = slots.index(place.slot)
         lines.append(f"  %b{key}_{n} = getelementptr i8, ptr %s{slot}, i64 {place.offset}")
+        if move := moves.get(buffer):
+            lines.append(f"  %m{key}_{n} = mul i64 {time}, {move}")
+            lines.append(f"  %c{key}_{n} = getelementptr i8, ptr %b{key}_{n}, i64 %m{key}_{n}")
+            args.append(f"ptr %c{key}_{n}")
+            continue
         args.append(f"ptr %b{key}_{n}")
     share = "%thread"
     if turn:

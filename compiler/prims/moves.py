@@ -203,6 +203,39 @@ def pack(parts: tuple[Node, ...], offsets: tuple[int, ...], shape: Shape) -> Nod
     return make("pack", *parts, offsets=offsets, shape=shape)
 
 
+def _delayed_type(src: tuple[Node, ...], attrs: Any) -> TensorType:
+    assert src[0].shape == (abs(attrs["by"]), *attrs["shape"][1:]), (src[0].type, attrs)
+    return TensorType(attrs["shape"], src[0].dtype)
+
+
+def _delayed_vjp(node: Node, g: Node) -> tuple[Node | None, ...]:
+    by = node.attr("by")
+    rows, steps = abs(by), node.shape[0]
+    if rows > steps:  # only some of the rows are ever seen
+        seen = (0, rows - steps) if by > 0 else (rows - steps, 0)
+        rest = (0,) * (node.type.rank - 1)
+        return (pad(g, (seen[0], *rest), (seen[1], *rest)),)
+    return (slice_axis(g, 0, 0, rows) if by > 0 else slice_axis(g, 0, steps - rows, steps),)
+
+
+define(
+    Primitive(
+        "delayed",
+        type=_delayed_type,
+        vjp=_delayed_vjp,
+        evaluate=lambda node, args, env: env.feeds["delayed", node.attr("name")],
+    )
+)
+
+
+def delayed(name: str, shape: Shape, by: int, initial: Node) -> Node:
+    """A sequence (T, ...) of the graph, `by` steps ago: `compiler.recurrence` says which one.
+
+    Its first |by| rows are `initial`; with a negative `by`, it reads the future, and its last are.
+    """
+    return make("delayed", initial, name=name, shape=shape, by=by)
+
+
 def expand_like(x: Node, like: Node, axis: int) -> Node:
     """Broadcasts x of shape (like.shape[axis],) or its block of axes from `axis` on over `like`."""
     shape = (1,) * axis + x.shape + (1,) * (like.type.rank - axis - x.type.rank)
