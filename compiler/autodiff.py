@@ -36,8 +36,8 @@ def gradients(
     through = [r for r in recurrences or () if r.leaf in active and r.source in active]
     later = {r: from_zeros(f"d({r.leaf.attr('name')})", r.leaf.shape, -r.delay) for r in through}
     total: dict[Node, Node] = {n: g for n, g in start.items() if n in active}
-    for r, g in later.items():  # what the steps to come send back
-        total[r.source] = add(total[r.source], g) if r.source in total else g
+    for r, back in later.items():  # what the steps to come send
+        total[r.source] = add(total[r.source], back) if r.source in total else back
     for node in reversed(order):
         g = total.get(node)
         if g is None or node not in active or not node.src:

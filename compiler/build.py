@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from compiler import deploy as deployment
 from compiler import ops
+from compiler.delays import Delays
 from compiler.graph import Graph, LayerInfo
 from compiler.ir import Node
 from compiler.layers import layer_types
 from compiler.layers.fields import read_fields
 from compiler.layers.scope import Probe, Scope, Shape, Source
-from compiler.wiring import Wiring, wire
+from compiler.wiring import Output, Wiring, wire
 from schemas.errors import Diagnostics, GraphError, NetError, SpecError, UsageError, did_you_mean
 from schemas.net import LayerSpec, NetSpec
 
 MAX_RANK = 8
+_TRIES = 32  # builds until a cycle's shapes must have settled
+Shapes = dict[Output, Shape]
 
 
 def build(
@@ -44,11 +47,45 @@ def build(
     if deploy:
         before, layers = layers, deployment.deployed(layers)
         hidden = deployment.fallen(before, layers)
-    graph = Graph(spec.name, phase, spec)
-    builder = _Builder(graph, layers, phase, probe, dict(inputs or {}), deploy)
-    builder.run(spec)
+    given = dict(inputs or {})
+    builder = _settled(
+        lambda shapes: _Builder(
+            Graph(spec.name, phase, spec), layers, phase, probe, dict(given), deploy, shapes
+        )
+    )
     builder.finish(hidden)
-    return graph
+    return builder.graph
+
+
+def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
+    """Returns a builder that has run, with every blob as it was taken for before it was made.
+
+    A blob on a cycle is read before its shape is known: the build is tried with what a guess leads
+    to until the cycle gives back what it was given.
+    """
+    first: NetError | None = None
+    waiting: list[Shapes] = [{}]
+    tried: list[Shapes] = []
+    while waiting and len(tried) < _TRIES:
+        shapes = waiting.pop(0)
+        if shapes in tried:
+            continue
+        tried.append(shapes)
+        builder = fresh(shapes)
+        try:
+            builder.run(builder.graph.spec)
+        except NetError as error:
+            first = first or error
+            guessed = builder.delays.guessed if builder.delays is not None else {}
+            others = list(builder.delays.other_shapes()) if builder.delays is not None else []
+            waiting += [{**shapes, **dict.fromkeys(guessed, other)} for other in others if guessed]
+            continue
+        wrong = builder.delays.missing() if builder.delays is not None else {}
+        if not wrong:
+            return builder
+        waiting.insert(0, {**shapes, **wrong})
+    message = "the shapes on the net's cycle never agree: each time round they are others"
+    raise first or GraphError(message, builder.graph.spec.span)
 
 
 def _with_top(layer: LayerSpec) -> LayerSpec:
@@ -68,6 +105,8 @@ class _Builder:
     probe: Probe | None
     given: dict[str, Shape]
     deploy: bool
+    shapes: Shapes  # of blobs that are read before they are made
+    delays: Delays | None = None
     diag: Diagnostics = field(default_factory=Diagnostics)
     wiring: Wiring = field(default_factory=Wiring)
     values: dict[tuple[int, int], Node] = field(default_factory=dict)  # (layer, top) -> node
@@ -81,6 +120,7 @@ class _Builder:
             raise GraphError(message, spec.span, "check the include and exclude rules")
         made = [self._read(layer) for layer in self.layers]
         self.wiring = wire(self.layers, spec, self.diag)
+        self.delays = Delays(self.graph, spec, self.layers, self.wiring, self.values, self.shapes)
         for i in self.wiring.order:
             if made[i] is not None:
                 try:
@@ -94,6 +134,8 @@ class _Builder:
     def finish(self, hidden: frozenset[str]) -> None:
         """Fills in what concerns the net as a whole; `hidden` blobs are not part of it."""
         graph = self.graph
+        assert self.delays is not None
+        self.delays.close()
         for name in self.given:
             if name not in graph.inputs:
                 hint = did_you_mean(name, graph.inputs)
@@ -134,10 +176,10 @@ class _Builder:
 
     def _build(self, i: int, layer: Any) -> None:
         spec, graph = self.layers[i], self.graph
-        sources = [s for s in self.wiring.sources[i] if s is not None and s in self.values]
+        sources = [s for k, s in enumerate(self.wiring.sources[i]) if self._known(i, k, s)]
         if len(sources) < len(spec.bottoms):
             return  # the reason has been reported
-        bottoms = [self.values[source] for source in sources]
+        bottoms = [self._bottom(i, k, source) for k, source in enumerate(sources)]
         described = tuple(
             Source(name.text, self.layers[maker].name.text, node.shape)
             for name, (maker, _), node in zip(spec.bottoms, sources, bottoms, strict=True)
@@ -166,6 +208,15 @@ class _Builder:
             scope.macs,
             tuple(scope.running_keys),
         )
+
+    def _known(self, i: int, k: int, source: Output | None) -> TypeGuard[Output]:
+        return source is not None and (source in self.values or (i, k) in self.wiring.cyclic)
+
+    def _bottom(self, i: int, k: int, source: Output) -> Node:
+        if (i, k) not in self.wiring.delays:
+            return self.values[source]
+        assert self.delays is not None
+        return self.delays.bottom(i, k, source)
 
     def _weigh(self, scope: Scope, tops: Sequence[Node]) -> None:
         """Adds the tops to the net's loss by loss_weight (1 for the first top of a Loss)."""

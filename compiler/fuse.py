@@ -47,7 +47,7 @@ def fuse(
     plain: list[Work] = [k for k in kernels if not k.loop]
     refused: set[tuple[str, str, str]] = set()
     taken: set[str] = set()
-    for loop, count in (steps or {}).items():
+    for loop, length in (steps or {}).items():
         inside = [k for k in kernels if k.loop == loop]
         read = set().union(*(k.reads() for k in kernels if k.loop != loop))
         parts = {b.name for b in buffers.values() if b.base}
@@ -55,7 +55,7 @@ def fuse(
         own = tuple(_named([k for k in left if isinstance(k, Kernel)], buffers, taken))
         written = set().union(*(k.writes() for k in own))
         bases = frozenset(base for b in written if (base := buffers[b].base) is not None)
-        plain.append(Loop(f"loop{loop}", abs(count), count < 0, own, bases))
+        plain.append(Loop(f"loop{loop}", abs(length), length < 0, own, bases))
     left = _fused(plain, buffers, set(), refused)
     named = _named([k for k in left if isinstance(k, Kernel)], buffers, taken)
     fresh = iter(named)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from compiler.ir import Node, toposort
 from compiler.prims.leaves import const
-from compiler.prims.moves import broadcast, concat, delayed, slice_axis
+from compiler.prims.maps import less, select, stop
+from compiler.prims.moves import broadcast, concat, delayed, reshape, slice_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,22 @@ def closed(roots: Iterable[Node], recurrences: Sequence[Recurrence]) -> list[Nod
         waiting = [behind.pop(n) for n in toposort(waiting) if n in behind]
         found = [*found, *waiting]
     return list(dict.fromkeys(found))
+
+
+def truncated(leaf: Node, unroll: int) -> Node:
+    """Returns the leaf such that no gradient leaves a block of `unroll` steps, 0: of all steps."""
+    steps, by = leaf.shape[0], leaf.attr("by")
+    if not 0 < unroll < steps:
+        return leaf
+    rows = min(abs(by), unroll)
+    blocks = -(-steps // unroll)
+    edge = broadcast(const(1.0), (blocks, rows))
+    if rows < unroll:
+        rest = broadcast(const(0.0), (blocks, unroll - rows))
+        edge = concat((edge, rest) if by > 0 else (rest, edge), 1)
+    marks = slice_axis(reshape(edge, (blocks * unroll,)), 0, 0, steps)
+    mask = broadcast(reshape(marks, (steps, *[1] * (leaf.type.rank - 1))), leaf.shape)
+    return select(less(0.5, mask), stop(leaf), leaf)
 
 
 def short(r: Recurrence) -> bool:

@@ -48,7 +48,9 @@ class Plan:
     names: dict[Node, str] = field(default_factory=dict)
     updates: dict[Node, Node] = field(default_factory=dict)  # leaf -> its new value
     loops: dict[Node, int] = field(default_factory=dict)  # nodes that go step by step
-    written_in: dict[str, int] = field(default_factory=dict)  # a recurrent buffer -> its loop
+    written_in: dict[str, int] = field(
+        default_factory=dict
+    )  # buffers that a loop fills -> the loop
     steps: dict[int, int] = field(default_factory=dict)  # loop -> its steps, negative: backwards
 
 
@@ -242,6 +244,8 @@ class Planner:
             else:
                 self._allocate(node)
         whole = self.plan.storage[node]
+        if node in self.plan.loops:
+            self.plan.written_in[whole.buffer] = self.plan.loops[node]
         if node.prim == "pack":
             for start, part in zip(node.attr("offsets"), node.src, strict=True):
                 flat = _flat(part.shape, start)

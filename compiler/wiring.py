@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from schemas.errors import Diagnostics, GraphError, did_you_mean
 from schemas.net import LayerSpec, Name, NetSpec
 
-DELAY = re.compile(r"(.+)\[\s*t\s*-\s*\d+\s*\]")
+# `h[t-1]`: the blob h one step earlier.
+DELAY = re.compile(r"(.+?)\[\s*t\s*(?:([+-])\s*(\d+)\s*)?\]")
 
 Output = tuple[int, int]  # (layer, top), as indices
 
@@ -27,10 +28,22 @@ class Wiring:
     sources: list[tuple[Output | None, ...]] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     final: dict[str, Output] = field(default_factory=dict)
+    # (layer, bottom) -> steps: the bottom is the output that many time steps earlier.
+    delays: dict[tuple[int, int], int] = field(default_factory=dict)
+    # Which of those are read before they are made: they close a cycle.
+    cyclic: set[tuple[int, int]] = field(default_factory=set)
 
     def unread(self) -> list[str]:
-        """Returns the blobs that no layer reads, by alphabet: the outputs of the net."""
-        read = {source for sources in self.sources for source in sources}
+        """Returns the blobs that no layer reads, by alphabet: the outputs of the net.
+
+        That a cycle reads its own last step does not count.
+        """
+        read = {
+            source
+            for i, sources in enumerate(self.sources)
+            for k, source in enumerate(sources)
+            if (i, k) not in self.cyclic
+        }
         return sorted(name for name, output in self.final.items() if output not in read)
 
 
@@ -44,9 +57,19 @@ def wire(layers: Sequence[LayerSpec], spec: NetSpec, diag: Diagnostics) -> Wirin
     writers = _writers(layers, diag)
     wiring = Wiring(final={name: outputs[-1] for name, outputs in writers.items()})
     for i, layer in enumerate(layers):
-        wiring.sources.append(
-            tuple(_find(i, b, layers, writers, spec, diag) for b in layer.bottoms)
-        )
+        found = []
+        for k, bottom in enumerate(layer.bottoms):
+            name, delay = _delay(layer, bottom, diag)
+            if delay:
+                wiring.delays[i, k] = delay
+            found.append(_find(i, name, layers, writers, spec, diag, delayed=bool(delay)))
+        wiring.sources.append(tuple(found))
+    together = _cycles(wiring)
+    wiring.cyclic = {
+        (i, k)
+        for i, k in wiring.delays
+        if (source := wiring.sources[i][k]) is not None and together[source[0]] == together[i]
+    }
     wiring.order = _sort(layers, wiring, diag)
     return wiring
 
@@ -78,15 +101,14 @@ def _find(
     writers: dict[str, list[Output]],
     spec: NetSpec,
     diag: Diagnostics,
+    delayed: bool,
 ) -> Output | None:
     """Returns the output that a bottom of layer i reads, or None after an error."""
     layer = layers[i]
     who = f"layer '{layer.name}' ({layer.type}): "
-    if delayed := DELAY.fullmatch(bottom.text):
-        message = f"{who}'{bottom}' reads '{delayed[1]}' one step earlier"
-        diag.error(GraphError(message, bottom.span, "recurrence is not built yet"))
-        return None
     outputs = writers.get(bottom.text)
+    if delayed and outputs:  # of an earlier step, all is done
+        return outputs[-1]
     if outputs is None:
         hint = _elsewhere(bottom, spec) or did_you_mean(bottom.text, writers)
         diag.error(GraphError(f"{who}unknown bottom '{bottom}'", bottom.span, hint))
@@ -98,6 +120,53 @@ def _find(
     if before:
         return before[-1]
     return outputs[0] if outputs[0][0] < i else outputs[-1]
+
+
+def _delay(layer: LayerSpec, bottom: Name, diag: Diagnostics) -> tuple[Name, int]:
+    """Returns the blob that a bottom names and how many steps earlier it is read."""
+    found = DELAY.fullmatch(bottom.text)
+    if found is None:
+        return bottom, 0
+    steps = int(found[3] or 0) * (-1 if found[2] == "+" else 1)
+    if steps == 0:
+        message = f"layer '{layer.name}' ({layer.type}): '{bottom}' has a delay of 0"
+        hint = f"'{found[1]}' reads this step, '{found[1]}[t-1]' the one before"
+        diag.error(GraphError(message, bottom.span, hint))
+    return Name(found[1], bottom.span), steps
+
+
+def _cycles(wiring: Wiring) -> list[int]:
+    """Returns for each layer the number of the cycle that it is on, its own where it is on none.
+
+    These are the strongly connected parts (Tarjan's algorithm, without recursion).
+    """
+    count = len(wiring.sources)
+    after = [sorted({s[0] for s in sources if s is not None}) for sources in wiring.sources]
+    number, low, part = [-1] * count, [0] * count, [-1] * count
+    stack: list[int] = []
+    seen = 0
+    for start in range(count):
+        if number[start] >= 0:
+            continue
+        work = [(start, 0)]
+        while work:
+            i, k = work.pop()
+            if k == 0:
+                number[i] = low[i] = seen
+                seen += 1
+                stack.append(i)
+            elif part[after[i][k - 1]] < 0:
+                low[i] = min(low[i], low[after[i][k - 1]])
+            while k < len(after[i]) and number[after[i][k]] >= 0:
+                if part[after[i][k]] < 0:
+                    low[i] = min(low[i], number[after[i][k]])
+                k += 1
+            if k < len(after[i]):
+                work += [(i, k + 1), (after[i][k], 0)]
+            elif low[i] == number[i]:
+                while part[i] < 0:
+                    part[stack.pop()] = i
+    return part
 
 
 def _elsewhere(bottom: Name, spec: NetSpec) -> str | None:
@@ -114,7 +183,8 @@ def _sort(layers: Sequence[LayerSpec], wiring: Wiring, diag: Diagnostics) -> lis
     readers: list[list[int]] = [[] for _ in layers]
     waiting = [0] * len(layers)
     for i, sources in enumerate(wiring.sources):
-        for maker in {source[0] for source in sources if source is not None}:
+        now = {s for k, s in enumerate(sources) if s is not None and (i, k) not in wiring.cyclic}
+        for maker in {maker for maker, _ in now}:
             readers[maker].append(i)
             waiting[i] += 1
     ready = [i for i, count in enumerate(waiting) if not count]
@@ -137,8 +207,14 @@ def _report_cycle(
     """Notes one cycle, in the direction in which the data flows."""
     path = [min(stuck)]
     while path.count(path[-1]) < 2:  # each stuck layer waits for another stuck one
-        sources = wiring.sources[path[-1]]
-        path.append(next(s[0] for s in sources if s is not None and s[0] in stuck))
+        at = path[-1]
+        path.append(
+            next(
+                s[0]
+                for k, s in enumerate(wiring.sources[at])
+                if s is not None and s[0] in stuck and (at, k) not in wiring.cyclic
+            )
+        )
     loop = path[path.index(path[-1]) :][::-1]
     first = loop.index(min(loop))  # begin with the layer that the file has first
     loop = [*loop[first:-1], *loop[: first + 1]]

@@ -116,6 +116,7 @@ class LayerSpec:
     exclude: tuple[Rule, ...] = ()
     loss_weight: tuple[float, ...] = ()
     propagate_down: tuple[bool, ...] = ()
+    initial: Value | None = None  # before the first step: a number, "learned" or a blob
     phase: str | None = None  # Caffe's `phase` of one layer: overrides the net's
     span: Span = NOWHERE
 
@@ -138,6 +139,8 @@ class NetSpec:
     layers: tuple[LayerSpec, ...]
     force_backward: bool = False
     debug_info: bool = False
+    carry_state: bool = True  # hidden states go on from one batch to the next
+    unroll: int = 0  # steps that a gradient goes back through time, 0: all of a batch
     span: Span = NOWHERE
     file: str = "<string>"
     state: NetState = NetState()  # the file's own `state`: below the solver's train/test state

@@ -54,6 +54,7 @@ class StateInfo:
     fill: float = 0.0
     source: str = ""
     span: Span = NOWHERE
+    carried: bool = False  # what a sequence leaves to the next batch: a hidden state
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from compiler.delays import carried, last_rows
 from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.prims import leaves
-from compiler.prims.moves import reshape
+from compiler.prims.moves import broadcast, delayed, reshape
+from compiler.recurrence import Recurrence, truncated
 from schemas.errors import NetError, ShapeError
 from schemas.net import LayerSpec, ParamSpec
 from schemas.params import Feed, Filler, ParamInfo, StateInfo
@@ -50,6 +52,7 @@ class Scope:
     macs: int = 0
     warnings: list[NetError] = field(default_factory=list)
     _streams: int = 0
+    _pasts: dict[Node, Node] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -164,6 +167,33 @@ class Scope:
     def update(self, state: Node, value: Node) -> None:
         """Gives a state its new value at the end of each step."""
         self.graph.updates[state] = value
+
+    def before(
+        self, name: str, shape: Shape, initial: Node | None = None, *, reverse: bool = False
+    ) -> Node:
+        """Returns a sequence (T, N, ...) one step earlier (later if `reverse`); see `recur`.
+
+        Before the first step it is `initial` (1, N, ...), or what the last batch has left.
+        """
+        spec, start = self.graph.spec, (1, *shape[1:])
+        if initial is None:
+            lasting = spec.carry_state and not reverse
+            key = f"{self.name}/{name}"
+            initial = (
+                carried(self.graph, key, start) if lasting else broadcast(leaves.const(0.0), start)
+            )
+        leaf = delayed(f"{self.name}/{name}", shape, -1 if reverse else 1, initial)
+        value = truncated(leaf, spec.unroll)
+        self._pasts[value] = leaf
+        return value
+
+    def recur(self, before: Node, value: Node) -> Node:
+        """Says what a sequence is that `before` gave one step earlier; returns it."""
+        leaf = self._pasts.pop(before)
+        self.graph.recurrences.append(Recurrence(leaf, value))
+        if leaf.src[0].prim == "state":
+            self.graph.updates[leaf.src[0]] = last_rows(leaf.src[0], value)
+        return value
 
     def stream(self) -> int:
         """Returns a random stream of this layer's own: the same one each time the net is built."""

@@ -221,6 +221,13 @@ def _flags(reader: Reader, value: Value, what: str) -> tuple[bool, ...]:
     return tuple(reader.flag(v, what) for v in items(value))
 
 
+def _initial(reader: Reader, value: Value, what: str) -> Value:
+    """The state of a cycle before its first step."""
+    if isinstance(value.data, bool) or not isinstance(value.data, int | float | str):
+        reader.error(f"'{what}' is a number, 'learned' or the name of a blob", value.span)
+    return value
+
+
 # The fields that every layer has: name in the file -> (attribute of LayerSpec, how to read it).
 LAYER_FIELDS: dict[str, tuple[str, Callable[[Reader, Value, str], Any]]] = {
     "bottom": ("bottoms", read_names),
@@ -230,6 +237,7 @@ LAYER_FIELDS: dict[str, tuple[str, Callable[[Reader, Value, str], Any]]] = {
     "exclude": ("exclude", read_rules),
     "loss_weight": ("loss_weight", _numbers),
     "propagate_down": ("propagate_down", _flags),
+    "initial": ("initial", _initial),
 }
 
 
