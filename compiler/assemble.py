@@ -76,7 +76,7 @@ def _tensor(unit: Unit, name: str, node: Node, role: Role) -> Tensor:
     axes = [Axis(f"a{i}", n) for i, n in enumerate(node.shape)]
     offset = storage.offset([index(a) for a in axes])
     strides = _strides(offset, axes)
-    place = unit.memory.places[storage.buffer]
+    place = unit.memory.places[storage.buffer.rstrip("'")]  # a new value lies where the old one was
     at = place.offset + offset.const * ITEMSIZE[node.dtype]
     return Tensor(name, role, node.dtype, node.shape, place.slot, at, node.shape, strides)
 

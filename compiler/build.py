@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 from compiler import deploy as deployment
 from compiler import ops
@@ -176,7 +176,7 @@ class _Builder:
 
     def _build(self, i: int, layer: Any) -> None:
         spec, graph = self.layers[i], self.graph
-        sources = [s for k, s in enumerate(self.wiring.sources[i]) if self._known(i, k, s)]
+        sources = [s for k, s in enumerate(self.wiring.sources[i]) if s and self._known(i, k, s)]
         if len(sources) < len(spec.bottoms):
             return  # the reason has been reported
         bottoms = [self._bottom(i, k, source) for k, source in enumerate(sources)]
@@ -209,8 +209,8 @@ class _Builder:
             tuple(scope.running_keys),
         )
 
-    def _known(self, i: int, k: int, source: Output | None) -> TypeGuard[Output]:
-        return source is not None and (source in self.values or (i, k) in self.wiring.cyclic)
+    def _known(self, i: int, k: int, source: Output) -> bool:
+        return source in self.values or (i, k) in self.wiring.cyclic
 
     def _bottom(self, i: int, k: int, source: Output) -> Node:
         if (i, k) not in self.wiring.delays:

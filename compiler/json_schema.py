@@ -40,6 +40,10 @@ def json_schema() -> Schema:
             "state": _doc(_closed(_state()), "which rules of include and exclude are met"),
             "force_backward": _doc({"type": "boolean"}, "compute gradients of the inputs too"),
             "debug_info": {"type": "boolean"},
+            "carry_state": _doc({"type": "boolean"}, "hidden states go on to the next batch"),
+            "unroll": _doc(
+                {"type": "integer", "minimum": 0}, "steps that a gradient goes back, 0: all"
+            ),
         },
         "$defs": {
             "layer": one,
@@ -99,6 +103,10 @@ def _layer(cls: type[Any]) -> Schema:
         "exclude": _list_of({"$ref": "#/$defs/rule"}),
         "loss_weight": _list_of(_in_block({"type": "number"})),
         "propagate_down": _list_of({"type": "boolean"}),
+        "initial": _doc(
+            {"anyOf": [{"type": "number"}, {"type": "string"}]},
+            "of a blob read as name[t-1], before the first step: a number, learned, or a blob",
+        ),
     }
     required = [name for name, info in fields_of(cls).items() if info.required]
     schema = _closed({**common, **own}, *required)

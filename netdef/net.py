@@ -74,6 +74,7 @@ class Net:
         self._given: dict[str, Array] = {}
         self._feeder: Feeder | None = None
         self._last: tuple[Graph, dict[str, Array]] | None = None
+        self._before: dict[str, Array] = {}  # the states that the last forward pass began with
         self._backward: Executable | None = None
 
     def _build(self, inputs: dict[str, Shape]) -> Graph:
@@ -141,6 +142,7 @@ class Net:
         values = given or self._batch()
         _write(exe, values)
         self._last = (graph, values)
+        self._before = states(exe)
         exe.write("iteration", self._iteration)
         self._iteration += 1
         exe.run()
@@ -172,10 +174,27 @@ class Net:
             _write(exe, {f"d:{name}": np.asarray(value)})  # nothing may depend on it: a threshold
         _write(exe, inputs)
         exe.write("iteration", self._iteration - 1)
+        after = states(exe)
+        _write(exe, self._before)
         exe.run()
+        _write(exe, after)
         self._backward = exe
         found = {n.removeprefix(CHANGED): n for n in exe.program.outputs}
         return {name: exe.read(found[f"d:{name}"]) for name in graph.inputs}
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The hidden states that the last batch has left to the next one, (steps, N, ...) each.
+
+        By layer and blob: `lstm/h`. They are copies; `reset_state` begins anew.
+        """
+        return {name.partition("@")[0]: value for name, value in states(self._main).items()}
+
+    def reset_state(self) -> None:
+        """Gives every hidden state the value it has before the first batch."""
+        for info in self._main.program.states:
+            if info.carried:
+                self._main.write(info.key, np.full(info.shape, info.fill, np.float32))
 
     def _shaped(self, inputs: Mapping[str, Array]) -> Graph:
         """Returns the graph for the shapes of these inputs."""
@@ -242,6 +261,12 @@ def _write(exe: Executable, values: Mapping[str, Array]) -> None:
     for name, value in values.items():
         if name in exe.program.tensors:
             exe.write(name, value)
+
+
+def states(exe: Executable) -> dict[str, Array]:
+    """Returns the hidden states that a program carries from batch to batch."""
+    tensors = exe.program.tensors
+    return {s.key: exe.read(s.key) for s in exe.program.states if s.carried and s.key in tensors}
 
 
 def backward_step(graph: Graph, arena: Arena, given: tuple[str, ...]) -> Step:

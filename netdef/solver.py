@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ def plan_solver(spec: SolverSpec, sets: Sequence[str] = (), probe: Probe = probe
         raise SpecError("the solver names no net", spec.span, "give 'net: net.yaml'")
     nets = [train, *_test_nets(spec, main, net_at)]
     nets, spec = _override(sets, nets, spec)
+    nets = [_through_time(net, spec) for net in nets]
     states = [spec.train_state, *spec.test_states]
     states += [NetState()] * (len(nets) - len(states))
     phases = ["TRAIN"] + ["TEST"] * (len(nets) - 1)
@@ -111,6 +112,13 @@ def _test_nets(spec: SolverSpec, main: NetSpec | None, net_at: Any) -> list[NetS
     while main is not None and len(found) < len(spec.test_iters):
         found.append(main)
     return found
+
+
+def _through_time(net: NetSpec, spec: SolverSpec) -> NetSpec:
+    """Returns the net with what the solver says of time, which goes before what the net says."""
+    if "carry_state" in spec.raw:
+        net = replace(net, carry_state=spec.carry_state)
+    return replace(net, unroll=spec.unroll) if "unroll" in spec.raw else net
 
 
 def _graph(net: NetSpec, phase: str, state: NetState, probe: Probe) -> Graph:

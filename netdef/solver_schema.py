@@ -56,6 +56,8 @@ DOCS = {
     "average_loss": "the shown loss is the mean of so many",
     "snapshot": "iterations between two snapshots",
     "snapshot_prefix": "where snapshots go (the run folder)",
+    "carry_state": "hidden states go on from one batch to the next (the net's own)",
+    "unroll": "steps that a gradient goes back through time, and that a batch of text has",
     "snapshot_after_train": "write a snapshot at the end",
     "random_seed": "the same seed gives the same run; negative: draw one",
     "weights": "weight files to start from",

@@ -78,6 +78,8 @@ def head_fields(spec: NetSpec) -> dict[str, Any]:
     """Returns what a net says beside its layers."""
     fields: dict[str, Any] = {"name": spec.name} if spec.name else {}
     fields |= {name: True for name in ("force_backward", "debug_info") if getattr(spec, name)}
+    fields |= {} if spec.carry_state else {"carry_state": False}
+    fields |= {"unroll": spec.unroll} if spec.unroll else {}
     return fields | ({"state": state_fields(spec.state)} if spec.state != NetState() else {})
 
 
@@ -108,6 +110,8 @@ def common_fields(layer: LayerSpec) -> dict[str, Any]:
     ):
         if values:
             fields[name] = list(values)
+    if layer.initial is not None:
+        fields["initial"] = layer.initial.plain()
     return fields
 
 

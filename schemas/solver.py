@@ -47,6 +47,9 @@ class SolverSpec:
     regularization_type: str = "L2"
     clip_gradients: float = -1.0
 
+    carry_state: bool = True  # hidden states go on from one batch to the next
+    unroll: int = 0  # steps that a gradient goes back through time, 0: all of a batch
+
     test_iters: tuple[int, ...] = ()
     test_interval: int = 0
     test_initialization: bool = True

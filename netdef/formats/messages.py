@@ -89,6 +89,8 @@ SCHEMA: dict[str, dict[str, Slot]] = {
         "force_backward": Slot(3, "bool"),
         "debug_info": Slot(4, "bool"),
         "state": Slot(5, "State"),
+        "carry_state": Slot(6, "bool"),
+        "unroll": Slot(7, "int64"),
     },
     "SolverParameter": {
         "fields": Slot(1, "Entry", True),

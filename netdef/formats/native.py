@@ -48,9 +48,18 @@ from netdef.formats.previous import SOURCES, leads_on, tops_before
 from schemas.errors import Diagnostics, SpecError
 from schemas.net import LayerSpec, Name, NetSpec, Rule, Value
 
-_NET_FIELDS = ("name", "layers", "blocks", "force_backward", "debug_info", "state")
+_NET_FIELDS = (
+    "name",
+    "layers",
+    "blocks",
+    "force_backward",
+    "debug_info",
+    "state",
+    "carry_state",
+    "unroll",
+)
 _NO_TOP = ("HDF5Output", "Silence")
-_DELAYED = re.compile(r"(.+?)(\[t *- *\d+\])")
+_DELAYED = re.compile(r"(.+?)(\[ *t *[-+] *\d+ *\])")
 
 
 @dataclass
@@ -91,9 +100,11 @@ def read_native_net(root: Value, file: str, diag: Diagnostics) -> NetSpec:
             reader.unknown(key, value.key, _NET_FIELDS)
     fields = {key: value for key, value in root.data.items() if key in _NET_FIELDS}
     got: dict[str, Any] = {}
-    for key in ("force_backward", "debug_info"):
+    for key in ("force_backward", "debug_info", "carry_state"):
         if key in fields:
             got[key] = reader.flag(fields[key], key)
+    if "unroll" in fields:
+        got["unroll"] = reader.integer(fields["unroll"], "unroll", 0)
     if "state" in fields:
         got["state"] = read_state(reader, fields["state"], "state")
     name = reader.text(fields["name"], "name") if "name" in fields else ""

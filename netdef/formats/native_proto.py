@@ -18,6 +18,7 @@ from schemas.span import Span
 
 BINARY, TEXT = ".netdef.pb", ".netdef.pbtxt"
 _NETS = ("net_param", "train_net_param", "test_net_param")
+_HEAD = ("name", "force_backward", "debug_info", "carry_state", "unroll")
 _COMMON = ("name", "type", "param", "include", "exclude", "loss_weight", "propagate_down")
 
 
@@ -57,7 +58,7 @@ def _kind(content: bytes) -> str:
 def from_message(kind: str, data: Data) -> Data:
     """Returns a message as the fields of a net.yaml or solver.yaml."""
     if kind == "NetParameter":
-        fields = {k: v for k, v in data.items() if k in ("name", "force_backward", "debug_info")}
+        fields = {k: v for k, v in data.items() if k in _HEAD}
         if "state" in data:
             fields["state"] = _without_phase(data["state"])
         return {**fields, "layers": [_layer(layer) for layer in data.get("layer", ())]}

@@ -27,7 +27,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Fields of one integer, with the least value that makes sense.
 _INTEGERS: dict[str, int | None] = {
-    **dict.fromkeys(("max_iter", "warmup_iter", "test_interval", "display", "snapshot"), 0),
+    **dict.fromkeys(
+        ("max_iter", "warmup_iter", "test_interval", "display", "snapshot", "unroll"), 0
+    ),
     **dict.fromkeys(("iter_size", "average_loss", "stepsize"), 1),
     "random_seed": None,
 }
@@ -35,7 +37,10 @@ _NUMBERS = (
     *("base_lr", "gamma", "power", "min_lr", "momentum", "momentum2", "rms_decay", "delta"),
     *("weight_decay", "weight_decay_l1", "clip_gradients"),
 )
-_FLAGS = ("test_initialization", "test_compute_loss", "snapshot_after_train", "debug_info")
+_FLAGS = (
+    *("test_initialization", "test_compute_loss", "snapshot_after_train", "debug_info"),
+    "carry_state",
+)
 _TEXTS = ("net", "train_net", "snapshot_prefix")
 _LISTS = {  # a list of values: name in the file -> attribute
     "test_net": "test_nets",
