@@ -75,7 +75,7 @@ def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
         try:
             builder.run(builder.graph.spec)
         except NetError as error:
-            first = first or error
+            first = first or _with_hint(error, builder.delays)
             guessed = builder.delays.guessed if builder.delays is not None else {}
             others = list(builder.delays.other_shapes()) if builder.delays is not None else []
             waiting += [{**shapes, **dict.fromkeys(guessed, other)} for other in others if guessed]
@@ -93,6 +93,12 @@ def _with_top(layer: LayerSpec) -> LayerSpec:
     if layer.tops or not deployment.is_loss(layer.type.text):
         return layer
     return replace(layer, tops=(layer.name,))
+
+
+def _with_hint(error: NetError, delays: Delays | None) -> NetError:
+    """Returns an error about shapes with a hint at what a cycle needs, if it lacks it."""
+    hint = delays.hint() if delays is not None and delays.guessed else None
+    return type(error)(error.message, error.span, hint) if hint and error.span else error
 
 
 @dataclass
@@ -140,6 +146,8 @@ class _Builder:
             if name not in graph.inputs:
                 hint = did_you_mean(name, graph.inputs)
                 raise UsageError(f"the net has no input '{name}'", hint=hint)
+        for i, keys in self.delays.learned.items():
+            self.infos[i] = replace(self.infos[i], params=(*self.infos[i].params, *keys))
         graph.layers = tuple(self.infos[i] for i in self.wiring.order)
         graph.inputs = {k: v for k, v in graph.inputs.items() if k not in hidden}
         final = {k: self.values[v] for k, v in self.wiring.final.items() if k not in hidden}

@@ -35,6 +35,7 @@ class Delays:
     values: Mapping[Output, Node]
     shapes: Mapping[Output, Shape]
     guessed: dict[Output, Shape] = field(default_factory=dict)
+    learned: dict[int, list[str]] = field(default_factory=dict)  # layer -> its initial states
     _leaves: dict[tuple[Output, int], Node] = field(default_factory=dict)
     _starts: dict[tuple[Output, bool], Node] = field(default_factory=dict)
 
@@ -72,6 +73,14 @@ class Delays:
             if past and start.prim == "state":
                 graph.updates[start] = last_rows(start, self.values[source])
 
+    def hint(self) -> str | None:
+        """Returns what is often forgotten where the shapes on a cycle do not fit."""
+        for i, k in sorted(self.wiring.cyclic):
+            layer = self.layers[i]
+            if layer.type.text == "InnerProduct" and "axis" not in layer.params:
+                return f"layer '{layer.name}' reads a sequence (T, N, ...): give it axis: 2"
+        return None
+
     def _taken(self, source: Output) -> Shape:
         return next(leaf.shape for (s, _), leaf in self._leaves.items() if s == source)
 
@@ -94,7 +103,7 @@ class Delays:
         """Returns the shape of another bottom of the reader, else of what has been made last."""
         sources = [s for k, s in enumerate(self.wiring.sources[i]) if s in self.values]
         shapes = [self.values[s].shape for s in sources if s is not None]
-        shapes += [node.shape for node in reversed(list(self.values.values()))]
+        shapes += [node.shape for node in self.values.values()]
         longest = max((len(shape) for shape in shapes), default=0)
         if not longest:
             message = f"the shape of '{bottom}' cannot be told from anything that is known"
@@ -129,6 +138,7 @@ class Delays:
                 return carried(self.graph, f"{maker.name}/{label}", shape, fill)
             return broadcast(leaves.const(fill), shape)
         if initial.data == LEARNED:
+            self.learned.setdefault(source[0], []).append(f"{maker.name}/{label}.initial")
             return self._learned(maker, label, shape, initial)
         return self._from_blob(maker, shape, initial)
 

@@ -225,5 +225,25 @@ def unravel(offset: Index, shape: Sequence[int]) -> tuple[Index, ...]:
 def reshape_index(
     position: Sequence[Index], old: Sequence[int], new: Sequence[int]
 ) -> tuple[Index, ...]:
-    """Returns where the element at `position` of shape `old` stands in shape `new`."""
-    return unravel(linear(position, row_major(old)), new)
+    """Returns where the element at `position` of shape `old` stands in shape `new`.
+
+    Axes that a reshape leaves alone keep their index as it is: also one beyond the edge, which a
+    guard keeps from being read.
+    """
+    found: list[Index] = []
+    i = j = 0
+    while i < len(old) and j < len(new):
+        first, start = i, j
+        left, right = old[i], new[j]
+        i, j = i + 1, j + 1
+        while left != right:
+            if left < right:
+                left, i = left * old[i], i + 1
+            else:
+                right, j = right * new[j], j + 1
+        if i - first == j - start == 1:
+            found.append(position[first])
+        else:
+            offset = linear(position[first:i], row_major(old[first:i]))
+            found += unravel(offset, new[start:j])
+    return (*found, *[Index(0)] * (len(new) - j))  # axes of one element may be left

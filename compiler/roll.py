@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from compiler.fuse import substituted
-from compiler.index import Axis, Index, axes_of, bounds, index
+from compiler.index import Axis, Div, Index, axes_of, bounds, index
 from compiler.kernel import (
     Expr,
     Guarded,
@@ -109,7 +109,7 @@ class _Roller:
         def visit(e: Expr) -> Expr | None:
             if isinstance(e, Load):
                 self._free(e.guards)
-                return replace(e, offset=self._moved(e.buffer, e.offset, moves))
+                return replace(e, offset=self._moved(e.buffer, e.offset, moves, e.guards))
             if isinstance(e, Guarded):
                 self._free(e.guards)
             if isinstance(e, Position | Random):
@@ -135,23 +135,25 @@ class _Roller:
         """Returns the kernel over the points of step t, which is an axis outside of its space."""
         store = kernel.stores[0]
         row = self.row[store.buffer]
-        outer = max(kernel.space, key=store.offset.coefficient, default=None)
-        if outer is None:
-            raise _Mixed("its time steps are one")
-        points, rest = divmod(row, store.offset.coefficient(outer) or row + 1)
-        if rest or points * self.loop.count != outer.size:
+        for outer in kernel.space:
+            points = _points(store.offset, outer, row)
+            if points and points * self.loop.count == outer.size:
+                break
+        else:
             raise _Mixed("time is not the first axis of what it computes")
         inner = Axis(outer.name, points)
         space = tuple(inner if a == outer else a for a in kernel.space if a != outer or points > 1)
         return substituted(kernel, {outer: index(self.time) * points + index(inner)}, space)
 
-    def _moved(self, buffer: str, offset: Index, moves: dict[str, int]) -> Index:
+    def _moved(
+        self, buffer: str, offset: Index, moves: dict[str, int], guards: Guards = ()
+    ) -> Index:
         """Returns an offset in step 0 and notes how far it moves each step."""
         step = offset.coefficient(self.time)
         start = offset - index(self.time) * step
         self._apart(start)
         if (row := self.row.get(buffer)) is not None:
-            low, high = bounds(start)
+            low, high = _within(start, guards)
             if step != row or low // row != high // row:
                 raise _Mixed(f"it reads other time steps of '{buffer.rstrip('~')}'")
         if moves.setdefault(buffer, step) != step:
@@ -165,3 +167,28 @@ class _Roller:
     def _apart(self, i: Index) -> None:
         if self.time in axes_of(i):
             raise _Mixed("what it does depends on the number of the time step")
+
+
+def _points(offset: Index, axis: Axis, row: int) -> int:
+    """Returns how far an axis goes in a row of a buffer, 0 where it does not go from row to row."""
+    for atom, step in offset.terms:
+        by = atom.by if isinstance(atom, Div) and atom.of == index(axis) else 1
+        if (atom == axis or by > 1) and step and row % step == 0:
+            return by * (row // step)
+    return 0
+
+
+def _within(offset: Index, guards: Guards) -> tuple[int, int]:
+    """Returns the least and the greatest value of an offset where its guards hold."""
+    low = high = 0
+    for guard in guards:
+        axis, factor = next(
+            ((a, c) for a, c in guard.index.terms if isinstance(a, Axis)), (None, 1)
+        )
+        times = offset.coefficient(axis) // factor if axis is not None else 0
+        rest = offset - guard.index * times
+        if times > 0 and not axes_of(rest) & axes_of(guard.index):
+            offset = rest
+            low, high = low + times * guard.low, high + times * (guard.high - 1)
+    least, greatest = bounds(offset)
+    return low + least, high + greatest

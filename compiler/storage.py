@@ -109,13 +109,19 @@ class Planner:
             self.plan.buffers[fresh] = Buffer(
                 fresh, leaf.dtype, leaf.type.size, self.plan.buffers[old.buffer].role
             )
-            self._claim(value, Storage(fresh, old.offset))
+            info = self.graph.states.get(str(leaf.attr("name")))
+            if info is not None and info.carried:
+                # The gradient still reads the old state when the new one is long known.
+                self.plan.copies.append((value, Storage(fresh, old.offset)))
+            else:
+                self._claim(value, Storage(fresh, old.offset))
         wanted = self._wanted()
         sources = {r.source for r in self.recurrences}
         for node in self.nodes:  # forward before backward: the plain name goes to the first
             if node in wanted | sources and node not in self.plan.storage:
                 self._name(node)
-        for source in sorted(sources, key=self.nodes.index):
+        # One that is itself delayed has its place within another: it comes after that.
+        for source in sorted(sources, key=lambda n: (n.prim == "delayed", self.nodes.index(n))):
             self._recurrent(source, [r for r in self.recurrences if r.source is source])
         # Consumers before producers: a join claims the storage of its parts.
         for node in reversed(self.nodes):

@@ -32,6 +32,8 @@ class Wiring:
     delays: dict[tuple[int, int], int] = field(default_factory=dict)
     # Which of those are read before they are made: they close a cycle.
     cyclic: set[tuple[int, int]] = field(default_factory=set)
+    # Layers that a layer needs besides: the makers of what stands before the first step.
+    starts: dict[int, set[int]] = field(default_factory=dict)
 
     def unread(self) -> list[str]:
         """Returns the blobs that no layer reads, by alphabet: the outputs of the net.
@@ -70,6 +72,12 @@ def wire(layers: Sequence[LayerSpec], spec: NetSpec, diag: Diagnostics) -> Wirin
         for i, k in wiring.delays
         if (source := wiring.sources[i][k]) is not None and together[source[0]] == together[i]
     }
+    for i, k in wiring.delays:
+        source = wiring.sources[i][k]
+        initial = layers[source[0]].initial if source is not None else None
+        if initial is not None and (start := wiring.final.get(str(initial.data))) is not None:
+            wiring.starts.setdefault(i, set()).add(start[0])
+    _check_directions(layers, wiring, together, diag)
     wiring.order = _sort(layers, wiring, diag)
     return wiring
 
@@ -132,6 +140,7 @@ def _delay(layer: LayerSpec, bottom: Name, diag: Diagnostics) -> tuple[Name, int
         message = f"layer '{layer.name}' ({layer.type}): '{bottom}' has a delay of 0"
         hint = f"'{found[1]}' reads this step, '{found[1]}[t-1]' the one before"
         diag.error(GraphError(message, bottom.span, hint))
+        steps = 1  # what is meant, so that nothing follows from the mistake
     return Name(found[1], bottom.span), steps
 
 
@@ -169,6 +178,21 @@ def _cycles(wiring: Wiring) -> list[int]:
     return part
 
 
+def _check_directions(
+    layers: Sequence[LayerSpec], wiring: Wiring, together: Sequence[int], diag: Diagnostics
+) -> None:
+    """Notes a cycle that reads both the past and the future: no step of it could come first."""
+    first: dict[int, tuple[Name, int]] = {}
+    for i, k in sorted(wiring.cyclic):
+        bottom, delay = layers[i].bottoms[k], wiring.delays[i, k]
+        other, before = first.setdefault(together[i], (bottom, delay))
+        if (delay > 0) != (before > 0):
+            message = f"layer '{layers[i].name}' ({layers[i].type}): '{bottom}' and '{other}' "
+            message += "read the future and the past on one cycle"
+            hint = "a cycle goes through time in one direction"
+            diag.error(GraphError(message, bottom.span, hint))
+
+
 def _elsewhere(bottom: Name, spec: NetSpec) -> str | None:
     """Returns a hint where only layers that this net leaves out make the blob."""
     for layer in spec.layers:
@@ -184,7 +208,7 @@ def _sort(layers: Sequence[LayerSpec], wiring: Wiring, diag: Diagnostics) -> lis
     waiting = [0] * len(layers)
     for i, sources in enumerate(wiring.sources):
         now = {s for k, s in enumerate(sources) if s is not None and (i, k) not in wiring.cyclic}
-        for maker in {maker for maker, _ in now}:
+        for maker in {maker for maker, _ in now} | wiring.starts.get(i, set()):
             readers[maker].append(i)
             waiting[i] += 1
     ready = [i for i, count in enumerate(waiting) if not count]

@@ -353,4 +353,4 @@ source(
 
 # The rest of the table, by family ----------------------------------------------------------------
 
-from tests import cases_elementwise, cases_losses, cases_vision  # noqa: E402, F401
+from tests import cases_elementwise, cases_losses, cases_recurrent, cases_vision  # noqa: E402, F401
