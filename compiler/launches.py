@@ -10,13 +10,17 @@ from compiler.kernel import Expr as _Expr
 from compiler.kernel import Kernel, Load, Reduce, Statement, Store, rebuild
 from compiler.schedule import Buffer, Schedule
 
+# Results of so few elements may be kept for long; together they make one launch, the first.
+_FEW = 4096
+
 
 def schedule(kernels: Sequence[Kernel], buffers: dict[str, Buffer], groups: bool) -> Schedule:
     """Returns launches as early as their kernels can run, and the buffers that are left.
 
     A kernel's level is the longest way to it; kernels of one level are independent. What waits for
-    nothing runs just before its first reader, so that its result is not kept for long. Where the
-    backend does not group (`groups` False), each kernel is a launch of its own.
+    nothing runs just before its first reader, so that its result is not kept for long, unless it
+    is small: such kernels share the first launch. Where the backend does not group (`groups`
+    False), each kernel is a launch of its own.
     """
     dependence = Dependence(kernels)
     after = {i: dependence.after(i) for i in dependence.kernels}
@@ -26,7 +30,8 @@ def schedule(kernels: Sequence[Kernel], buffers: dict[str, Buffer], groups: bool
             level[j] = max(level[j], level[i] + 1)
     waiting = {j for readers in after.values() for j in readers}
     for i, readers in after.items():
-        if readers and i not in waiting:  # a turned weight is made when it is needed
+        many = any(buffers[b].size > _FEW for b in dependence.kernels[i].writes())
+        if readers and i not in waiting and many:  # a turned weight is made when it is needed
             level[i] = min(level[j] for j in readers) - 1
     rows: list[list[Kernel]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
     for i, kernel in dependence.kernels.items():
