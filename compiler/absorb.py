@@ -12,7 +12,7 @@ import numpy as np
 from compiler.build import build
 from compiler.deploy import readers, wired
 from compiler.evaluate import evaluate
-from compiler.fold import Affine, affine
+from compiler.fold import affine
 from compiler.graph import Graph
 from compiler.layers import layer_types
 from compiler.layers.conv import Filters
@@ -126,7 +126,7 @@ def _product_and_sum(
     running = any(info.running for info in graph.layers)
     if (running and any(p.name for spec in chain for p in spec.param)) or graph.updates:
         return None
-    form = Affine(y) if y is x else affine(graph.nodes()).get(y)
+    form = affine(graph.nodes()).get(y)
     if form is None or form.x is not x or not {*graph.params, *graph.states} <= weights.keys():
         return None
     along = tuple(n if i == axis else 1 for i, n in enumerate(shape))

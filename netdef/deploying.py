@@ -64,7 +64,7 @@ def deployed_net(spec: NetSpec, shapes: dict[str, Shape], weights: str | None = 
     state = spec.state
     layers, hidden = used_layers(spec, PHASE, state.level, frozenset(state.stages), deploy=True)
     inputs = {name: node.shape for name, node in graph.inputs.items()}
-    kept: list[LayerSpec] = with_inputs(layers, inputs, hidden)
+    kept = without_dropout(with_inputs(layers, inputs, hidden))
     made = Deployed(spec, treatment=_treatment(layers, inputs), warnings=list(warnings))
     found: dict[str, Array] = {}
     if weights is not None:
@@ -72,7 +72,6 @@ def deployed_net(spec: NetSpec, shapes: dict[str, Shape], weights: str | None = 
         made.warnings += told
         absorbed = absorb(kept, graph, found)
         kept, found, made.folded = absorbed.layers, absorbed.weights, absorbed.gone
-    kept = without_dropout(kept)
     made.unfolded = sum(layer.type.text in FOLDABLE for layer in kept)
     made.spec = replace(
         spec, layers=tuple(kept), state=NetState(), force_backward=False, debug_info=False
