@@ -27,7 +27,8 @@ ANCHORS = {
 JOINS = {"concat", "pack"}
 # A map that costs more than this is stored rather than computed again under every window tap.
 _WINDOW_MAP_COST = 4
-# And a map of weights alone that costs more than this, rather than for every item and place.
+# And, outside of training, a map of weights alone that costs more than this, rather than computed
+# for every item and place.
 _FIXED_MAP_COST = 2
 
 
@@ -128,7 +129,7 @@ class Planner:
         wanted = {n for n in self.nodes if n.prim in ANCHORS} | {
             n for n in self.fetched if n.prim not in LEAVES
         }
-        fixed = made_of(FIXED, self.nodes)
+        fixed = made_of(FIXED, self.nodes) if self.graph.phase == "TEST" else set()
         for node in self.nodes:
             if node.prim == "contract":
                 wanted |= {stripped(s) for s in node.src}
