@@ -57,7 +57,7 @@ def _show(out: str, beside: Path | None, before: int, made: Deployed) -> None:
         print(f"{beside}: weights, {folded} folded into the one before")
     elif made.unfolded:
         left = output.amount(made.unfolded, "layer")
-        print(f"{left} of batch statistics or slopes left as they are: --weights folds them")
+        print(f"{left} of batch statistics or slopes left as they are: --weights folds what it can")
     for name, fields in made.treatment.items():
         listed = ", ".join(f"{key} {_plain(value)}" for key, value in fields.items())
         print(f"input '{name}' takes values as the data layer gave them: {listed}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
+import netdef
 from compiler.arena import plan_arena
 from compiler.build import build
 from compiler.evaluate import evaluate
@@ -12,7 +15,7 @@ from compiler.fold import affine, fold_weights
 from compiler.prims.registry import Env
 from compiler.update import Step
 from netdef.formats import read_net
-from tests.case_build import FusedKernels
+from tests.case_build import FusedKernels, OnDevice
 from tests.fold_cases import CHAINS, CONTRACTIONS, STATISTICS, chain_net, weights_for
 from tests.harness import compiled_unit
 
@@ -76,6 +79,31 @@ def test_kernels_in_single_precision_agree(chain):
     (want,) = evaluate(list(graph.outputs.values()), Env(values))
     got = FusedKernels().run(graph, values)["out"]
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("device", [OnDevice("cpu"), OnDevice("triton", "interpreter")], ids=str)
+def test_a_residual_block_on_devices(device):
+    if device.name == "triton" and not find_spec("triton"):
+        pytest.skip("triton is for Linux only")
+    graph = built(BLOCK)
+    values = values_of(graph, STATISTICS["scaled"])
+    (want,) = evaluate(list(graph.outputs.values()), Env(values))
+    got = device.run(graph, values)["sum"]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+def test_weights_may_change_between_runs():
+    net = netdef.load(text=BLOCK, format="yaml", backend="cpu")
+    other = netdef.load(text=BLOCK, format="yaml", backend="reference")
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(1, 16, 8, 8))
+    for _ in range(2):
+        mean, variance = rng.normal(size=16), rng.uniform(0.5, 2.0, 16)
+        for one in (net, other):
+            one.params["bn3"]["mean"], one.params["bn3"]["variance"] = mean, variance
+            one.params["bn3"]["scale_factor"] = np.ones(1)
+        want = other.forward(data=x)["sum"]
+        np.testing.assert_allclose(net.forward(data=x)["sum"], want, rtol=1e-4, atol=1e-5)
 
 
 def test_a_residual_block_has_one_kernel_a_convolution():
