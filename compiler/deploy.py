@@ -19,8 +19,11 @@ def deployed(layers: Sequence[LayerSpec]) -> tuple[LayerSpec, ...]:
     """Returns the layers without labels, losses and measures.
 
     Labels are the second tops of data layers, and what only falling layers read. A loss with a
-    `deploy` type (SoftmaxWithLoss: Softmax) becomes a layer of that type with the top `prob`.
+    `deploy` type (SoftmaxWithLoss: Softmax) becomes a layer of that type with the top `prob`; of
+    several, the one of the greatest weight, others `NAME/prob`.
     """
+    losses = [layer for layer in layers if _deploy_type(layer) is not None]
+    main = max(reversed(losses), key=lambda layer: [*layer.loss_weight, 1.0][0], default=None)
     kept: list[LayerSpec] = []
     gone: set[str] = set()
     for layer in layers:
@@ -29,7 +32,7 @@ def deployed(layers: Sequence[LayerSpec]) -> tuple[LayerSpec, ...]:
             gone |= {top.text for top in layer.tops[1:]}
             kept.append(replace(layer, tops=layer.tops[:1]))
         elif is_loss(kind):
-            kept += _activation(layer, layers)
+            kept += _activation(layer, layers, layer is main)
         elif kind in MEASURES or any(b.text in gone for b in layer.bottoms):
             gone |= {top.text for top in layer.tops}
         else:
@@ -126,13 +129,19 @@ def is_loss(kind: str) -> bool:
     return kind.endswith("Loss")
 
 
-def _activation(layer: LayerSpec, layers: Sequence[LayerSpec]) -> list[LayerSpec]:
-    """Returns what stays of a loss: nothing, or what it does before it looks at the labels."""
+def _deploy_type(layer: LayerSpec) -> str | None:
+    """Returns the type of what stays of a loss, None where nothing does."""
     kind: str | None = getattr(layer_types().get(layer.type.text), "deploy", None)
-    if kind is None or not layer.bottoms:
+    return kind if is_loss(layer.type.text) and layer.bottoms else None
+
+
+def _activation(layer: LayerSpec, layers: Sequence[LayerSpec], main: bool) -> list[LayerSpec]:
+    """Returns what stays of a loss: nothing, or what it does before it looks at the labels."""
+    kind = _deploy_type(layer)
+    if kind is None:
         return []
     taken = {top.text for one in layers if one is not layer for top in one.tops}
-    text = "prob" if "prob" not in taken else f"{layer.name}/prob"
+    text = "prob" if main and "prob" not in taken else f"{layer.name}/prob"
     params = {name: value for name, value in layer.params.items() if name == "axis"}
     return [
         replace(

@@ -89,22 +89,12 @@ def read_weights_of(graph: Graph, files: str) -> tuple[dict[str, Array], list[st
     them has.
     """
     layers = layer_blobs(graph)
-    blank = Program(
-        graph.name,
-        "",
-        (),
-        (),
-        {},
-        tuple(graph.params.values()),
-        tuple(graph.states.values()),
-        layers,
-    )
-    found: dict[str, Array] = {}
-    warnings: list[str] = []
+    params, states = tuple(graph.params.values()), tuple(graph.states.values())
+    blank = Program(graph.name, "", (), (), {}, params, states, layers)  # what `fitting` looks at
+    given: dict[str, Array] = {}
     for path in weight_files(files):
-        arrays, told = fitting(blank, read_keyed(path, layers), path.name)
-        found |= arrays
-        warnings += [text for text in told if "keeps its first values" not in text]
+        given |= read_keyed(path, layers)
+    found, warnings = fitting(blank, given, files)
     missing = [one.layer for one in layers if not found.keys() >= set(one.keys)]
     if missing:
         many = "s" * (len(missing) > 1)

@@ -154,3 +154,21 @@ def test_a_weight_that_is_missing_is_an_error(tmp_path):
     write_weight_file(path, {"a/weight": weight, "a/bias": bias})
     with pytest.raises(NetError, match="no weights of the net's layer 'b'"):
         deployed_net(spec, {}, str(path))
+
+
+def test_of_several_losses_the_heaviest_is_called_prob():
+    loss = "type: SoftmaxWithLoss, bottom: [ip, label]"
+    text = f"""
+name: heads
+layers:
+- {{name: data, type: Input, top: [data, label], shape: [[2, 4], [2]]}}
+- {{name: ip, type: InnerProduct, num_output: 3, bottom: data}}
+- {{name: side, {loss}, loss_weight: 0.3}}
+- {{name: main, {loss}}}
+- {{name: late, {loss}, loss_weight: 0.3}}
+"""
+    made = deployed_net(read_net(text=text, format="yaml"), {})
+    tops = {layer.name.text: layer.tops[0].text for layer in made.spec.layers}
+    assert tops == {
+        "data": "data", "ip": "ip", "side": "side/prob", "main": "prob", "late": "late/prob"
+    }  # fmt: skip
