@@ -41,12 +41,7 @@ def build(
     Raises NetError, or NetErrors of all that is wrong; what only follows from another error is not
     mentioned. `Graph.warnings` holds what is probably not meant.
     """
-    layers: Sequence[LayerSpec] = [s for s in spec.layers if s.used(phase, level, stages)]
-    layers = [_with_top(layer) for layer in layers]
-    hidden: frozenset[str] = frozenset()
-    if deploy:
-        before, layers = layers, deployment.deployed(layers)
-        hidden = deployment.fallen(before, layers)
+    layers, hidden = used_layers(spec, phase, level, stages, deploy)
     given = dict(inputs or {})
     builder = _settled(
         lambda shapes: _Builder(
@@ -86,6 +81,17 @@ def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
         waiting.insert(0, {**shapes, **wrong})
     message = "the shapes on the net's cycle never agree: each time round they are others"
     raise first or GraphError(message, builder.graph.spec.span)
+
+
+def used_layers(
+    spec: NetSpec, phase: str, level: int, stages: frozenset[str], deploy: bool
+) -> tuple[Sequence[LayerSpec], frozenset[str]]:
+    """Returns the layers of a phase, level and stages, and the inputs that none of them reads."""
+    layers = [_with_top(s) for s in spec.layers if s.used(phase, level, stages)]
+    if not deploy:
+        return layers, frozenset()
+    left = deployment.deployed(layers)
+    return left, deployment.fallen(layers, left)
 
 
 def _with_top(layer: LayerSpec) -> LayerSpec:

@@ -75,7 +75,7 @@ class Delays:
 
     def hint(self) -> str | None:
         """Returns what is often forgotten where the shapes on a cycle do not fit."""
-        for i, k in sorted(self.wiring.cyclic):
+        for i, _ in sorted(self.wiring.cyclic):
             layer = self.layers[i]
             if layer.type.text == "InnerProduct" and "axis" not in layer.params:
                 return f"layer '{layer.name}' reads a sequence (T, N, ...): give it axis: 2"

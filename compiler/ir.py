@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,3 +114,16 @@ def users_of(order: Iterable[Node]) -> dict[Node, list[Node]]:
         for source in node.src:
             users.setdefault(source, []).append(node)
     return users
+
+
+def made_of(leaves: Set[str], order: Iterable[Node]) -> set[Node]:
+    """Returns the nodes (given sources first) whose leaves are all of these primitives.
+
+    A delayed node is made of more than its source: of a sequence.
+    """
+    found: set[Node] = set()
+    for node in order:
+        inner = node.src and node.prim != "delayed"
+        if node.prim in leaves or (inner and found.issuperset(node.src)):
+            found.add(node)
+    return found

@@ -12,21 +12,25 @@ from compiler.schedule import Buffer, Launch, Loop, Schedule, Work
 # A loop of so few steps is written out: the steps' kernels one after the other.
 _WRITTEN_OUT = 4
 
+# Results of so few elements may be kept for long; together they make one launch, the first.
+_FEW = 4096
+
 
 def schedule(kernels: Sequence[Work], buffers: dict[str, Buffer], groups: bool) -> Schedule:
     """Returns launches as early as their kernels can run, and the buffers that are left.
 
     A kernel's level is the longest way to it; kernels of one level are independent. What waits for
-    nothing runs just before its first reader, so that its result is not kept for long. Where the
-    backend does not group (`groups` False), each kernel is a launch of its own. So is each loop.
+    nothing runs just before its first reader, so that its result is not kept for long, unless it
+    is small: such kernels share the first launch. Where the backend does not group (`groups`
+    False), each kernel is a launch of its own. So is each loop.
     """
     launches: list[Launch] = []
-    for row in _levels(kernels, groups):
+    for row in _levels(kernels, buffers, groups):
         plain = tuple(_settled(k) for k in row if isinstance(k, Kernel))
         launches += [plain] if plain else []
         for loop in row:
             if isinstance(loop, Loop):
-                launches += _repeated(loop, groups)
+                launches += _repeated(loop, buffers, groups)
     used = {b for launch in launches for k in launch for b in k.reads() | k.writes()}
     used |= {base for b in used if (base := buffers[b].base) is not None}
     kept = {
@@ -37,7 +41,9 @@ def schedule(kernels: Sequence[Work], buffers: dict[str, Buffer], groups: bool) 
     return Schedule(tuple(launches), kept)
 
 
-def _levels(kernels: Sequence[Work], groups: bool) -> list[list[Work]]:
+def _levels(
+    kernels: Sequence[Work], buffers: Mapping[str, Buffer], groups: bool
+) -> list[list[Work]]:
     dependence = Dependence(kernels)
     after = {i: dependence.after(i) for i in dependence.kernels}
     level = dict.fromkeys(dependence.kernels, 0)
@@ -46,7 +52,8 @@ def _levels(kernels: Sequence[Work], groups: bool) -> list[list[Work]]:
             level[j] = max(level[j], level[i] + 1)
     waiting = {j for readers in after.values() for j in readers}
     for i, readers in after.items():
-        if readers and i not in waiting:  # a turned weight is made when it is needed
+        many = any(buffers[b].size > _FEW for b in dependence.kernels[i].writes())
+        if readers and i not in waiting and many:  # a turned weight is made when it is needed
             level[i] = min(level[j] for j in readers) - 1
     rows: list[list[Work]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
     for i, kernel in dependence.kernels.items():
@@ -54,9 +61,9 @@ def _levels(kernels: Sequence[Work], groups: bool) -> list[list[Work]]:
     return rows if groups else [[kernel] for row in rows for kernel in row]
 
 
-def _repeated(loop: Loop, groups: bool) -> list[Launch]:
+def _repeated(loop: Loop, buffers: Mapping[str, Buffer], groups: bool) -> list[Launch]:
     """Returns a loop with its kernels grouped, or all of its steps where they are few."""
-    levels = _levels(loop.kernels, groups)
+    levels = _levels(loop.kernels, buffers, groups)
     rows = tuple(tuple(_settled(k) for k in row if isinstance(k, Kernel)) for row in levels)
     if loop.count > _WRITTEN_OUT:
         return [replace(loop, kernels=tuple(k for row in rows for k in row), rows=rows)]

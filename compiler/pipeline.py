@@ -8,6 +8,7 @@ from dataclasses import replace
 from compiler.adapt import adapt
 from compiler.arena import on_arena
 from compiler.assemble import assemble
+from compiler.fold import fold_weights
 from compiler.fuse import fuse
 from compiler.ir import Node
 from compiler.kernel import Kernel
@@ -48,6 +49,14 @@ def straighten(unit: Unit) -> None:
     _rename(unit, new)
     if new:
         simplify_graph(unit)
+
+
+def fold(unit: Unit) -> None:
+    """Batch statistics and slopes become one product and one sum a channel."""
+    if unit.graph.phase == "TEST":  # in training, what a chain passes through is read again
+        new = fold_weights(unit.graph)
+        unit.graph = mapped(unit.graph, new)
+        _rename(unit, new)
 
 
 def check(unit: Unit) -> None:
@@ -106,6 +115,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("arena", put_on_arena),
     ("simplify", simplify_graph),
     ("straighten", straighten),
+    ("fold", fold),
     ("verify", check),
     ("storage", place),
     ("lower", lower),

@@ -85,7 +85,7 @@ def straightened(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
 
 def _inherit(node: Node, layer: str, origin: dict[Node, str]) -> None:
     """What a rule made new belongs to the layer of what it replaced."""
-    stack = [node]
+    stack = list(node.src)  # the node itself is known by now
     while stack:
         node = stack.pop()
         if node.src and node not in origin:

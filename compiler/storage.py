@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from compiler.graph import Graph
 from compiler.index import Axis, Index, index, linear, reshape_index
-from compiler.ir import Node, users_of
+from compiler.ir import Node, made_of, users_of
 from compiler.kernel import SCALAR_BUFFER, SCALARS
 from compiler.prims.maps import SCALARS as MAPS
 from compiler.recurrence import Recurrence, loops
@@ -18,6 +18,8 @@ Position = Sequence[Index]
 Offset = Callable[[Position], Index]
 
 LEAVES = {"input", "param", "state", "delayed"}
+# What is made of these alone changes with the weights, not with the inputs.
+FIXED = {"param", "state", "const", "iota"}
 VIEWS = {"reshape", "transpose"}
 ANCHORS = {
     "sum", "max", "pool_max", "pool_argmax", "pool_sum", "pool_at", "unpool_max", "unpool_sum",
@@ -26,6 +28,9 @@ ANCHORS = {
 JOINS = {"concat", "pack"}
 # A map that costs more than this is stored rather than computed again under every window tap.
 _WINDOW_MAP_COST = 4
+# And, outside of training, a map of weights alone that costs more than this, rather than computed
+# for every item and place.
+_FIXED_MAP_COST = 2
 
 
 @dataclass(frozen=True)
@@ -142,11 +147,18 @@ class Planner:
         wanted = {n for n in self.nodes if n.prim in ANCHORS} | {
             n for n in self.fetched if n.prim not in LEAVES
         }
+        fixed = made_of(FIXED, self.nodes) if self.graph.phase == "TEST" else set()
         for node in self.nodes:
             if node.prim == "contract":
                 wanted |= {stripped(s) for s in node.src}
             elif node.prim.startswith(("pool", "unpool")):
                 wanted |= {s for s in node.src if map_cost(s, wanted) > _WINDOW_MAP_COST}
+            elif node.prim == "broadcast" and node in fixed:
+                source = stripped(node)
+                if fixed.issuperset(self.users[node]) or source.prim not in MAPS:
+                    continue
+                if map_cost(source, wanted) > _FIXED_MAP_COST:
+                    wanted.add(source)
         wanted |= {self._sink(n) for n in self.nodes if n.prim in ANCHORS}
         # In a loop, what costs more than a load and is read twice is stored; if its readers are
         # merged with it, that comes to nothing but a register.

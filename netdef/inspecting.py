@@ -152,7 +152,7 @@ def _graphs(step: Step) -> dict[str, str]:
 
 
 def _count(after: str, unit: Unit) -> str:
-    if after in ("arena", "simplify", "verify"):
+    if after in ("arena", "simplify", "fold", "verify"):
         return f"{len(unit.graph.nodes())} nodes"
     if after == "storage":
         return f"{len(unit.buffers)} buffers"

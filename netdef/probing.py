@@ -54,7 +54,7 @@ class Prober:
 
 
 def build_anyhow(
-    spec: NetSpec, phase: str, shapes: Mapping[str, Shape] | None = None
+    spec: NetSpec, phase: str, shapes: Mapping[str, Shape] | None = None, deploy: bool = False
 ) -> tuple[Graph, list[NetError]]:
     """Returns the net of a phase and what is probably not meant, without asking for its data.
 
@@ -77,6 +77,7 @@ def build_anyhow(
         stages=frozenset(state.stages),
         probe=prober,
         inputs=inputs,
+        deploy=deploy,
     )
     return graph, [*spec.warnings, *graph.warnings, *prober.warnings]
 

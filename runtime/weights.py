@@ -51,10 +51,14 @@ def load_weights(exe: Executable, path: Path) -> list[str]:
     Returns a warning for each layer that only the file or only the net has. Raises SourceError for
     a file that cannot be read or does not fit (see `assign_weights`); then nothing is changed.
     """
+    return assign_weights(exe, read_keyed(path, exe.program.layers), path.name)
+
+
+def read_keyed(path: Path, layers: Sequence[LayerBlobs]) -> dict[str, Array]:
+    """Returns the blobs of a weight file by key; the net's layers tell it for Caffe's files."""
     if format_of(path) in (CAFFE, HDF5):
-        weights = by_key(read_layers(path), exe.program.layers, path.name)
-        return assign_weights(exe, weights, path.name)
-    return assign_weights(exe, read_weight_file(path), path.name)
+        return by_key(read_layers(path), layers, path.name)
+    return read_weight_file(path)
 
 
 def by_key(

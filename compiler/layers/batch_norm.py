@@ -114,5 +114,6 @@ class BN:
                 new = ops.mul(ops.reshape(batch, running.shape), 1 - self.momentum)
                 scope.update(running, ops.add(ops.mul(scope.latest(running), self.momentum), new))
         else:
-            mean, variance = (ops.expand_like(running, x, 1) for running in kept)
+            shape = tuple(1 if i in over else n for i, n in enumerate(x.shape))
+            mean, variance = (ops.reshape(running, shape) for running in kept)
         return ops.div(ops.sub(x, mean), ops.sqrt(ops.add(variance, self.eps)))

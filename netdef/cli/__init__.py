@@ -8,6 +8,7 @@ from netdef import __version__
 from netdef.cli.checking import check
 from netdef.cli.compiling import compile_
 from netdef.cli.converting import convert
+from netdef.cli.deploying import deploy
 from netdef.cli.drawing import draw
 from netdef.cli.guard import Guarded
 from netdef.cli.inspecting import inspect
@@ -37,7 +38,8 @@ def cli() -> None:
 
 
 for command in (
-    train, test, predict, check, summary, layers, inspect, draw, time_, compile_, convert, schema
+    train, test, predict, check, summary, layers, inspect, draw, time_, deploy, compile_,
+    convert, schema
 ):  # fmt: skip
     cli.add_command(command)
 
