@@ -11,7 +11,7 @@ from schemas.errors import Diagnostics
 from schemas.net import LayerSpec, Name, NetSpec, value_of
 
 # Data layers whose second top is the label of the first.
-LABELLED = frozenset(["Data", "ImageData", "MemoryData"])
+LABELLED = frozenset(["Data", "ImageData", "MemoryData", "WindowData"])
 MEASURES = frozenset(["Accuracy"])
 
 
