@@ -10,7 +10,7 @@ import numpy as np
 from runtime.data.records import Array
 from runtime.packages import package
 
-_ONE = 1 << 11  # the weight 1 of a resize, and of a row's and a column's weight together 1 << 22
+_ONE = 1 << 11  # the weight 1 of a resize
 _GREY = np.array([1868, 9617, 4899])  # blue, green, red: 0.114, 0.587, 0.299 of 1 << 14
 
 
@@ -45,8 +45,7 @@ def _channels(image: Any, color: bool | None) -> Array:
     if color is not False:
         return pixels
     mixed = np.tensordot(_GREY, pixels.astype(np.int64), 1)
-    grey_levels: Array = ((mixed + (1 << 13)) >> 14).astype(np.uint8)
-    return grey_levels[None]
+    return np.asarray((mixed[None] + (1 << 13)) >> 14).astype(np.uint8)
 
 
 def _blue_first(pixels: Array, order: tuple[int, ...]) -> Array:
@@ -58,6 +57,7 @@ def resize(picture: Array, height: int, width: int) -> Array:
 
     This is cv::resize with INTER_LINEAR: centres half a pixel in, edges clamped, no smoothing when
     it shrinks, and weights in whole numbers of 1/2048 (Pillow and others smooth: other pictures).
+    Versions of OpenCV round in different ways; all of them are within one grey level of this.
     """
     if picture.shape[1:] == (height, width):
         return picture
