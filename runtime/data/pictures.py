@@ -67,7 +67,8 @@ def resize(picture: Array, height: int, width: int) -> Array:
     wide = wide[:, :, near] * left + wide[:, :, far] * right
     above = (up[:, None] * (wide[:, top] >> 4)) >> 16
     below = (down[:, None] * (wide[:, bottom] >> 4)) >> 16
-    return ((above + below + 2) >> 2).astype(np.uint8)
+    rounded: Array = (above + below + 2) >> 2
+    return rounded.astype(np.uint8)
 
 
 def _weights(count: int, wanted: int) -> tuple[Array, Array, Array, Array]:
