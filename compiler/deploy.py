@@ -12,7 +12,7 @@ from schemas.net import LayerSpec, Name, NetSpec, value_of
 
 # Data layers whose second top is the label of the first.
 LABELLED = frozenset(["Data", "ImageData", "MemoryData", "WindowData"])
-MEASURES = frozenset(["Accuracy"])
+MEASURES = frozenset(["Accuracy", "HDF5Output"])
 
 
 def deployed(layers: Sequence[LayerSpec]) -> tuple[LayerSpec, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from compiler.ir import Node, toposort
 from schemas.errors import NetError
 from schemas.net import NetSpec
-from schemas.params import Feed, ParamInfo, StateInfo
+from schemas.params import Feed, ParamInfo, Sink, StateInfo
 from schemas.span import Span
 
 
@@ -49,6 +49,8 @@ class Graph:
     loss: Node | None = None
     updates: dict[Node, Node] = field(default_factory=dict)
     feeds: tuple[Feed, ...] = ()
+    sinks: tuple[Sink, ...] = ()
+    kept: dict[str, Node] = field(default_factory=dict)  # what sinks read; no outputs of the net
     layers: tuple[LayerInfo, ...] = ()
     origin: dict[Node, str] = field(default_factory=dict)  # node -> the layer that made it
     places: dict[str, Span] = field(default_factory=dict)  # layer -> where it is written
@@ -56,7 +58,12 @@ class Graph:
 
     def roots(self) -> list[Node]:
         """Returns the nodes that a run must compute."""
-        return [*self.outputs.values(), *self.updates.values()]
+        return [*self.fetched.values(), *self.updates.values()]
+
+    @property
+    def fetched(self) -> dict[str, Node]:
+        """What is read after a run, by name: the outputs, and what sinks write to files."""
+        return {**self.outputs, **self.kept}
 
     def nodes(self, extra: Iterable[Node] = ()) -> list[Node]:
         """Returns all nodes of a run, sources first."""

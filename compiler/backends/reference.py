@@ -105,9 +105,10 @@ class ReferenceExecutable:
 
     def run(self, log: tuple[str, ...] = ()) -> None:
         graph = self._graph
-        values = evaluate([*graph.outputs.values(), *graph.updates.values()], self._env)
-        self._results = dict(zip(graph.outputs, values, strict=False))
-        for leaf, value in zip(graph.updates, values[len(graph.outputs) :], strict=True):
+        fetched = graph.fetched
+        values = evaluate([*fetched.values(), *graph.updates.values()], self._env)
+        self._results = dict(zip(fetched, values, strict=False))
+        for leaf, value in zip(graph.updates, values[len(fetched) :], strict=True):
             self._env.feeds[leaf.prim, str(leaf.attr("name"))][...] = value
         if log:
             self._log.append({name: float(self.read(name)) for name in log})

@@ -1,6 +1,7 @@
 """Data sources: embedded digits, arrays, databases, pictures, made-up data; with prefetch."""
 
 from runtime.data.digits import ITEM_SHAPES as EMBEDDED
+from runtime.data.memory import given_items
 from runtime.data.prefetch import Prefetcher
 from runtime.data.record_source import RecordSource
 from runtime.data.records import Records
@@ -14,6 +15,7 @@ __all__ = [
     "RecordSource",
     "Records",
     "Source",
+    "given_items",
     "open_source",
     "probe",
 ]
