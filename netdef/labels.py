@@ -15,6 +15,10 @@ from schemas.errors import SourceError
 from schemas.params import Feed
 
 Array = np.ndarray[Any, Any]
+MEMORY_HINT = (
+    "give arrays: net.forward(data=..., label=...); to train, store them in an .npz file and "
+    "write type: Data"
+)
 _READERS = {"SoftmaxWithLoss", "Accuracy"}  # bottoms: scores of each class, labels
 
 
@@ -71,6 +75,9 @@ def checked(graphs: Sequence[Graph]) -> Opener:
     """
 
     def opener(feed: Feed, seed: int) -> Source | None:
+        if feed.type == "MemoryData":
+            message = f"layer '{feed.layer}' (MemoryData): nobody gives it data"
+            raise SourceError(message, feed.span, MEMORY_HINT)
         source = open_source(feed, seed)
         readers = tuple(reader for graph in graphs for reader in _readers(graph, feed))
         if source is None or not readers or feed.type == "DummyData":

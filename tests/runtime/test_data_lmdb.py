@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -186,6 +189,16 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, module, extra):
     with pytest.raises(BackendError, match=extra) as caught:
         probe(feed_of("Data", tmp_path, source="db"))
     assert isinstance(caught.value, NetError)
+
+
+def test_the_program_of_the_docs_makes_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(program.replace("2**40", "2**24"), {})
+    source = open_source(feed_of("Data", tmp_path, source="my_lmdb"), 1)
+    assert source.shapes["data"] == (4, 3, 32, 32)
+    assert source.batch(1)["label"].tolist() == [4, 5, 6, 7]
 
 
 def test_wrong_items_are_refused():

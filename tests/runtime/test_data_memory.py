@@ -68,6 +68,18 @@ def test_contradictions(fields, message):
         loaded(fields)
 
 
+def test_without_data_there_is_no_run(tmp_path):
+    net = loaded("height: 6, width: 8")
+    with pytest.raises(
+        netdef.NetError, match=r"2:3: .*'data' \(MemoryData\): nobody gives it data"
+    ):
+        net.forward()
+    (tmp_path / "net.yaml").write_text(NET.format(fields="height: 6, width: 8"))
+    (tmp_path / "solver.yaml").write_text("net: net.yaml\nbase_lr: 0.1\nmax_iter: 2\n")
+    with pytest.raises(netdef.NetError, match="nobody gives it data(.|\n)*npz"):
+        netdef.Solver(tmp_path / "solver.yaml", backend="reference")
+
+
 def test_items_that_do_not_fit():
     net = loaded("height: 4, width: 4, crop_size: 4")
     with pytest.raises(netdef.NetError, match="crop_size 4 does not fit into 3 x 3 pixels"):
