@@ -53,19 +53,21 @@ class Database:
             self.env.close()
 
 
-_open: weakref.WeakValueDictionary[Path, Database] = weakref.WeakValueDictionary()
+# By device and number of the file: one that is replaced is another database.
+_open: weakref.WeakValueDictionary[tuple[int, int], Database] = weakref.WeakValueDictionary()
 
 
 def open_database(feed: Feed, path: Path) -> Database:
     """Returns the database at a path. Raises SourceError or BackendError."""
-    if not (path / "data.mdb").is_file():
+    file = path / "data.mdb"
+    if not file.is_file():
         raise wrong(feed, f"'{path}' is a LevelDB, which nothing reads here", LEVELDB_HINT)
-    key = path.resolve()
+    key = (file.stat().st_dev, file.stat().st_ino)
     found = _open.get(key)
     if found is None:
         lmdb = package("lmdb", "lmdb", "LMDB databases")
         try:
-            found = _open[key] = Database(key)
+            found = _open[key] = Database(path)
             empty = found.first() is None
         except lmdb.Error as error:
             raise unreadable(feed, path, error) from None

@@ -39,9 +39,13 @@ def _channels(image: Any, color: bool | None) -> Array:
     clear = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
     if grey and color is not True and not (clear and color is None):
         return np.array(image.convert("L"))[None]
-    if color is None and clear:
-        return _blue_first(np.asarray(image.convert("RGBA")), (2, 1, 0, 3))
-    pixels = _blue_first(np.asarray(image.convert("RGB")), (2, 1, 0))
+    if clear:  # stored colours count, not what is left of them behind the transparency
+        pixels = _blue_first(np.asarray(image.convert("RGBA")), (2, 1, 0, 3))
+        if color is None:
+            return pixels
+        pixels = pixels[:3]
+    else:
+        pixels = _blue_first(np.asarray(image.convert("RGB")), (2, 1, 0))
     if color is not False:
         return pixels
     mixed = np.tensordot(_GREY, pixels.astype(np.int64), 1)

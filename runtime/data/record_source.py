@@ -10,7 +10,7 @@ from runtime.data.order import Order, permutation, rand_skip
 from runtime.data.places import find, wrong
 from runtime.data.records import Array, Dataset, Records, Shape
 from runtime.data.transform import stream_of, transform_of
-from schemas.errors import SourceError, SpecError, near
+from schemas.errors import ShapeError, SourceError, SpecError, near
 from schemas.params import Feed
 
 SIZE_HINT = "all items of a batch have one size: give crop_size"
@@ -48,7 +48,10 @@ class RecordSource:
         chosen = self.order.chosen(index)
         items, label = self.records.take(chosen)
         self._check(chosen, items)
-        arrays = [self.transform(items, self.seed, self.stream, index)]
+        try:
+            arrays = [self.transform(items, self.seed, self.stream, index)]
+        except ShapeError as error:  # an item larger than the mean image
+            raise wrong(self.feed, error.message, error.hint) from None
         if label is not None:
             arrays.append(label)
         return dict(zip(self.shapes, arrays, strict=True))

@@ -125,5 +125,10 @@ def transform_of(feed: Feed, item: Shape, mean_file: bool = True, cut: bool = Tr
             raise SpecError(message, feed.span, "leave one of them out")
         mean = read_mean(feed, item) if mean_file else None
     scale = options.get("scale")
-    training = feed.phase == "TRAIN"
-    return Transform(1.0 if scale is None else float(scale), mean, mirror, crop, training)
+    scale = 1.0 if scale is None else float(scale)
+    transform = Transform(scale, mean, mirror, crop, feed.phase == "TRAIN")
+    try:
+        transform.mean_of(item)
+    except ShapeError as error:
+        raise ShapeError(where + error.message, feed.span, error.hint) from None
+    return transform

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
 from runtime.data import open_source, probe
 from runtime.data.pictures import decode, resize
-from schemas.errors import NetErrors, SourceError
+from schemas.errors import NetErrors, ShapeError, SourceError
 from tests.runtime.data_files import encoded, feed_of, images, write_pictures
 
 PICTURES = images(5, 3, 4, 6)
@@ -43,8 +45,6 @@ def test_channels_are_blue_first(tmp_path):
     ],
 )
 def test_decoded_channels(mode, color, pixel):
-    import io
-
     image_module = pytest.importorskip("PIL.Image")
     stream = io.BytesIO()
     picture = image_module.new("RGB", (6, 4), (250, 20, 3))
@@ -52,6 +52,17 @@ def test_decoded_channels(mode, color, pixel):
     found = decode(stream.getvalue(), color)
     assert found.shape == (len(pixel), 4, 6) and found.dtype == np.uint8
     assert found[:, 2, 3].tolist() == pixel
+
+
+@pytest.mark.parametrize(("color", "channels"), [(None, 4), (True, 3), (False, 1)])
+def test_a_palette_with_transparency(color, channels):
+    image_module = pytest.importorskip("PIL.Image")
+    stream = io.BytesIO()
+    picture = image_module.new("P", (6, 4), 1)
+    picture.putpalette([0, 0, 0, 250, 20, 3])
+    picture.save(stream, "PNG", transparency=bytes([255, 100]))
+    want = {4: [3, 20, 250, 100], 3: [3, 20, 250], 1: [87]}[channels]
+    assert decode(stream.getvalue(), color)[:, 0, 0].tolist() == want
 
 
 def test_jpeg_is_decoded_near_the_original():
@@ -63,8 +74,6 @@ def test_jpeg_is_decoded_near_the_original():
 
 
 def test_sixteen_bits_are_refused():
-    import io
-
     image_module = pytest.importorskip("PIL.Image")
     stream = io.BytesIO()
     image_module.fromarray(np.full((4, 6), 40_000, np.uint16)).save(stream, "PNG")
@@ -161,6 +170,16 @@ LISTS = [
     ("", "list.txt' is empty"),
     ("a\0b 1\n", "list.txt' is no text file"),
 ]
+
+
+def test_a_picture_larger_than_the_mean_is_located(tmp_path):
+    np.save(tmp_path / "mean.npy", np.zeros((3, 4, 6)))
+    write_pictures(tmp_path, [PICTURES[0], images(1, 3, 8, 8)[0]], [0, 1])
+    source = opened(tmp_path, batch_size=2, crop_size=4, mean_file="mean.npy")
+    with pytest.raises(SourceError, match="net.yaml:3:5: .*items of 8 x 8 pixels, but a mean of"):
+        source.batch(0)
+    with pytest.raises(ShapeError, match="net.yaml:3:5: .*items of 9 x 9 pixels"):
+        opened(tmp_path, new_height=9, new_width=9, mean_file="mean.npy")
 
 
 @pytest.mark.parametrize(("text", "message"), LISTS)

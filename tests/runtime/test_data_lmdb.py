@@ -142,6 +142,15 @@ def test_train_and_test_share_a_database(tmp_path):
     assert np.array_equal(both[0].batch(3)["data"], both[1].batch(3)["data"])
 
 
+def test_a_database_that_was_replaced_is_another(tmp_path):
+    write_lmdb(tmp_path / "db", [datum(one, 1) for one in IMAGES])
+    old = opened(tmp_path)
+    (tmp_path / "db").rename(tmp_path / "old")
+    write_lmdb(tmp_path / "db", [datum(one, 2) for one in IMAGES])
+    assert opened(tmp_path).batch(0)["label"].tolist() == [2] * 4
+    assert old.batch(0)["label"].tolist() == [1] * 4
+
+
 WHOLE = datum(IMAGES[0])
 DAMAGED = [
     (WHOLE[:-9], "it is no Datum: field 4 has 72 bytes"),
