@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from runtime.data.pictures import decode, resize
 from runtime.data.places import find, line_span, read_lines, wrong
-from runtime.data.records import Array, Shape
+from runtime.data.records import MAX_LABEL, Array, Shape
 from schemas.errors import Diagnostics
 from schemas.params import Feed
 
@@ -63,15 +64,14 @@ class ImageList:
         labels = np.zeros(len(self.lines), np.float32)
         for at, (number, text) in enumerate(self.lines):
             name, word = _split(text)
-            try:
+            if name and re.fullmatch(r"[+-]?\d{1,8}", word) and abs(int(word)) <= MAX_LABEL:
                 labels[at] = int(word)
-            except ValueError:
-                column = text.rindex(word) + 1 if word else 1
-                span = line_span(self.path, number, text, column)
-                message = f"'{word}' is no label" if name else "a path without a label"
-                diagnostics.error(wrong(self.feed, message, LABEL_HINT, span))
-                if len(diagnostics.errors) == SHOWN:
-                    break
+                continue
+            span = line_span(self.path, number, text, text.rindex(word) + 1)
+            message = f"'{word}' is no label" if name else "a path without a label"
+            diagnostics.error(wrong(self.feed, message, LABEL_HINT, span))
+            if len(diagnostics.errors) == SHOWN:
+                break
         diagnostics.raise_if_any()
         return labels
 

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.lib import format as npy
 
 from runtime.data.places import wrong
-from runtime.data.records import Array, Records
+from runtime.data.records import MAX_LABEL, Array, Records
 from schemas.errors import did_you_mean
 from schemas.params import Feed
 
 Shape = tuple[int, ...]
-MAX_LABEL = 2**24  # labels travel as float32, which holds whole numbers up to here
 _BROKEN = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 

@@ -28,7 +28,7 @@ class RecordSource:
         self.item = self.records.item()
         label = () if self.records.label is None else self.records.label.shape[1:]
         self.shapes: dict[str, Shape] = dict(
-            zip(feed.tops, record_shapes(feed, self.item, label), strict=True)
+            zip(feed.tops, _shapes(feed, self.item, label), strict=True)
         )
         self.constant: frozenset[str] = frozenset()
         self.seed = seed
@@ -94,7 +94,12 @@ def open_dataset(feed: Feed) -> Dataset:
     return DatabaseRecords(feed, find(feed, name, is_database))
 
 
-def item_shapes(feed: Feed) -> tuple[Shape, Shape]:
+def record_shapes(feed: Feed) -> tuple[Shape, ...]:
+    """Returns the shapes of the tops of a Data or ImageData layer; it reads one item at most."""
+    return _shapes(feed, *_item_shapes(feed))
+
+
+def _item_shapes(feed: Feed) -> tuple[Shape, Shape]:
     """Returns the shape of an item and of its label; of arrays it reads no more than headers."""
     if feed.type == "ImageData":
         return ImageList(feed).item(), ()
@@ -106,7 +111,7 @@ def item_shapes(feed: Feed) -> tuple[Shape, Shape]:
     return DatabaseRecords(feed, find(feed, name, is_database)).item(), ()
 
 
-def record_shapes(feed: Feed, item: Shape, label: Shape) -> tuple[Shape, ...]:
+def _shapes(feed: Feed, item: Shape, label: Shape) -> tuple[Shape, ...]:
     """Returns the shapes of the tops, given those of one item and one label."""
     if len(feed.tops) not in (1, 2):
         message = f"layer '{feed.layer}' ({feed.type}): {len(feed.tops)} tops"

@@ -9,6 +9,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
+MAX_LABEL = 2**24  # labels travel as float32, which holds whole numbers up to here
 
 
 class Dataset(Protocol):

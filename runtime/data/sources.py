@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from runtime.data.hdf5_data import HDF5Source, hdf5_shapes
-from runtime.data.places import find, wrong
-from runtime.data.record_source import RecordSource, item_shapes, record_shapes
+from runtime.data.places import wrong
+from runtime.data.record_source import RecordSource, record_shapes
 from runtime.data.records import Array
 from runtime.data.windows import WindowSource, window_shapes
 from runtime.fillers import draw
@@ -43,9 +43,9 @@ def open_source(feed: Feed, seed: int) -> Source | None:
     """
     if feed.type in FED_BY_API:
         return None
-    if feed.type not in _SOURCES:
+    if feed.type not in _KINDS:
         raise wrong(feed, "nothing reads data for layers of this type")
-    return _SOURCES[feed.type](feed, seed)
+    return _KINDS[feed.type].open(feed, seed)
 
 
 def probe(feed: Feed) -> tuple[Shape, ...]:
@@ -53,14 +53,7 @@ def probe(feed: Feed) -> tuple[Shape, ...]:
 
     Reads no more than headers, or one item. Raises what `open_source` would.
     """
-    if feed.type in ("Data", "ImageData"):
-        return record_shapes(feed, *item_shapes(feed))
-    if feed.type == "HDF5Data":
-        return hdf5_shapes(feed)
-    if feed.type == "WindowData":
-        find(feed, str(feed.options["source"]))
-        return window_shapes(feed)
-    return feed.shapes  # written in the net
+    return _KINDS[feed.type].probe(feed) if feed.type in _KINDS else feed.shapes
 
 
 class DummySource:
@@ -89,10 +82,17 @@ class DummySource:
         return draw(self.fillers[top], self.shapes[top], self.seed, key, self.feed.span)
 
 
-_SOURCES: dict[str, Callable[[Feed, int], Source]] = {
-    "Data": RecordSource,
-    "ImageData": RecordSource,
-    "WindowData": WindowSource,
-    "HDF5Data": HDF5Source,
-    "DummyData": DummySource,
+class _Kind(NamedTuple):
+    """How the data of a layer type is looked at and opened."""
+
+    probe: Callable[[Feed], tuple[Shape, ...]]
+    open: Callable[[Feed, int], Source]
+
+
+_KINDS: dict[str, _Kind] = {
+    "Data": _Kind(record_shapes, RecordSource),
+    "ImageData": _Kind(record_shapes, RecordSource),
+    "WindowData": _Kind(window_shapes, WindowSource),
+    "HDF5Data": _Kind(hdf5_shapes, HDF5Source),
+    "DummyData": _Kind(lambda feed: feed.shapes, DummySource),  # written in the net
 }

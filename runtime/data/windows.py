@@ -111,7 +111,8 @@ class WindowSource:
 
 
 def window_shapes(feed: Feed) -> tuple[Shape, ...]:
-    """Returns the shapes of the tops, which the layer's own fields tell."""
+    """Returns the shapes of the tops: the layer's own fields tell them, if its file is there."""
+    find(feed, str(feed.options["source"]))
     size, crop = int(feed.options["batch_size"]), int(feed.options["crop_size"])
     return ((size, CHANNELS, crop, crop), (size,))[: len(feed.tops)]
 

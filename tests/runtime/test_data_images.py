@@ -165,6 +165,7 @@ def test_names_are_relative_to_the_net_the_working_folder_or_the_list(tmp_path, 
 LISTS = [
     ("a.png 1\na.png\n", "list.txt:2:1: error: a path without a label"),
     ("a.png x\n", "list.txt:1:7: error: 'x' is no label .*net.yaml:3:5.*\n.*a.png x\n"),
+    ("a.png 16777217\n", "1:7: error: '16777217' is no label"),
     ("a.png 1.5\n", "1:7: error: '1.5' is no label"),
     ("a.png\t2\n\nb.png two words\n", "3:11: error: 'words' is no label"),
     ("", "list.txt' is empty"),

@@ -12,6 +12,7 @@ import netdef
 from netdef.evaluating import evaluate
 from netdef.net import load
 from schemas.errors import BackendError, GraphError, ShapeError, SourceError
+from schemas.program_file import pack_program, unpack_program
 from tests.cli.conftest import process
 
 h5py = pytest.importorskip("h5py")
@@ -91,6 +92,14 @@ def test_training_writes_each_net_its_own(folder):
     assert contents("out.h5")[0].shape == (8, 10)  # the last test alone
     solver.close()
     assert sorted(leftovers(folder)) == ["out.h5", "train.h5"]
+
+
+def test_a_stored_program_knows_what_it_writes(folder):
+    program = netdef.compile("net.yaml", target="cpu")
+    (sink,) = unpack_program(pack_program(program), "n").sinks
+    assert (sink.layer, sink.file) == ("dump", "out.h5")
+    assert sink.tensors == {"data": "dump:data", "label": "dump:label"}
+    assert program.outputs == ("loss",)
 
 
 def test_steps_end_with_close(folder):
