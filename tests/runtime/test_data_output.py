@@ -142,6 +142,21 @@ def test_a_failed_run_leaves_what_was_there(folder, monkeypatch):
     assert sorted(leftovers(folder)) == ["out.h5", "train.h5"]
 
 
+def test_a_stopped_run_leaves_nothing(folder, monkeypatch):
+    solver = netdef.Solver("solver.yaml", backend="reference")
+    ran = solver._train.run
+
+    def run(log=()):
+        ran(log)
+        solver._loop.request_stop()  # as the first Ctrl-C does
+
+    monkeypatch.setattr(solver._train, "run", run)
+    assert not solver.run()
+    assert leftovers(folder) == []
+    solver.close()
+    assert leftovers(folder) == []
+
+
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_leaves_no_part(folder, kill):
     words = ["test", "net.yaml", "--weights", "w.safetensors", "--backend", "reference"]
