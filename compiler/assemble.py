@@ -30,6 +30,7 @@ def assemble(unit: Unit) -> Program:
         states=tuple(graph.states.values()),
         layers=layer_blobs(graph),
         feeds=graph.feeds,
+        sinks=graph.sinks,
         outputs=tuple(graph.outputs),
         loss_weights=dict(graph.loss_weights),
         initial={
@@ -55,7 +56,7 @@ def _tensors(unit: Unit) -> dict[str, Tensor]:
     for name, node in graph.inputs.items():
         if node in unit.plan.storage:
             found[name] = _tensor(unit, name, node, "input")
-    for name, node in graph.outputs.items():
+    for name, node in graph.fetched.items():
         if name not in found:
             found[name] = _tensor(unit, name, node, "output")
     if NAME in unit.memory.places:

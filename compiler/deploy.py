@@ -11,8 +11,8 @@ from schemas.errors import Diagnostics
 from schemas.net import LayerSpec, Name, NetSpec, value_of
 
 # Data layers whose second top is the label of the first.
-LABELLED = frozenset(["Data", "ImageData", "MemoryData"])
-MEASURES = frozenset(["Accuracy"])
+LABELLED = frozenset(["Data", "ImageData", "MemoryData", "WindowData"])
+MEASURES = frozenset(["Accuracy", "HDF5Output"])
 
 
 def deployed(layers: Sequence[LayerSpec]) -> tuple[LayerSpec, ...]:

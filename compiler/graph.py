@@ -9,7 +9,7 @@ from compiler.ir import Node, toposort
 from compiler.recurrence import Recurrence, closed
 from schemas.errors import NetError
 from schemas.net import NetSpec
-from schemas.params import Feed, ParamInfo, StateInfo
+from schemas.params import Feed, ParamInfo, Sink, StateInfo
 from schemas.span import Span
 
 
@@ -51,6 +51,8 @@ class Graph:
     updates: dict[Node, Node] = field(default_factory=dict)
     recurrences: list[Recurrence] = field(default_factory=list)
     feeds: tuple[Feed, ...] = ()
+    sinks: tuple[Sink, ...] = ()
+    kept: dict[str, Node] = field(default_factory=dict)  # what sinks read; no outputs of the net
     layers: tuple[LayerInfo, ...] = ()
     origin: dict[Node, str] = field(default_factory=dict)  # node -> the layer that made it
     places: dict[str, Span] = field(default_factory=dict)  # layer -> where it is written
@@ -58,9 +60,14 @@ class Graph:
 
     def roots(self) -> list[Node]:
         """Returns the nodes that a run must compute."""
-        return closed([*self.outputs.values(), *self.updates.values()], self.recurrences)
+        return closed([*self.fetched.values(), *self.updates.values()], self.recurrences)
+
+    @property
+    def fetched(self) -> dict[str, Node]:
+        """What is read after a run, by name: the outputs, and what sinks write to files."""
+        return {**self.outputs, **self.kept}
 
     def nodes(self, extra: Iterable[Node] = ()) -> list[Node]:
         """Returns all nodes of a run, sources first."""
-        ends = [*self.outputs.values(), *self.updates.values(), *extra]
+        ends = [*self.fetched.values(), *self.updates.values(), *extra]
         return toposort(closed(ends, self.recurrences))

@@ -59,6 +59,7 @@ def mapped(graph: Graph, new: Mapping[Node, Node]) -> Graph:
         param_nodes={k: of(n) for k, n in graph.param_nodes.items()},
         blobs={k: of(n) for k, n in graph.blobs.items()},
         outputs={k: of(n) for k, n in graph.outputs.items()},
+        kept={k: of(n) for k, n in graph.kept.items()},
         loss=of(graph.loss) if graph.loss is not None else None,
         updates={of(k): of(n) for k, n in graph.updates.items()},
         recurrences=[Recurrence(of(r.leaf), of(r.source)) for r in graph.recurrences],

@@ -95,7 +95,7 @@ class Planner:
         self.nodes = graph.nodes()
         self.users = users_of(self.nodes)
         self.plan = Plan(names=dict(names), updates=dict(graph.updates))
-        self.fetched = set(graph.outputs.values())
+        self.fetched = set(graph.fetched.values())
         self.blobs = {node: name for name, node in graph.blobs.items()}
         self.taken: set[str] = set()
         self.given: set[Node] = set()  # nodes whose name is final

@@ -45,6 +45,7 @@ def graph_text(
         lines.append(_node(node, numbers) + (f"  # {note}" if note else ""))
     lines.append("")
     lines += [f"output {name} = %{numbers[n]}" for name, n in graph.outputs.items()]
+    lines += [f"kept {name} = %{numbers[n]}" for name, n in graph.kept.items()]
     if graph.loss is not None and graph.loss in numbers:
         lines.append(f"loss = %{numbers[graph.loss]}")
     for leaf, value in graph.updates.items():

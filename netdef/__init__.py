@@ -3,6 +3,7 @@
 net = netdef.load("net.yaml")            a net, forward and backward
 solver = netdef.Solver("solver.yaml")    a training run
 program = netdef.compile("net.yaml")     the compiled program, to inspect or to ship
+netdef.datum(image, label)               a record of an LMDB, for Data layers
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from netdef.compiling import compile
     from netdef.net import Net, load
     from netdef.solver import Solver
+    from runtime.data.datum import datum
     from schemas.errors import NetError, NetErrors
 
 __version__ = "0.1.0"
-__all__ = ["Net", "NetError", "NetErrors", "Solver", "__version__", "compile", "load"]
+__all__ = ["Net", "NetError", "NetErrors", "Solver", "__version__", "compile", "datum", "load"]
 
 # Loaded when they are first used: `netdef --help` must not wait for the compiler.
 _HOMES = {
@@ -26,6 +28,7 @@ _HOMES = {
     "NetErrors": "schemas.errors",
     "Solver": "netdef.solver",
     "compile": "netdef.compiling",
+    "datum": "runtime.data.datum",
     "load": "netdef.net",
 }
 

@@ -89,7 +89,7 @@ def machine_memory() -> int | None:
 
 def least_bytes(graph: Graph, arena: Arena) -> int:
     """Returns bytes that a net takes whatever is fused: its ends, largest blob and weights."""
-    stored = dict.fromkeys([*graph.inputs.values(), *graph.outputs.values()])
+    stored = dict.fromkeys([*graph.inputs.values(), *graph.fetched.values()])
     sizes = [node.type.size * ITEMSIZE[node.dtype] for node in stored]
     blobs = (node.type.size * ITEMSIZE[node.dtype] for node in graph.blobs.values())
     return max(sum(sizes), max(blobs, default=0)) + arena.rows * arena.shape[1] * 4

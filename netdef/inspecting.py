@@ -146,7 +146,7 @@ def _graphs(step: Step) -> dict[str, str]:
     if not graph.updates:
         both["backward"] = "nothing: this is a forward pass (no solver, or a net without a loss)\n"
     else:
-        rest = replace(graph, outputs={}, loss=None)
+        rest = replace(graph, outputs={}, kept={}, loss=None)
         both["backward"] = text.graph_text(rest, numbers, forward, step.names)
     return both
 

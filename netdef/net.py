@@ -20,10 +20,11 @@ from netdef.blobs import Layers
 from netdef.engine import Engine, open_engine, plain
 from netdef.formats import read_net
 from netdef.labels import checked
-from runtime.data import probe
+from runtime.data import given_items, probe
 from runtime.executable import Executable
 from runtime.feeder import Feeder
 from runtime.params import initialise
+from runtime.sinks import Sinks
 from runtime.weights import load_weights, save_weights, weight_files
 from schemas.errors import UsageError, did_you_mean
 from schemas.net import NetSpec
@@ -73,6 +74,7 @@ class Net:
         self._iteration = 0
         self._given: dict[str, Array] = {}
         self._feeder: Feeder | None = None
+        self._sinks = Sinks(self._main.program.sinks)
         self._last: tuple[Graph, dict[str, Array]] | None = None
         self._before: dict[str, Array] = {}  # the states that the last forward pass began with
         self._backward: Executable | None = None
@@ -133,19 +135,22 @@ class Net:
 
         Inputs are arrays in Caffe's axis order. One left out keeps its last value; where none was
         ever given, data layers read their next batch. A batch of another size than the net's
-        compiles the net again for that size (once).
+        compiles the net again for that size (once). Items for a MemoryData layer are transformed
+        as the layer says (scale, mean, mirror, crop); those for all others are taken as they are.
         """
         given = {**self._given, **{n: np.asarray(v) for n, v in inputs.items()}}
-        graph = self._shaped(given)
+        values = given_items(self.graph.feeds, given, self._seed, self._iteration)
+        graph = self._shaped(values)
         exe = self._program(graph, (blobs,) if isinstance(blobs, str) else tuple(blobs))
         self._given = given
-        values = given or self._batch()
+        values = values or self._batch()
         _write(exe, values)
         self._last = (graph, values)
         self._before = states(exe)
         exe.write("iteration", self._iteration)
         self._iteration += 1
         exe.run()
+        self._sinks.collect(exe)
         return {name.removeprefix(CHANGED): exe.read(name) for name in exe.program.outputs}
 
     def _batch(self) -> dict[str, Array]:
@@ -249,7 +254,8 @@ class Net:
         save_weights(self._main, Path(path))
 
     def close(self) -> None:
-        """Stops the data threads and frees the memory that is the net's own."""
+        """Ends the files of HDF5Output layers, stops the data threads, frees the net's memory."""
+        self._sinks.finish()
         if self._feeder is not None:
             self._feeder.close()
         if self._shared is self._main:
@@ -300,7 +306,8 @@ def backward_step(graph: Graph, arena: Arena, given: tuple[str, ...]) -> Step:
         packed = pack(parts, tuple(s.offset for s in slots), arena.shape)
         outputs["gradients"] = packed
         names[packed] = "gradients"
-    return Step(replace(graph, inputs=inputs, outputs=outputs, updates={}), names=names)
+    apart = replace(graph, inputs=inputs, outputs=outputs, updates={}, kept={}, sinks=())
+    return Step(apart, names=names)
 
 
 def load(

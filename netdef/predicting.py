@@ -73,8 +73,8 @@ class Reader:
         try:
             from PIL import Image, UnidentifiedImageError
         except ImportError:
-            hint = "pip install pillow; or give the picture as .npy"
-            raise BackendError("reading pictures needs the package pillow", hint=hint) from None
+            hint = "pip install 'netdef[pillow]'; or give the picture as .npy"
+            raise BackendError("pictures need the package pillow", hint=hint) from None
         if len(self.shape) != 3 or self.shape[0] not in (1, 3):
             want = "x".join(map(str, self.shape))
             raise UsageError(f"'{path}' is a picture, but an item of '{self.name}' is {want}")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from runtime.caffe_files import LayerWeights, SolverState
-from schemas.errors import BackendError, SourceError
+from runtime.packages import package
+from schemas.errors import SourceError
 
 Array = np.ndarray[Any, Any]
 # What h5py raises for damaged files, by what was damaged.
@@ -90,12 +91,7 @@ def _floats(dataset: Any) -> Array:
 
 
 def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        hint = "pip install 'netdef[hdf5]'"
-        raise BackendError("HDF5 files need the package h5py", hint=hint) from None
-    return h5py
+    return package("h5py", "hdf5", "HDF5 files")
 
 
 def _unreadable(path: Path, error: Exception) -> SourceError:

@@ -29,7 +29,7 @@ def write_in_order(contents: Mapping[Path, bytes]) -> None:
     All are first written to temporary names and synced, so that the time between the first and
     the last name appearing is short. Raises OSError, after removing the temporary files.
     """
-    temporary = {path: path.with_name(f".{path.name}.tmp") for path in contents}
+    temporary = {path: temporary_name(path) for path in contents}
     try:
         for path, content in contents.items():
             with open(temporary[path], "wb") as file:
@@ -44,6 +44,20 @@ def write_in_order(contents: Mapping[Path, bytes]) -> None:
                 left.unlink(missing_ok=True)
     for folder in {path.parent for path in contents}:
         _sync_folder(folder)
+
+
+def temporary_name(path: Path) -> Path:
+    """Returns where a file lies until it is whole."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def publish(path: Path) -> None:
+    """Gives the file that was written to the temporary name of `path` its name. Raises OSError."""
+    temporary = temporary_name(path)
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from runtime.monitor import Monitor
 from runtime.params import Blobs, weight_shapes
 from runtime.scalars import Scalars
 from runtime.schedule import check_schedule, learning_rate
+from runtime.sinks import Sinks, check_files
 from runtime.snapshot import (
     Snapshot,
     check_snapshot,
@@ -63,6 +64,8 @@ class Training:
         self.train = train
         self.apply = apply
         self.tests = tuple(tests)
+        check_files([sink for exe in (train, *tests) for sink in exe.program.sinks])
+        self._sinks = Sinks(train.program.sinks)
         self.seed = seed & (2**64 - 1)
         self.monitor = monitor or Monitor(quiet=True)
         self.prefix = prefix or default_prefix(spec, self.monitor.folder)
@@ -77,7 +80,11 @@ class Training:
         self._mark: tuple[float, int] | None = None  # when the last display was, and where
 
     def step(self, count: int) -> bool:
-        """Runs `count` iterations; returns False if a request to stop ended them early."""
+        """Runs `count` iterations; returns False if a request to stop ended them early.
+
+        What HDF5Output layers of the training net write appears at the end of `run`, or with
+        `close`; a run that is stopped or fails leaves nothing.
+        """
         last = self.iteration + count
         spec = self.spec
         try:
@@ -89,7 +96,12 @@ class Training:
                     self._snapshot_wanted = False
                     self._save()
             self.losses.collect()
+            if self._stop:
+                self._sinks.discard()
             return not self._stop
+        except BaseException:
+            self._sinks.discard()
+            raise
         finally:
             self._stop = False
 
@@ -101,6 +113,8 @@ class Training:
         self.monitor.start(self.iteration, spec.max_iter)
         try:
             finished = self.step(max(0, spec.max_iter - self.iteration))
+            if finished:
+                self._sinks.finish()
             if finished and spec.snapshot_after_train:
                 self._save()
             if finished and _divides(spec.test_interval, self.iteration):
@@ -159,7 +173,9 @@ class Training:
         """
         snapshot = read_resume(path, self.train.program, self.blobs, self.spec, self.seed)
         check_snapshot(snapshot, self.spec.type, self.blobs.shapes, str(path))
-        self.close()
+        for feeder in self._feeders():
+            feeder.close()
+        self._sinks.discard()
         self.blobs.write(snapshot.tensors)
         self.seed = snapshot.seed
         self.iteration = snapshot.iteration
@@ -180,9 +196,10 @@ class Training:
         self._snapshot_wanted = True
 
     def close(self) -> None:
-        """Stops the data threads."""
+        """Stops the data threads, and ends what HDF5Output layers write."""
         for feeder in self._feeders():
             feeder.close()
+        self._sinks.finish()
 
     def __enter__(self) -> Training:
         return self
@@ -223,6 +240,7 @@ class Training:
             self._scalars.write(self.iteration, rate, part)
             self.train.run(log=self.losses.names)
             self.losses.ran()
+            self._sinks.collect(self.train)
         if self.apply is not None and self._apply_scalars is not None:
             self._apply_scalars.write(self.iteration, rate, 0)
             self.apply.run()

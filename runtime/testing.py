@@ -11,6 +11,7 @@ import numpy as np
 from runtime.executable import Executable
 from runtime.feeder import Feeder
 from runtime.scalars import Scalars
+from runtime.sinks import Sinks
 
 Array = np.ndarray[Any, Any]
 READ_EVERY = 256  # runs between two reads of the logged outputs
@@ -27,7 +28,21 @@ def run_test(
     """Returns the mean of each net output over `batches` runs, summed in float64.
 
     Outputs of one element are floats, others flat lists. Returns None if `stopped` says so.
+    HDF5Output layers write the rows of this pass, unless it is stopped or fails.
     """
+    with Sinks(exe.program.sinks) as sinks:
+        return _run(exe, feeder, scalars, batches, iteration, stopped, sinks)
+
+
+def _run(
+    exe: Executable,
+    feeder: Feeder,
+    scalars: Scalars,
+    batches: int,
+    iteration: int,
+    stopped: Callable[[], bool],
+    sinks: Sinks,
+) -> dict[str, float | list[float]] | None:
     program = exe.program
     single = tuple(n for n in program.outputs if math.prod(program.tensors[n].shape) == 1)
     sums: dict[str, Array] = {n: np.zeros(1) for n in single}
@@ -35,10 +50,12 @@ def run_test(
     for batch in range(batches):
         if stopped():
             exe.drain()
+            sinks.discard()
             return None
         feeder.feed()
         scalars.write(iteration, 0.0, batch, batches)
         exe.run(log=single)
+        sinks.collect(exe)
         waiting += 1
         if waiting == READ_EVERY or batch == batches - 1:
             for row in exe.drain() if single else []:

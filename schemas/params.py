@@ -71,6 +71,16 @@ class LayerBlobs:
 
 
 @dataclass(frozen=True, slots=True)
+class Sink:
+    """A layer that writes blobs to a file: `tensors` has the program's tensor of each dataset."""
+
+    layer: str
+    file: str
+    tensors: dict[str, str]
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Feed:
     """A data layer: which inputs of the net it fills, and the fields it was written with."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from schemas.params import Feed, LayerBlobs, ParamInfo, StateInfo
+from schemas.params import Feed, LayerBlobs, ParamInfo, Sink, StateInfo
 
 Dtype = Literal["f32", "f64", "i32", "u8", "bool"]
 ITEMSIZE: dict[str, int] = {"f32": 4, "f64": 8, "i32": 4, "u8": 1, "bool": 1}
@@ -87,6 +87,7 @@ class Program:
     states: tuple[StateInfo, ...] = ()
     layers: tuple[LayerBlobs, ...] = ()  # all layers of the net, in order
     feeds: tuple[Feed, ...] = ()
+    sinks: tuple[Sink, ...] = ()
     outputs: tuple[str, ...] = ()  # net outputs, in the order in which they are shown
     loss_weights: dict[str, float] = field(default_factory=dict)  # output -> its weight in the loss
     initial: dict[str, bytes] = field(default_factory=dict)  # slot -> first content, else zeros

@@ -345,6 +345,13 @@ source(
     {"type": "DummyData", "num": [2, 1], "channels": [3, 1], "height": [4, 1], "width": [5, 1]},
     tops=2,
 )
+source("image_data", {"type": "ImageData", "source": "list.txt", "batch_size": 3}, tops=2)
+source("hdf5_data", {"type": "HDF5Data", "source": "list.txt", "batch_size": 3}, tops=2)
+source(
+    "window_data",
+    {"type": "WindowData", "source": "windows.txt", "batch_size": 3, "crop_size": 4},
+    tops=2,
+)
 source(
     "memory_data",
     {"type": "MemoryData", "batch_size": 2, "channels": 3, "height": 4, "width": 5},

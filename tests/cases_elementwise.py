@@ -215,5 +215,13 @@ for _operation, _reduce in {
     plain(_name, _layer, lambda x, f=_reduce: f(x, axis=(0, 1, 2, 3)))
     plain(f"{_name}_axis", {**_layer, "axis": 2, "coeff": -1.5},
           lambda x, f=_reduce: -1.5 * f(x, axis=(2, 3)))  # fmt: skip
+case(
+    "hdf5_output",
+    {"type": "HDF5Output", "file_name": "out.h5"},
+    [SHAPE, (2, 3)],
+    lambda p, x, y: (),
+    tops=0,
+    gradient=False,
+)
 case("silence", {"type": "Silence"}, [SHAPE, (2, 3)], lambda p, x, y: (), tops=0, gradient=False)
 case("parameter", {"type": "Parameter", "shape": {"dim": [3, 4]}}, [], lambda p, *_: p["weight"])

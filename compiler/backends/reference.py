@@ -105,10 +105,11 @@ class ReferenceExecutable:
 
     def run(self, log: tuple[str, ...] = ()) -> None:
         graph = self._graph
-        roots = [*graph.outputs.values(), *graph.updates.values()]
+        fetched = graph.fetched
+        roots = [*fetched.values(), *graph.updates.values()]
         values = evaluate(roots, self._env, graph.recurrences)
-        self._results = dict(zip(graph.outputs, values, strict=False))
-        for leaf, value in zip(graph.updates, values[len(graph.outputs) :], strict=True):
+        self._results = dict(zip(fetched, values, strict=False))
+        for leaf, value in zip(graph.updates, values[len(fetched) :], strict=True):
             self._env.feeds[leaf.prim, str(leaf.attr("name"))][...] = value
         if log:
             self._log.append({name: float(self.read(name)) for name in log})

@@ -15,29 +15,113 @@ from schemas.params import Filler
 SHAPE_HINT = "for example shape: [64, 3, 28, 28]"
 
 
-@layer("Data")
-@dataclass(frozen=True)
-class Data:
-    """Batches of items and, with a second top, their labels, from a data set."""
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """The fields of every layer that reads a file."""
 
-    source: str = option("a data set that comes with netdef, or a path")
+    source: str = option("what the items are read from")
     batch_size: int = option("number of items in a batch", low=1)
-    shuffle: bool = option("draw the items in another order in each pass over them", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformed:
+    """The fields of Caffe's transform_param: what is done to an item, (x - mean) * scale."""
+
     scale: float = option("each element is multiplied by this, after the mean", 1.0)
     mean_value: tuple[float, ...] = option("subtracted: one value, or one a channel", ())
     mean_file: str = option("file of the mean item to subtract", "")
     mirror: bool = option("flip items left to right at random", False)
     crop_size: int = option("side of the square that is cut out (random in training)", 0, low=0)
-    force_color: bool = option("decode images to three channels", False)
-    force_gray: bool = option("decode images to one channel", False)
-    backend: Literal["LEVELDB", "LMDB"] = option("kind of Caffe database at source", "LEVELDB")
-    prefetch: int = option("batches that are read ahead", 4, low=1)
+    force_color: bool = option("decode pictures in a database to three channels", False)
+    force_gray: bool = option("decode pictures in a database to one channel", False)
+
+    def check(self, scope: Scope) -> None:
+        """Raises where two fields contradict each other."""
+        if self.mean_value and self.mean_file:
+            scope.error("mean_file and mean_value are both given", "mean_file", kind=SpecError)
+        if self.force_color and self.force_gray:
+            scope.error("force_color and force_gray are both true", "force_gray", kind=SpecError)
+
+
+@layer("Data")
+@dataclass(frozen=True, kw_only=True)
+class Data(Transformed, Batches):
+    """Batches of items and, with a second top, their labels, from a data set."""
+
+    source: str = option("a data set that comes with netdef, an .npz file or an LMDB folder")
+    shuffle: bool = option("draw the items in another order in each pass over them", False)
     rand_skip: int = option("skip up to this many items at the start", 0, low=0)
+    backend: Literal["LEVELDB", "LMDB"] = option(
+        "kind of Caffe database; what lies at source decides", "LEVELDB"
+    )
+    prefetch: int = option("batches that are read ahead", 4, low=1)
+    force_encoded_color: bool = option("force_color by its older name", False)
 
     def build(self, scope: Scope) -> tuple[Node, ...]:
         tops(scope, 1, 2)
-        if self.mean_value and self.mean_file:
-            scope.error("mean_file and mean_value are both given", "mean_file", kind=SpecError)
+        self.check(scope)
+        return scope.feed(asdict(self), None)
+
+
+@layer("ImageData")
+@dataclass(frozen=True, kw_only=True)
+class ImageData(Transformed, Batches):
+    """Batches of pictures and their labels, from a list of files; channels are blue first."""
+
+    source: str = option("a text file; each line is the path of a picture and its label")
+    batch_size: int = option("number of items in a batch", 1, low=1)
+    root_folder: str = option("stands before each path of the list", "")
+    new_height: int = option("height that pictures are resized to", 0, low=0)
+    new_width: int = option("width that pictures are resized to", 0, low=0)
+    is_color: bool = option("three channels, else one", True)
+    shuffle: bool = option("draw the items in another order in each pass over them", False)
+    rand_skip: int = option("skip up to this many items at the start", 0, low=0)
+
+    def build(self, scope: Scope) -> tuple[Node, ...]:
+        tops(scope, 1 if scope.deploy else 2, 2)
+        self.check(scope)
+        if (self.new_height > 0) != (self.new_width > 0):
+            given = "new_height" if self.new_height else "new_width"
+            message = "new_height and new_width go together"
+            scope.error(message, given, "give both or neither", kind=SpecError)
+        return scope.feed(asdict(self), None)
+
+
+@layer("WindowData")
+@dataclass(frozen=True, kw_only=True)
+class WindowData(Transformed, Batches):
+    """Windows of pictures and their classes, background first, drawn at random (R-CNN)."""
+
+    source: str = option("a window file: pictures, and boxes with class and overlap")
+    crop_size: int = option("side of the square that windows are warped to", low=1)
+    fg_threshold: float = option("overlap from which on a window shows its object", 0.5)
+    bg_threshold: float = option("overlap below which a window is background", 0.5)
+    fg_fraction: float = option("part of a batch that shows objects", 0.25, low=0)
+    context_pad: int = option("pixels of surroundings around a warped window", 0, low=0)
+    crop_mode: Literal["warp", "square"] = option("shape of what is cut out", "warp")
+    cache_images: bool = option("read; the system keeps files in memory anyway", False)
+    root_folder: str = option("stands before each path of the window file", "")
+
+    def build(self, scope: Scope) -> tuple[Node, ...]:
+        tops(scope, 1 if scope.deploy else 2, 2)
+        self.check(scope)
+        if 2 * self.context_pad >= self.crop_size:
+            scope.error("context_pad takes the whole of crop_size", "context_pad", kind=SpecError)
+        if self.fg_fraction > 1:
+            scope.error("fg_fraction is more than 1", "fg_fraction", kind=SpecError)
+        return scope.feed(asdict(self), None)
+
+
+@layer("HDF5Data")
+@dataclass(frozen=True, kw_only=True)
+class HDF5Data(Batches):
+    """Rows of HDF5 files, as they are: a dataset for each top, by its name."""
+
+    source: str = option("a text file with the name of an .h5 file on each line")
+    shuffle: bool = option("draw files, and rows in a file, in another order in each pass", False)
+
+    def build(self, scope: Scope) -> tuple[Node, ...]:
+        tops(scope, 1, None)
         return scope.feed(asdict(self), None)
 
 
@@ -82,19 +166,21 @@ class DummyData:
 
 
 @layer("MemoryData")
-@dataclass(frozen=True)
-class MemoryData:
+@dataclass(frozen=True, kw_only=True)
+class MemoryData(Transformed):
     """Batches and labels from arrays that the caller gives."""
 
     batch_size: int = option("number of items in a batch", low=1)
     channels: int = option("channels of an item", low=1)
-    height: int = option("height of an item", low=1)
-    width: int = option("width of an item", low=1)
-    scale: float = option("each element is multiplied by this, after the mean", 1.0)
-    mean_value: tuple[float, ...] = option("subtracted: one value, or one a channel", ())
+    height: int = option("height of an item, after crop_size", low=1)
+    width: int = option("width of an item, after crop_size", low=1)
 
     def build(self, scope: Scope) -> tuple[Node, ...]:
         tops(scope, 1, 2)
+        self.check(scope)
+        if self.crop_size and {self.crop_size} != {self.height, self.width}:
+            message = f"crop_size {self.crop_size} is not the height and width"
+            scope.error(message, "crop_size", "they say what comes out", kind=SpecError)
         shapes: tuple[Shape, ...]
         shapes = (self.batch_size, self.channels, self.height, self.width), (self.batch_size,)
         return scope.feed(asdict(self), shapes[: len(scope.tops)])

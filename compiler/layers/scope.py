@@ -16,7 +16,7 @@ from compiler.prims.moves import broadcast, delayed, reshape
 from compiler.recurrence import Recurrence, truncated
 from schemas.errors import NetError, ShapeError
 from schemas.net import LayerSpec, ParamSpec
-from schemas.params import Feed, Filler, ParamInfo, StateInfo
+from schemas.params import Feed, Filler, ParamInfo, Sink, StateInfo
 from schemas.span import Span
 
 Shape = tuple[int, ...]
@@ -67,7 +67,8 @@ class Scope:
         """Whether something of this layer goes by its name: weights, states, random numbers."""
         prefix = f"{self.name}/"
         states = any(key.startswith(prefix) for key in self.graph.states)
-        return bool(self.params) or states or self._streams > 0
+        sinks = any(sink.layer == self.name for sink in self.graph.sinks)
+        return bool(self.params) or states or sinks or self._streams > 0
 
     @property
     def tops(self) -> tuple[str, ...]:
@@ -229,6 +230,12 @@ class Scope:
             feed = replace(feed, shapes=tuple(node.shape for node in nodes))
             self.graph.feeds = (*self.graph.feeds, feed)
         return nodes
+
+    def sink(self, file: str, **datasets: Node) -> None:
+        """Has the runtime write blobs to a file after each run, under these names."""
+        tensors = {dataset: f"{self.name}:{dataset}" for dataset in datasets}
+        self.graph.kept |= {tensors[dataset]: node for dataset, node in datasets.items()}
+        self.graph.sinks += (Sink(self.name, file, tensors, self.spec.span),)
 
     def place(self, name: str | None = None) -> Span:
         """Returns where a field of this layer is written, or the layer itself."""

@@ -1,4 +1,4 @@
-"""Small layers: Reduction, Silence, Parameter."""
+"""Small layers: Reduction, Silence, Parameter, HDF5Output."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ class Silence:
     """Reads blobs that nothing else reads, so that they are no outputs of the net."""
 
     def build(self, scope: Scope, x: Node, *more: Node) -> tuple[Node, ...]:
+        return ()
+
+
+@layer("HDF5Output")
+@dataclass(frozen=True)
+class HDF5Output:
+    """Writes two blobs to a file, as its datasets data and label: the rows of all runs."""
+
+    file_name: str = option("the .h5 file, written whole at the end of a run or a test")
+
+    def build(self, scope: Scope, data: Node, label: Node) -> tuple[Node, ...]:
+        if not data.shape or not label.shape or data.shape[0] != label.shape[0]:
+            scope.error(f"writes rows in pairs: {scope.bottoms[0]} and {scope.bottoms[1]}")
+        scope.sink(self.file_name, data=data, label=label)
         return ()
 
 

@@ -1,9 +1,11 @@
-"""Data sources: embedded digits, .npz files and made-up data, with prefetch."""
+"""Data sources: embedded digits, arrays, databases, pictures, made-up data; with prefetch."""
 
 from runtime.data.digits import ITEM_SHAPES as EMBEDDED
+from runtime.data.memory import given_items
 from runtime.data.prefetch import Prefetcher
+from runtime.data.record_source import RecordSource
 from runtime.data.records import Records
-from runtime.data.sources import FED_BY_API, DummySource, RecordSource, Source, open_source, probe
+from runtime.data.sources import FED_BY_API, DummySource, Source, open_source, probe
 
 __all__ = [
     "EMBEDDED",
@@ -13,6 +15,7 @@ __all__ = [
     "RecordSource",
     "Records",
     "Source",
+    "given_items",
     "open_source",
     "probe",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
 
 import numpy as np
 
+from runtime.data.places import find
 from runtime.data.records import Array
 from runtime.tables import load_array
-from schemas.errors import NetError, SourceError, near
+from schemas.errors import NetError, SourceError
 from schemas.params import Feed
 
 Shape = tuple[int, ...]
@@ -22,7 +22,7 @@ def read_mean(feed: Feed, item: Shape) -> Array:
     """
     name = str(feed.options["mean_file"])
     where = f"layer '{feed.layer}' ({feed.type}): "
-    path = _find(feed, name, where)
+    path = find(feed, name)
     try:
         found = load_array(path)
     except NetError as error:
@@ -38,14 +38,3 @@ def read_mean(feed: Feed, item: Shape) -> Array:
         message = f"{where}the mean in '{path}' is {mean.shape}, but an item is {item}"
         raise SourceError(message, feed.span, "it has to be made of the same images")
     return np.ascontiguousarray(mean, np.float32)
-
-
-def _find(feed: Feed, name: str, where: str) -> Path:
-    folder = Path(feed.span.file).parent
-    for path in (folder / name, Path(name)):
-        if path.is_file():
-            return path
-    place = (folder / name).parent
-    match = near(Path(name).name, [p.name for p in place.iterdir()]) if place.is_dir() else None
-    hint = f"did you mean '{place / match}'?" if match else "paths are relative to the net's file"
-    raise SourceError(f"{where}there is no file '{name}'", feed.span, hint)

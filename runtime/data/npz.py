@@ -11,34 +11,13 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from runtime.data.records import Array, Records
-from schemas.errors import SourceError, did_you_mean, near
+from runtime.data.places import wrong
+from runtime.data.records import MAX_LABEL, Array, Records
+from schemas.errors import did_you_mean
 from schemas.params import Feed
 
 Shape = tuple[int, ...]
-MAX_LABEL = 2**24  # labels travel as float32, which holds whole numbers up to here
 _BROKEN = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-
-
-def find_file(feed: Feed, source: str) -> Path:
-    """Returns the file that a source names: relative to the net's folder, else to the working one.
-
-    Raises SourceError, with a near name of the same folder, if there is none.
-    """
-    folders = [Path(feed.span.file).parent, Path()]
-    for folder in folders:
-        if (folder / source).is_file():  # an absolute `source` replaces the folder
-            return folder / source
-    for folder in folders:
-        place = (folder / source).parent
-        names = sorted(p.name for p in place.glob("*.npz")) if place.is_dir() else []
-        if match := near(Path(source).name, names):
-            raise _error(
-                feed,
-                f"there is no file '{source}'",
-                f"did you mean '{Path(source).parent / match}'?",
-            )
-    raise _error(feed, f"there is no file '{source}'", "paths are relative to the net's file")
 
 
 def npz_item_shapes(feed: Feed, path: Path) -> tuple[Shape, Shape]:
@@ -57,7 +36,7 @@ def load_npz(feed: Feed, path: Path) -> Records:
         arrays = [_read(feed, path, archive, name) for name in names]
     data = arrays[0].reshape(len(arrays[0]), *_item(arrays[0].shape))
     if data.dtype.kind == "f" and not np.isfinite(data).all():
-        raise _error(feed, f"'{names[0]}' of {path} holds NaN or infinite values")
+        raise wrong(feed, f"'{names[0]}' of {path} holds NaN or infinite values")
     label = _labels(feed, path, names[1], arrays[1]) if len(arrays) > 1 else None
     return Records(data, label)
 
@@ -66,7 +45,7 @@ def _open(feed: Feed, path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except _BROKEN as error:
-        raise _error(feed, f"{path} is not an .npz file: {error}") from None
+        raise wrong(feed, f"{path} is not an .npz file: {error}") from None
 
 
 def _names(feed: Feed, path: Path, archive: zipfile.ZipFile) -> Sequence[str]:
@@ -79,11 +58,11 @@ def _names(feed: Feed, path: Path, archive: zipfile.ZipFile) -> Sequence[str]:
     if pair is None:
         hint = f"name the arrays data and label, or x_train, y_train, x_test, y_test; {path.name}"
         message = f"{path} has no array 'data' or '{pairs[1][0]}'"
-        raise _error(feed, message, f"{hint} holds: {inside}")
+        raise wrong(feed, message, f"{hint} holds: {inside}")
     wanted = pair[: len(feed.tops)]
     for name in wanted:
         if name not in held:
-            raise _error(
+            raise wrong(
                 feed,
                 f"{path} has no array '{name}' for the top '{feed.tops[1]}'",
                 did_you_mean(name, [h for h in held if h != pair[0]]) or f"it holds: {inside}",
@@ -102,23 +81,23 @@ def _headers(
             with archive.open(f"{name}.npy") as file:
                 shape, dtype = _header(file)
         except _BROKEN as error:
-            raise _error(feed, f"cannot read '{name}' of {path}: {error}") from None
+            raise wrong(feed, f"cannot read '{name}' of {path}: {error}") from None
         if dtype.kind not in "buif":
             what = "Python objects" if dtype.hasobject else str(dtype)
             hint = "store numbers: uint8, an integer type or a float type"
-            raise _error(feed, f"'{name}' of {path} holds {what}", hint)
+            raise wrong(feed, f"'{name}' of {path} holds {what}", hint)
         if not shape or shape[0] == 0:
-            raise _error(feed, f"'{name}' of {path} holds no records: its shape is {shape}")
+            raise wrong(feed, f"'{name}' of {path} holds no records: its shape is {shape}")
         headers.append((shape, dtype))
     if len(headers[0][0]) < 2:
-        raise _error(
+        raise wrong(
             feed,
             f"'{names[0]}' of {path} has shape {headers[0][0]}",
             "the first axis counts the records; then come C, H, W (or H, W; or features)",
         )
     if len({shape[0] for shape, _ in headers}) > 1:
         counts = " and ".join(f"{h[0][0]} '{n}'" for n, h in zip(names, headers, strict=True))
-        raise _error(feed, f"{path} holds {counts}: one label is needed for each record")
+        raise wrong(feed, f"{path} holds {counts}: one label is needed for each record")
     return headers
 
 
@@ -138,9 +117,9 @@ def _read(feed: Feed, path: Path, archive: zipfile.ZipFile, name: str) -> Array:
         with archive.open(f"{name}.npy") as file:
             array: Array = npy.read_array(file, allow_pickle=False)
     except _BROKEN as error:
-        raise _error(feed, f"cannot read '{name}' of {path}: {error}") from None
+        raise wrong(feed, f"cannot read '{name}' of {path}: {error}") from None
     except MemoryError:
-        raise _error(feed, f"'{name}' of {path} does not fit into memory") from None
+        raise wrong(feed, f"'{name}' of {path} does not fit into memory") from None
     return array
 
 
@@ -157,18 +136,14 @@ def _label_item(shape: Shape, dtype: np.dtype[np.generic]) -> Shape:
 def _labels(feed: Feed, path: Path, name: str, label: Array) -> Array:
     if label.dtype.kind == "f":
         if not np.isfinite(label).all():
-            raise _error(feed, f"'{name}' of {path} holds NaN or infinite values")
+            raise wrong(feed, f"'{name}' of {path} holds NaN or infinite values")
     elif label.size and (label.min() < 0 or label.max() > MAX_LABEL):
-        wrong = label.min() if label.min() < 0 else label.max()
-        raise _error(
+        odd = label.min() if label.min() < 0 else label.max()
+        raise wrong(
             feed,
-            f"'{name}' of {path} holds the label {wrong}",
+            f"'{name}' of {path} holds the label {odd}",
             f"labels are 0 to {MAX_LABEL}; for records without one, store e.g. 255 and write "
             "ignore_label: 255 in the loss",
         )
     shape = (len(label), *_label_item(label.shape, label.dtype))
     return np.ascontiguousarray(label.reshape(shape), np.float32)
-
-
-def _error(feed: Feed, message: str, hint: str | None = None) -> SourceError:
-    return SourceError(f"layer '{feed.layer}' ({feed.type}): {message}", feed.span, hint)

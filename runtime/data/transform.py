@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,61 +33,75 @@ class Transform:
     crop: int = 0
     training: bool = True
 
-    def __call__(self, items: Array, seed: int, stream: int, index: int) -> Array:
-        """Returns the batch (B, ...) float32, C-contiguous, for items of any real dtype."""
-        image = self.mean is not None and self.mean.ndim == 3 and self.mean.shape[1:] != (1, 1)
-        if image:  # each pixel has its own mean, whatever is cropped and mirrored afterwards
-            items = items.astype(np.float32) - self._mean_of(items.shape[1:])
-        if self.mirror or self.crop:
-            items = self._moved(items, seed, stream, index)
-        batch = items.astype(np.float32)  # always a copy: the records stay as they are
-        if self.mean is not None and not image:
-            batch -= self.mean
-        if self.scale != 1.0:
-            batch *= np.float32(self.scale)
-        return np.ascontiguousarray(batch)
+    def __call__(self, items: Sequence[Array] | Array, seed: int, stream: int, index: int) -> Array:
+        """Returns the batch (B, ...) float32, C-contiguous, for items of any real dtype.
 
-    def _mean_of(self, item: Shape) -> Array:
-        """Returns the mean image for items of a shape: its middle where they are smaller."""
-        assert self.mean is not None
-        _, height, width = self.mean.shape
+        Items may be of several sizes where `crop` makes them alike.
+        """
+        if isinstance(items, np.ndarray) and not (self.crop or self.mirror):
+            return self._valued(self.mean_of(items.shape[1:]), np.array(items, np.float32))
+        batch = np.empty((len(items), *self.item_shape(items[0].shape)), np.float32)
+        flip, down, right, _ = philox(seed, np.arange(len(items)), DOMAIN, index, stream)
+        for i, item in enumerate(items):
+            place = self._place(item.shape, int(down[i]), int(right[i]))
+            mean = self.mean_of(item.shape)
+            if mean is not None and mean.shape == item.shape:  # each pixel has its own
+                mean = mean[place]
+            part = self._valued(mean, np.array(item[place], np.float32))
+            batch[i] = part[:, :, ::-1] if self.mirror and flip[i] & 1 else part
+        return batch
+
+    def _valued(self, mean: Array | None, values: Array) -> Array:
+        """Returns (x - mean) * scale, in place."""
+        if mean is not None:
+            values -= mean
+        if self.scale != 1.0:
+            values *= np.float32(self.scale)
+        return values
+
+    def mean_of(self, item: Shape) -> Array | None:
+        """Returns the mean for items of a shape: the middle of an image where they are smaller."""
+        mean = self.mean
+        if mean is None or mean.ndim != 3 or mean.shape[1:] == (1, 1):
+            return mean
+        _, height, width = mean.shape
         top, left = (height - item[1]) // 2, (width - item[2]) // 2
         if top < 0 or left < 0:
             message = f"items of {item[1]} x {item[2]} pixels, but a mean of {height} x {width}"
             raise ShapeError(message, hint="the mean has to be made of the same images")
-        return self.mean[:, top : top + item[1], left : left + item[2]]
+        return mean[:, top : top + item[1], left : left + item[2]]
 
-    def _moved(self, items: Array, seed: int, stream: int, index: int) -> Array:
-        """Returns the items cropped and mirrored."""
-        count, _, height, width = items.shape
-        flip, down, right, _ = philox(seed, np.arange(count), DOMAIN, index, stream)
-        side_y, side_x = (self.crop, self.crop) if self.crop else (height, width)
-        if self.crop and self.training:
+    def _place(self, shape: Shape, down: int, right: int) -> tuple[slice, ...]:
+        """Returns the part of an item that is kept, given two random words."""
+        if not self.crop:
+            return (slice(None),)
+        rest = [side - self.crop for side in shape[1:]]
+        if self.training:
             # The remainder favours low offsets by less than one in 2**24 for any real picture.
-            top = (down.astype(np.uint64) * np.uint64(height - side_y + 1)) >> np.uint64(32)
-            left = (right.astype(np.uint64) * np.uint64(width - side_x + 1)) >> np.uint64(32)
+            top, left = (word * (r + 1) >> 32 for word, r in zip((down, right), rest, strict=True))
         else:
-            top = np.full(count, (height - side_y) // 2, np.uint64)
-            left = np.full(count, (width - side_x) // 2, np.uint64)
-        moved = np.empty((count, items.shape[1], side_y, side_x), items.dtype)
-        for i in range(count):
-            y, x = int(top[i]), int(left[i])
-            part = items[i, :, y : y + side_y, x : x + side_x]
-            moved[i] = part[:, :, ::-1] if self.mirror and flip[i] & 1 else part
-        return moved
+            top, left = (r // 2 for r in rest)
+        return (slice(None), slice(top, top + self.crop), slice(left, left + self.crop))
 
     def item_shape(self, shape: Shape) -> Shape:
         """Returns the shape of an item after the transform."""
         return (shape[0], self.crop, self.crop) if self.crop else shape
 
 
-def transform_of(feed: Feed, item: Shape, mean_file: bool = True) -> Transform:
+def stream_of(feed: Feed) -> int:
+    """Returns the stream of a data layer's random numbers: its own in each phase."""
+    return zlib.crc32(f"{feed.layer}/{feed.phase}".encode())
+
+
+def transform_of(feed: Feed, item: Shape, mean_file: bool = True, cut: bool = True) -> Transform:
     """Returns the transform that a data layer asks for, checked against its item's shape.
 
-    `mean_file` False: only shapes are asked for, and the file need not be there.
+    `mean_file` False: only shapes are asked for, and the file need not be there. `cut` False:
+    crop_size means something else for this layer.
     """
     options = feed.options
-    crop, mirror = int(options.get("crop_size") or 0), bool(options.get("mirror"))
+    crop = int(options.get("crop_size") or 0) if cut else 0
+    mirror = bool(options.get("mirror"))
     where = f"layer '{feed.layer}' ({feed.type}): "
     if (crop or mirror) and len(item) != 3:
         what = "crop_size" if crop else "mirror"
@@ -109,5 +125,10 @@ def transform_of(feed: Feed, item: Shape, mean_file: bool = True) -> Transform:
             raise SpecError(message, feed.span, "leave one of them out")
         mean = read_mean(feed, item) if mean_file else None
     scale = options.get("scale")
-    training = feed.phase == "TRAIN"
-    return Transform(1.0 if scale is None else float(scale), mean, mirror, crop, training)
+    scale = 1.0 if scale is None else float(scale)
+    transform = Transform(scale, mean, mirror, crop, feed.phase == "TRAIN")
+    try:
+        transform.mean_of(item)
+    except ShapeError as error:
+        raise ShapeError(where + error.message, feed.span, error.hint) from None
+    return transform

@@ -71,14 +71,14 @@ def test_order_is_sequential_and_cyclic() -> None:
 def test_shuffle_is_another_permutation_each_pass() -> None:
     options = {"source": "digits8", "batch_size": 1438, "shuffle": True}
     source = opened(feed(**options))
-    passes = [source.chosen(i) for i in range(3)]
+    passes = [source.order.chosen(i) for i in range(3)]
     assert all(np.array_equal(np.sort(p), np.arange(1438)) for p in passes)
     assert not np.array_equal(passes[0], passes[1])
-    assert np.array_equal(opened(feed(**options)).chosen(2), passes[2])  # no history
-    assert not np.array_equal(opened(feed(**options), seed=2).chosen(0), passes[0])
+    assert np.array_equal(opened(feed(**options)).order.chosen(2), passes[2])  # no history
+    assert not np.array_equal(opened(feed(**options), seed=2).order.chosen(0), passes[0])
     # A batch over the end of a pass takes from both.
     odd = opened(feed(**{**options, "batch_size": 1000}))
-    both = np.concatenate([odd.chosen(0), odd.chosen(1)])
+    both = np.concatenate([odd.order.chosen(0), odd.order.chosen(1)])
     assert np.array_equal(both[:1438], passes[0]) and np.array_equal(both[1438:], passes[1][:562])
 
 
@@ -114,7 +114,9 @@ def test_mirror_and_crop(tmp_path: Path) -> None:
 
 
 def test_rand_skip_starts_later() -> None:
-    starts = {int(opened(feed(source="digits8", rand_skip=50), s).chosen(0)[0]) for s in range(20)}
+    starts = {
+        int(opened(feed(source="digits8", rand_skip=50), s).order.chosen(0)[0]) for s in range(20)
+    }
     assert len(starts) > 10 and max(starts) < 50
 
 
@@ -190,7 +192,7 @@ def test_files_that_are_not_npz(tmp_path: Path) -> None:
         (feed(source="digits", mean_file="m", mean_value=[1]), "both 'mean_file' and"),
         (feed(source="digits", batch_size=0), "batch_size must be 1 or more, not 0"),
         (feed(source="digits", tops=3), "3 tops"),
-        (replace(feed(), type="HDF5Data"), "nothing reads data for layers of type HDF5Data"),
+        (replace(feed(), type="Python"), r"\(Python\): nothing reads data for layers"),
     ],
 )
 def test_errors(one: Feed, message: str) -> None:

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 TABLE = Path(__file__).parents[3] / "shared" / "caffe_wire.tsv"
-MESSAGES = ("BlobShape", "BlobProto", "LayerParameter", "V1LayerParameter", "NetParameter")
+MESSAGES = (
+    *("BlobShape", "BlobProto", "LayerParameter", "V1LayerParameter", "NetParameter"),
+    *("Datum",),
+)
 SIMPLE = {"int32": 5, "int64": 3, "float": 2, "double": 1, "string": 9, "bool": 8, "uint32": 13}
+SIMPLE["bytes"] = 12
 
 
 def messages() -> dict[str, Any]:
