@@ -20,23 +20,54 @@ ROOT = Path(__file__).parent.parent.parent
 NETS = ROOT / "nets"
 HERE = Path(__file__).parent
 
-# net: parameters, multiply-accumulates of one item
+
+@dataclass(frozen=True)
+class Count:
+    """What a net has for one item; `known` says who published which figure."""
+
+    parameters: int
+    macs: int
+    known: str
+    training: int = 0  # parameters in phase TRAIN, where more layers take part
+
+
 COUNTS = {
-    "lenet": (431_080, 2_293_000),
-    "mlp": (520_260, 519_500),
-    "cifar10_quick": (145_578, 12_354_176),
-    "cifar10_full": (89_578, 12_298_240),
+    "lenet": Count(431_080, 2_293_000, "Caffe's lenet_iter_10000.caffemodel holds 431,080"),
+    "lenet5": Count(60_850, 326_520, "60,000 in the paper, section II.B, and 850 of the output"),
+    "mlp": Count(520_260, 519_500, "784*500 + 500*250 + 250*10, with biases for the parameters"),
+    "cifar10_quick": Count(145_578, 12_354_176, "145,578 in Caffe's caffemodel"),
+    "cifar10_full": Count(89_578, 12_298_240, "89,578 in Caffe's caffemodel"),
+    "nin": Count(966_986, 222_486_528, "0.97 M in the paper's comparison with maxout"),
+    "alexnet": Count(60_965_224, 724_406_816, "61.0 M, 724 M (grouped, at 227)"),
+    "caffenet": Count(60_965_224, 724_406_816, "61.0 M, 724 M (grouped, at 227)"),
+    "zfnet": Count(62_357_608, 1_168_032_896, "62.4 M: without groups, at 224"),
+    "overfeat": Count(145_920_872, 2_801_403_904, "145 M, 2.81 G in the paper, table 1"),
+    "vgg16": Count(138_357_544, 15_470_264_320, "138 M in the paper, table 2; 15.47 G"),
+    "googlenet": Count(
+        6_998_552, 1_582_671_872, "7.0 M, 1.58 G; 13.4 M with both heads", training=13_378_280
+    ),
+    "resnet18": Count(11_689_512, 1_814_073_344, "11.69 M, 1.8 G in the paper, table 1"),
+    "resnet50": Count(25_557_032, 3_857_973_248, "25.56 M, 3.8 G: stride in the first 1x1"),
+    "squeezenet": Count(1_248_424, 861_339_936, "1.25 M in the paper, table 1"),
+    "mobilenet_v1": Count(4_231_976, 568_740_352, "4.2 M, 569 M in the paper, table 4"),
+    "autoencoder": Count(2_837_314, 2_833_000, "784-1000-500-250-30 and back: 2,837,314"),
+    "siamese": Count(431_102, 4_586_040, "LeNet and a layer of 2: 431,080 + 22; twice the work"),
+    "fcn32s": Count(134_432_597, 180_925_453_056, "134 M in the paper, table 1"),
 }
-
-
-def probe(feed: Feed) -> tuple[tuple[int, ...], ...]:
-    """The shapes of a data layer, CIFAR-10's for a file that is not shipped."""
-    batch = feed.options["batch_size"]
-    return ((batch, *EMBEDDED.get(feed.options["source"], (3, 32, 32))), (batch,))
-
-
-def shipped(name: str, phase: str) -> Graph:
-    return build(read_net(NETS / name / "net.yaml"), phase, probe=probe)
+# Nets that are small enough to be fused in a test.
+SMALL = ("lenet5", "nin", "squeezenet", "autoencoder", "siamese")
+# Nets of the corpus: what ours have in the same learned blobs, and blobs that only one has.
+CORPUS = {
+    "alexnet": "BVLC__caffe/models/bvlc_alexnet/train_val.prototxt",
+    "caffenet": "BVLC__caffe/models/bvlc_reference_caffenet/train_val.prototxt",
+    "googlenet": "BVLC__caffe/models/bvlc_googlenet/train_val.prototxt",
+    "squeezenet": "DeepScale__SqueezeNet/SqueezeNet_v1.0/train_val.prototxt",
+    "overfeat": "soumith__convnet-benchmarks/caffe/imagenet_winners/overfeat.prototxt",
+    "resnet50": "KaimingHe__deep-residual-networks/prototxt/ResNet-50-deploy.prototxt",
+    "fcn32s": "shelhamer__fcn.berkeleyvision.org/voc-fcn32s/train.prototxt",
+    "autoencoder": "BVLC__caffe/examples/mnist/mnist_autoencoder.prototxt",
+    "siamese": "BVLC__caffe/examples/siamese/mnist_siamese_train_test.prototxt",
+}
 
 
 def test_every_net_is_counted() -> None:
