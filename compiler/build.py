@@ -39,6 +39,8 @@ def build(
     mentioned. `Graph.warnings` holds what is probably not meant.
     """
     layers, hidden = used_layers(spec, phase, level, stages, deploy)
+    unread = hidden - set(inputs or {})  # their shapes need not be known
+    layers = [one for one in layers if not one.tops or {t.text for t in one.tops} - unread]
     graph = Graph(spec.name, phase, spec)
     builder = _Builder(graph, layers, phase, probe, dict(inputs or {}), deploy)
     builder.run(spec)
