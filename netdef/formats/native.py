@@ -23,9 +23,9 @@ A block is a group of layers with parameters (`substitute.py` fills them in):
     - {block: residual, name: res2a, channels: 64, repeat: 3}
 
 Layers and blobs of a use are called `res2a/conv` (`res2a_1/conv` where `repeat` is written), and a
-layer without a name is called `res2a` itself; outside, `res2a` stands for the output blob. Inside, `in` (`in2`, ...) is the use's bottom, `$name`
-the use's name and `$index` the number of the repetition from 1; a blob that no layer of the block
-makes is one of outside.
+layer without a name is called `res2a` itself; outside, `res2a` stands for the output blob. Inside,
+`in` (`in2`, ...) is the use's bottom, `$name` the use's name and `$index` the number of the
+repetition from 1; a blob that no layer of the block makes is one of outside.
 """
 
 from __future__ import annotations

@@ -123,6 +123,17 @@ def test_inspect_writes_all_stages(tiny, netdef):
 
 
 @pytest.mark.parametrize("stage", ["spec", "graph", "backward", "fused", "kernels", "memory"])
+def test_inspect_compiles_nothing_before_code(stage, tiny, netdef, monkeypatch):
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("compiler.backends.cpu.Backend.compile", compiled)
+    result = netdef("inspect", "net.yaml", "--stage", stage, "--target", "cpu")
+    assert result.exit_code == 0 and len(result.stdout) > 200
+    assert stage != "kernels" or "==== " in result.stdout and "define " in result.stdout
+
+
+@pytest.mark.parametrize("stage", ["spec", "graph", "backward", "fused", "kernels", "memory"])
 def test_inspect_prints_one_stage_the_same_each_time(stage, tiny, netdef):
     words = ["inspect", "net.yaml", "--stage", stage, "--target", "reference"]
     first, second = netdef(*words), netdef(*words)

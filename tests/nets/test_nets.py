@@ -123,7 +123,7 @@ def test_training_step_is_fused(name: str) -> None:
     spec = read_net(NETS / name / "net.yaml")
     step, arena, _, _ = step_of(spec)
     inspection = Inspection(spec, step, arena, "cpu")
-    inspection.run(code=False)
+    inspection.run("fuse")
     fused, lowered = (len(k) for k in (inspection.unit.kernels, inspection.unit.graph.nodes()))
     assert 0 < fused < lowered / 2
 
