@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import netdef
@@ -19,6 +20,7 @@ from netdef.formats import read_net, read_solver
 from netdef.inspecting import Inspection
 from netdef.probing import build_anyhow
 from netdef.stepping import step_of
+from runtime.data.digits import load_digits
 from schemas.errors import NetError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -150,6 +152,25 @@ def test_learned_blobs_are_those_of_the_published_file(name: str) -> None:
     if name == "resnet50":
         theirs[64,] -= 1  # a bias of conv1, which BatchNorm takes away again
     assert learned(shipped(name, phase)) == +theirs
+
+
+@pytest.mark.skipif(PUBLISHED is None, reason="no corpus beside the checkout")
+def test_siamese_computes_what_the_published_file_does() -> None:
+    assert PUBLISHED is not None
+    pairs = load_digits("digits-pairs", "TRAIN")
+    batch = {"pair_data": pairs.data[:8].astype(np.float32) / 256, "sim": pairs.label[:8]}
+    found = []
+    for path in (NETS / "siamese" / "net.yaml", PUBLISHED / CORPUS["siamese"]):
+        shapes = {name: array.shape for name, array in batch.items()}
+        net = netdef.Net(read_net(path), "TRAIN", backend="cpu", inputs=shapes, threads=1)
+        loss = net.forward(**batch)["loss"]
+        net.backward()
+        grads = {key.split("/")[-1]: value for key, value in net.grads.items()}
+        found.append((loss, grads["conv1"]["weight"], grads["ip2"]["bias"]))
+        net.close()
+    assert found[0][0] > 0  # weights are drawn by their shared names, so the start is the same
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", COUNTS)
