@@ -43,6 +43,8 @@ def build(
     """
     layers, hidden = used_layers(spec, phase, level, stages, deploy)
     given = dict(inputs or {})
+    unread = hidden - set(given)  # their shapes need not be known
+    layers = [one for one in layers if not one.tops or {t.text for t in one.tops} - unread]
     builder = _settled(
         lambda shapes: _Builder(
             Graph(spec.name, phase, spec), layers, phase, probe, dict(given), deploy, shapes

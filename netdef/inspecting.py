@@ -19,8 +19,15 @@ from schemas.net import NetSpec
 from schemas.program import Program
 from schemas.program_file import manifest_of
 
-STAGES = ("spec", "graph", "backward", "fused", "kernels", "code", "memory")
-BEFORE_CODE = ("spec", "graph", "backward", "fused", "memory")
+# The last pass of compiler/pipeline.py that each stage needs, None: the graph as it was built.
+LAST_PASS = {
+    "graph": None,
+    "backward": None,
+    "fused": "launches",
+    "kernels": "memory",
+    "memory": "memory",
+    "code": "code",
+}
 Files = dict[str, str | bytes]
 
 
@@ -39,15 +46,17 @@ class Inspection:
     counts: list[str] = field(default_factory=list)  # what each pass left
     program: Program | None = None  # None: code was not asked for
 
-    def run(self, code: bool = True) -> None:
-        """Runs the pipeline, without the last pass unless `code`."""
+    def run(self, last: str | None = "code") -> None:
+        """Runs the pipeline up to the pass `last`, None: not at all."""
+        if last is None:
+            return
         name, own = backend_of(self.target)
         step = self.step
         self.unit = Unit(step.graph, self.arena, get_backend(name, own), step.names, step.tables)
 
         def instrument(after: str, unit: Unit) -> None:
             self.counts.append(f"{after:<9} {_count(after, unit)}")
-            if after == "memory" and not code:
+            if after == last != "code":
                 raise _Enough
 
         try:
@@ -60,7 +69,7 @@ class Inspection:
         return self.unit.backend.name
 
     def stage(self, name: str) -> str:
-        """Returns one stage as text."""
+        """Returns one stage as text; the pass that it needs must have run."""
         if name == "spec":
             return net_yaml(self.spec)
         if name in ("graph", "backward"):
@@ -82,7 +91,9 @@ class Inspection:
 
     def kernels(self) -> Files:
         """Returns the rendered sources by file name: LLVM IR, Triton, pseudo-code."""
-        assert self.program is not None
+        if self.program is None:
+            backend = self.unit.backend
+            return {kernel.name: backend.render(kernel) for kernel in self.unit.schedule.kernels()}
         texts = self.program.text
         return {n: t for n, t in texts.items() if n.endswith((".ll", ".py", ".txt"))}
 

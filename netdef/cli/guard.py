@@ -16,6 +16,7 @@ import click
 from schemas.errors import NetError, did_you_mean
 
 MISTAKE = 2  # the user's; 1 is a bug of ours
+SHOWN = 2  # warnings of a file, where they are not what was asked for
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 
@@ -83,12 +84,19 @@ def report(error: NetError) -> int:
     return MISTAKE
 
 
-def warn(warnings: Iterable[NetError | str]) -> int:
-    """Prints each distinct warning once; returns how many there were."""
+def warn(warnings: Iterable[NetError | str], file: str | None = None) -> int:
+    """Prints each distinct warning once; returns how many there were.
+
+    Of those of a `file` that is only to be shown, the first; `netdef check` has the others.
+    """
     texts = (w if isinstance(w, NetError) else NetError(w) for w in warnings)
-    distinct = dict.fromkeys(w.render("warning") for w in texts)
-    for text in distinct:
+    distinct = list(dict.fromkeys(w.render("warning") for w in texts))
+    first = distinct if file is None or len(distinct) <= SHOWN else distinct[:SHOWN]
+    for text in first:
         print(text, file=sys.stderr)
+    if len(first) < len(distinct):
+        more = f"{len(distinct) - len(first)} more warnings"
+        print(f"{more}: 'netdef check {file}' shows them\n", file=sys.stderr)
     return len(distinct)
 
 

@@ -49,7 +49,8 @@ def inspect(
     In phase TRAIN (if the net has it) the whole training step is shown, else a forward pass.
     """
     from netdef.formats import read_solver
-    from netdef.inspecting import BEFORE_CODE, Inspection
+    from netdef.inspecting import LAST_PASS, Inspection
+    from netdef.spec_text import net_yaml
     from netdef.stepping import step_of
 
     if (stage is None) == (folder is None):
@@ -57,12 +58,15 @@ def inspect(
     if stage is not None and len(targets) > 1:
         raise click.UsageError("one --target at a time goes with --stage")
     spec = options.read_net(net, given["sets"])
+    if stage == "spec":
+        print(net_yaml(spec), end="")
+        return
     rule = read_solver(given["solver"]) if given["solver"] is not None else None
     step, arena, _, _ = step_of(spec, given["phase"], options.read_shapes(given["shapes"]), rule)
     chosen = targets or (("cpu", GPU) if folder else ("cpu",))
     made = [Inspection(spec, step, arena, target) for target in chosen]
     if stage is not None:
-        made[0].run(code=stage not in BEFORE_CODE)
+        made[0].run(LAST_PASS[stage])
         print(made[0].stage(stage), end="")
     else:
         assert folder is not None

@@ -100,6 +100,15 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def short(number: int) -> str:
+    """Returns a number to three digits: 850, 61.0 M, 3.86 G."""
+    for power, unit in ((12, " T"), (9, " G"), (6, " M"), (3, " k")):
+        if number >= 10**power:
+            value = number / 10**power
+            return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f}{unit}"
+    return str(number)
+
+
 def amount(number: int, noun: str) -> str:
     """Returns `1 layer`, `9 layers`, `2 launches`."""
     end = "es" if noun.endswith(("ch", "sh", "ss")) else "s"

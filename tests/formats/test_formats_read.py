@@ -191,6 +191,36 @@ def test_blocks_are_filled_in() -> None:
     assert conv.param[0].name == "r_1/b/w$"
 
 
+def test_a_layer_without_a_name_is_called_as_the_use_of_its_block() -> None:
+    text = """\
+blocks:
+  conv: {layers: [{type: Convolution}, {name: relu, type: ReLU, top: $name}]}
+  pair: {layers: [{block: conv, name: left}, {block: conv, name: right, bottom: in}]}
+layers:
+- {name: d, type: Input}
+- {block: conv, name: conv1}
+- {block: conv, name: conv, repeat: 2}
+- {block: pair, name: p, bottom: conv1}
+- {block: conv, name: relu}
+- {name: join, type: Concat, bottom: [p/left, p, relu]}
+"""
+    assert brief(read_net("x", text=text))[1:] == [
+        "conv1: d -> conv1",
+        "conv1/relu: conv1 -> conv1",
+        "conv_1: conv1 -> conv_1",
+        "conv_1/relu: conv_1 -> conv_1",
+        "conv_2: conv_1 -> conv_2",
+        "conv_2/relu: conv_2 -> conv_2",
+        "p/left: conv1 -> p/left",
+        "p/left/relu: p/left -> p/left",
+        "p/right: conv1 -> p/right",
+        "p/right/relu: p/right -> p/right",
+        "relu: p/right -> relu",
+        "relu/relu: relu -> relu",
+        "join: p/left p/right relu -> join",
+    ]
+
+
 def test_a_block_reads_further_bottoms_and_works_in_place() -> None:
     text = """\
 blocks:
