@@ -72,9 +72,9 @@ def spec_bytes(spec: NetSpec | SolverSpec, out: str) -> bytes:
     return (solver_yaml(spec) if form == "yaml" else solver_prototxt(spec)).encode()
 
 
-def convert_spec(source: str, out: str) -> bytes:
+def convert_spec(source: str, out: str, lenient: bool = False) -> bytes:
     """Returns a spec file in the form of another. Raises NetError."""
-    return spec_bytes(read_spec(source), out)
+    return spec_bytes(read_spec(source, lenient=lenient), out)
 
 
 def convert_weights(source: Path, out: Path, layers: Sequence[LayerBlobs] | None) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from schemas.errors import Diagnostics, SpecError, did_you_mean, near
+from schemas.errors import Diagnostics, SpecError, UnknownField, did_you_mean, near
 from schemas.net import LayerSpec, Value
 from schemas.params import Filler
 from schemas.span import Span
@@ -141,7 +141,7 @@ def read_fields(cls: type[Any], spec: LayerSpec, diag: Diagnostics) -> Any | Non
     for name, value in spec.params.items():
         if name not in known:
             hint = did_you_mean(name, known) if known else "this layer type has no fields"
-            reader.error(f"unknown field '{name}'", value.key, hint)
+            reader.unknown(f"unknown field '{name}'", value.key, hint)
         elif value.data is not None:  # `kernel_size:` with nothing after it: not given
             given[name] = reader.read(value, known[name])
     for name, info in known.items():
@@ -160,6 +160,9 @@ class _Reader:
 
     def error(self, message: str, span: Span, hint: str | None = None) -> None:
         self.diag.error(SpecError(self.who + message, span, hint))
+
+    def unknown(self, message: str, span: Span, hint: str | None) -> None:
+        self.diag.error(UnknownField(self.who + message, span, hint))
 
     def mismatch(self, value: Value, name: str, want: str, hint: str | None = None) -> None:
         self.error(f"'{name}' must be {want}, not {_shown(value)}", value.span, hint)
@@ -246,7 +249,8 @@ class _Reader:
         words = {"type": FILLERS, "variance_norm": VARIANCE_NORMS}
         for key, item in data.items():
             if key not in known:
-                self.error(f"unknown field '{key}' in '{name}'", item.key, did_you_mean(key, known))
+                hint = did_you_mean(key, known)
+                self.unknown(f"unknown field '{key}' in '{name}'", item.key, hint)
             elif key in words:
                 given[key] = self.word(item, f"{name}.{key}", words[key])
             else:
@@ -263,7 +267,7 @@ class _Reader:
         if isinstance(value.data, Mapping):
             for key, item in value.data.items():
                 if key != "dim":
-                    self.error(f"unknown field '{key}' in '{name}'", item.key, "known: dim")
+                    self.unknown(f"unknown field '{key}' in '{name}'", item.key, "known: dim")
             value = value.data.get("dim", Value((), value.span))
         items = value.data if isinstance(value.data, tuple) else (value,)
         sizes = [(item, self.number(item, name, True)) for item in items]

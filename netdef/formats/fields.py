@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from schemas.errors import Diagnostics, SpecError, did_you_mean, near
+from schemas.errors import Diagnostics, SpecError, UnknownField, did_you_mean, near
 from schemas.net import Name, NetState, ParamSpec, Rule, Value
 from schemas.span import Span
 
@@ -31,7 +31,8 @@ class Reader:
         self.error(f"'{what}' must be {want}, not {describe(value)}", value.span, hint)
 
     def unknown(self, name: str, key: Span, known: Collection[str], place: str = "") -> None:
-        self.error(f"unknown field '{name}'{place}", key, did_you_mean(name, known))
+        message = f"{self.who}unknown field '{name}'{place}"
+        self.diag.error(UnknownField(message, key, did_you_mean(name, known)))
 
     def text(self, value: Value, what: str) -> str:
         if isinstance(value.data, str):

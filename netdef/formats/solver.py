@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from netdef.formats.fields import Reader, describe, items, read_state
-from netdef.formats.solver_rules import check_solver
+from netdef.formats.solver_rules import check_solver, tests_own_net
 from schemas.errors import Diagnostics, SpecError
 from schemas.net import NetSpec, Value
 from schemas.solver import SolverSpec
@@ -74,7 +74,8 @@ def read_solver_spec(root: Value, file: str, diag: Diagnostics, read_net: NetRea
         diag.error(SpecError(message, root.span, hint))
         return SolverSpec(file=file)
     reader = Reader(diag)
-    spec = SolverSpec(span=root.span, file=file)
+    warned = len(diag.warnings)
+    spec = SolverSpec(span=root.span, file=file, lenient=diag.lenient)
     for key, value in root.data.items():
         if key not in FIELDS:
             reader.unknown(key, value.key, FIELDS)
@@ -82,7 +83,10 @@ def read_solver_spec(root: Value, file: str, diag: Diagnostics, read_net: NetRea
             spec = with_field(spec, reader, key, value, read_net)
     if not diag.errors:  # a field that cannot be read would look like one that is missing
         check_solver(spec, diag)
-    return spec
+    untested = not (spec.test_nets or spec.test_net_params or tests_own_net(spec))
+    if untested or not spec.test_iters:
+        spec = replace(spec, test_iters=(), test_interval=0, test_states=())
+    return replace(spec, warnings=tuple(diag.warnings[warned:]))
 
 
 def with_field(

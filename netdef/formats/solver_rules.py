@@ -16,6 +16,11 @@ def check_solver(spec: SolverSpec, diag: Diagnostics) -> None:
     _check_method(spec, diag)
 
 
+def tests_own_net(spec: SolverSpec) -> bool:
+    """Returns whether the net that is trained can also be tested."""
+    return bool({"net", "net_param"} & spec.raw.keys())
+
+
 def _error(
     spec: SolverSpec, diag: Diagnostics, field: str, message: str, hint: str | None = None
 ) -> None:
@@ -36,9 +41,9 @@ def _check_tests(spec: SolverSpec, diag: Diagnostics) -> None:
     written = len(spec.test_nets) + len(spec.test_net_params)
     tests = len(spec.test_iters)
     if spec.test_interval and not tests:
-        message = "'test_interval' without 'test_iter'"
+        message = "'test_interval' without 'test_iter': nothing is tested"
         hint = "write test_iter: the number of batches of one test"
-        _error(spec, diag, "test_interval", message, hint)
+        diag.warn(SpecError(message, spec.where("test_interval"), hint))
     if written and not tests:
         field = "test_net" if spec.test_nets else "test_net_param"
         hint = "write one test_iter for each test net"
@@ -46,7 +51,12 @@ def _check_tests(spec: SolverSpec, diag: Diagnostics) -> None:
     elif written > tests:
         message = f"{written} test nets need {written} 'test_iter', not {tests}"
         _error(spec, diag, "test_iter", message)
-    elif written < tests and not {"net", "net_param"} & spec.raw.keys():
+    elif not written and not tests_own_net(spec):
+        if tests:  # older Caffes took such solvers, and tested nothing
+            message = f"{tests} 'test_iter' but no net to test: nothing is tested"
+            hint = "name the test nets with test_net, or give the net as 'net'"
+            diag.warn(SpecError(message, spec.where("test_iter"), hint))
+    elif written < tests and not tests_own_net(spec):
         message = f"{tests} 'test_iter' for {written} test nets"
         hint = "name the test nets with test_net, or give the net as 'net'"
         _error(spec, diag, "test_iter", message, hint)

@@ -290,10 +290,6 @@ SOLVERS = [
                 "write stepsize: the number of iterations of one step",
             ),
             ("5:11: AdaGrad takes no 'momentum', but it is 0.9", "leave it out; AdaGrad has none"),
-            (
-                "6:16: 'test_interval' without 'test_iter'",
-                "write test_iter: the number of batches of one test",
-            ),
             ("7:10: 'base_lr' must be above 0, not -1", None),
         ],
     ),

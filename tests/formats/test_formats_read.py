@@ -361,7 +361,7 @@ def test_solver_in_both_forms() -> None:
     for spec in (caffe, native):
         assert (spec.net, spec.type, spec.base_lr) == ("n", "Nesterov", 0.01)
         assert (spec.test_iters, spec.stepvalues) == ((10, 20), (3, 5))
-        assert [s.level for s in spec.test_states] == [0, 2]
+        assert [s.level for s in spec.test_states] == [None, 2]
         assert (spec.weights, spec.snapshot_format) == (("a", "b"), "HDF5")
     assert str(native.where("test_iter")) == "s.yaml:2:12"
     assert native.raw["momentum"].plain() == 0.9
