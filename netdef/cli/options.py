@@ -61,7 +61,7 @@ def reading_options(command: F, stage: str = "--stage") -> F:
         return command(*args, reading=Reading(lenient, level, names), **kwargs)
 
     text = "Take the layers of this stage (include and exclude rules)."
-    named = {"multiple": True, "metavar": "NAME[,NAME]", "help": text}
+    named: dict[str, Any] = {"multiple": True, "metavar": "NAME[,NAME]", "help": text}
     packed = click.option(stage, "net_stages", **named)(packed)
     text = "Take the layers of this level."
     packed = click.option("--level", type=int, metavar="N", help=text)(packed)

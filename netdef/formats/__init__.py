@@ -27,7 +27,8 @@ def read_net(
     """Reads a net from a file or from `text`; `format` is "yaml", "prototxt" or found out.
 
     `lenient`: fields that nothing here reads are warnings. A string with a line break in place of
-    the path counts as the text. With `text`, the path is the name shown in errors. Raises SpecError or UsageError, or NetErrors of several.
+    the path counts as the text. With `text`, the path is the name shown in errors. Raises
+    SpecError or UsageError, or NetErrors of several.
     """
     document = read_document(path, text=text, format=format)
     if document.kind != "net":

@@ -14,6 +14,10 @@ def check_solver(spec: SolverSpec, diag: Diagnostics) -> None:
     _check_tests(spec, diag)
     _check_rate(spec, diag)
     _check_method(spec, diag)
+    if spec.debug_info:
+        hint = "net.forward(blobs=[...]) gives inner blobs, net.grads the gradients"
+        message = "'debug_info' prints nothing here"
+        diag.warn(SpecError(message, spec.where("debug_info"), hint))
 
 
 def tests_own_net(spec: SolverSpec) -> bool:
