@@ -46,9 +46,14 @@ def option(
     above: float | None = None,
     below: float | None = None,
     odd: bool = False,
+    first: int = 0,
 ) -> Any:
-    """Returns a dataclass field with its line of documentation; no default: it must be given."""
-    return field(default=default, metadata={"doc": doc, "limits": Limits(low, above, below, odd)})
+    """Returns a dataclass field with its line of documentation; no default: it must be given.
+
+    `first` is the number of the first word in Caffe's enum.
+    """
+    limits = Limits(low, above, below, odd)
+    return field(default=default, metadata={"doc": doc, "limits": limits, "first": first})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class FieldInfo:
     doc: str
     limits: Limits
     default: Any  # MISSING: the field is required
+    first: int = 0  # the number of its first word in Caffe's enum
 
     @property
     def required(self) -> bool:
@@ -121,6 +127,7 @@ def fields_of(cls: type[Any]) -> dict[str, FieldInfo]:
             f.metadata.get("doc", ""),
             f.metadata.get("limits", Limits()),
             f.default,
+            f.metadata.get("first", 0),
         )
         for f in fields(cls)
     }
@@ -178,7 +185,7 @@ class _Reader:
     def one(self, value: Value, info: FieldInfo) -> Any:
         name, kind = info.name, info.kind
         if kind.base == "word":
-            return self.word(value, name, kind.words)
+            return self.word(value, name, kind.words, info.first)
         if kind.base == "filler":
             return self.filler(value, name)
         if kind.base == "bool":
@@ -220,15 +227,16 @@ class _Reader:
             return int(data) if whole else float(data)
         return None
 
-    def word(self, value: Value, name: str, words: tuple[str, ...]) -> str:
-        """Reads one of the words, in any case, or its number in Caffe's enum (their order)."""
+    def word(self, value: Value, name: str, words: tuple[str, ...], first: int = 0) -> str:
+        """Reads one of the words, in any case, or its number in Caffe's enum: their order."""
         data = value.data
         if isinstance(data, str):
             for word in words:
                 if word.casefold() == data.casefold():
                     return word
-        elif isinstance(data, int) and not isinstance(data, bool) and 0 <= data < len(words):
-            return words[data]
+        elif isinstance(data, int) and not isinstance(data, bool):
+            if 0 <= data - first < len(words):
+                return words[data - first]
         listed = ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
         match = near(data, words) if isinstance(data, str) else None
         self.mismatch(value, name, listed, f"did you mean '{match}'?" if match else None)

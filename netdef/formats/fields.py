@@ -61,7 +61,7 @@ class Reader:
         if isinstance(data, bool) or not isinstance(data, (int, float)):
             self.mismatch(value, what, "a number", _unquote(value))
         elif not math.isfinite(data):
-            self.mismatch(value, what, "a finite number")
+            self.mismatch(value, what, "a finite number", "nan and inf are no settings")
         else:
             return float(data)
         return 0.0
@@ -141,10 +141,10 @@ def _unquote(value: Value) -> str | None:
     if not isinstance(value.data, str):
         return None
     try:
-        float(value.data)
+        number = float(value.data)
     except ValueError:
         return None
-    return "leave the quotes out"
+    return "leave the quotes out" if math.isfinite(number) else "nan and inf are no settings"
 
 
 def read_phase(reader: Reader, value: Value, what: str = "phase") -> str:
