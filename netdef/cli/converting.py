@@ -38,7 +38,9 @@ def convert(
 
     kinds = [format_of(Path(file)) is not None for file in (source, target)]
     if not any(kinds):
-        output.write_file(Path(target), convert_spec(source, target, reading.lenient))
+        content, warnings = convert_spec(source, target, reading.lenient)
+        warn(warnings)
+        output.write_file(Path(target), content)
         return
     if not all(kinds):
         hint = "weights are .safetensors, .caffemodel or .caffemodel.h5"
