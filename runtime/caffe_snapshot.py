@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from runtime.caffe_files import SolverState, caffemodel, solverstate
-from runtime.caffe_hdf5 import need_hdf5, solverstate_hdf5, weights_hdf5
+from runtime.caffe_hdf5 import solverstate_hdf5, weights_hdf5
 from runtime.files import write_whole
 from runtime.params import HISTORY, lying
 from runtime.weights import by_layer
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 def check_format(spec: SolverSpec) -> None:
     """Raises BackendError, before any training, where a format needs a package that is missing."""
     if spec.snapshot_format == "HDF5":
-        need_hdf5()
+        weights_hdf5([])
 
 
 def write_caffe_snapshot(
