@@ -7,7 +7,7 @@ that one run finds every mistake of a file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from schemas.errors import Diagnostics, SpecError, UnknownField, did_you_mean, near
@@ -15,6 +15,7 @@ from schemas.net import Name, NetState, ParamSpec, Rule, Value
 from schemas.span import Span
 
 PHASES = ("TRAIN", "TEST")
+SHARE_MODES = ("STRICT", "PERMISSIVE")
 
 
 class Reader:
@@ -147,10 +148,16 @@ def _unquote(value: Value) -> str | None:
     return "leave the quotes out" if math.isfinite(number) else "nan and inf are no settings"
 
 
+def by_number(value: Value, words: Sequence[str]) -> Value:
+    """Returns the word of an enum of Caffe's that is written as its number."""
+    if isinstance(value.data, int) and not isinstance(value.data, bool):
+        if 0 <= value.data < len(words):
+            return Value(words[value.data], value.span, value.key_span)
+    return value
+
+
 def read_phase(reader: Reader, value: Value, what: str = "phase") -> str:
-    if isinstance(value.data, int) and not isinstance(value.data, bool) and value.data in (0, 1):
-        return PHASES[value.data]  # the numbers of Caffe's enum
-    return reader.choice(value, what, PHASES)
+    return reader.choice(by_number(value, PHASES), what, PHASES)
 
 
 def read_names(reader: Reader, value: Value, what: str) -> tuple[Name, ...]:
@@ -204,7 +211,7 @@ def _param_spec(reader: Reader, value: Value, what: str) -> ParamSpec:
         if name == "name":
             got["name"] = reader.text(one, name) or None
         elif name == "share_mode":
-            got["share_mode"] = reader.choice(one, name, ("STRICT", "PERMISSIVE"))
+            got["share_mode"] = reader.choice(by_number(one, SHARE_MODES), name, SHARE_MODES)
         else:
             got[name] = reader.number(one, name)
     return ParamSpec(**got, span=value.key)
