@@ -264,8 +264,13 @@ def claim(graph: Graph, roots: Iterable[Node], layer: str) -> None:
             stack.extend(source for source in node.src if source not in graph.origin)
 
 
+_bottoms: dict[type[Any], tuple[tuple[str, ...], int, bool]] = {}  # signatures are slow to read
+
+
 def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
     """Returns the names of a layer type's bottoms, how many must be there, whether more may be."""
+    if cls in _bottoms:
+        return _bottoms[cls]
     named: list[str] = []
     needed, more = 0, False
     for parameter in list(inspect.signature(cls.build).parameters.values())[2:]:
@@ -274,7 +279,8 @@ def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
             continue
         named.append(parameter.name)
         needed += parameter.default is inspect.Parameter.empty
-    return tuple(named), needed, more
+    _bottoms[cls] = tuple(named), needed, more
+    return _bottoms[cls]
 
 
 def _check_bottoms(scope: Scope, layer: Any) -> None:

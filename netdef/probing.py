@@ -108,10 +108,14 @@ def examine(
     layers = [layer for layer in spec.layers if layer.used(phase, state.level or 0, stages)]
     bare = [u for layer in layers for u in _bare_inputs(layer, inputs) if not deploy]
 
+    done: dict[tuple[tuple[str, Shape], ...], tuple[Attempt, Prober]] = {}
+
     def tried(assumed: Mapping[str, Shape]) -> tuple[Attempt, Prober]:
-        prober = Prober(items, assumed)
-        own = inputs | {u.blob: assumed[u.blob] for u in bare if u.blob in assumed}
-        return attempt(spec, phase, state, prober, own, deploy), prober
+        if (key := tuple(assumed.items())) not in done:
+            prober = Prober(items, assumed)
+            own = inputs | {u.blob: assumed[u.blob] for u in bare if u.blob in assumed}
+            done[key] = attempt(spec, phase, state, prober, own, deploy), prober
+        return done[key]
 
     found, prober = tried({})
     unknown = [*bare, *(u for feed, why in prober.unknown for u in _tops(feed, why, layers))]
