@@ -62,7 +62,7 @@ def assume(
 
     All pictures have one size: the first of several typical ones with which the net builds, and
     windows fit evenly if that can be. A label has the shape that its readers want. Where nothing
-    builds, it is what leaves the fewest errors.
+    builds, it is what gets furthest.
     """
     labels = [u for u in unknown if u.free and (u.label or _is_label(u.blob, layers))]
     best: dict[str, Shape] = {}
@@ -75,12 +75,17 @@ def assume(
             if found.errors:
                 shapes, found = _fitted(one, layers, shapes, found, tried)
         warnings = 0 if item in likely else len(found.graph.warnings)
-        score = (len(found.errors), item not in likely, warnings)
+        score = (_left(found), item not in likely, warnings)
         if least is None or score < least:
             best, least = shapes, score
         if not found.errors and not warnings:
             break
     return best
+
+
+def _left(found: Attempt) -> int:
+    """Returns how many layers could not be built; a mended one shows what is wrong behind it."""
+    return len(found.layers) - len(found.graph.layers)
 
 
 def _whole(one: Unknown, item: Shape) -> Shape:
@@ -133,11 +138,11 @@ def _fitted(
     found: Attempt,
     tried: Try,
 ) -> tuple[dict[str, Shape], Attempt]:
-    """Returns the shapes with that of a label exchanged for one that leaves fewer errors."""
+    """Returns the shapes with that of a label exchanged for one with which more builds."""
     for shape in _label_shapes(one, layers, found):
         other = {**shapes, one.blob: shape}
         again = tried(other)
-        if len(again.errors) < len(found.errors):
+        if _left(again) < _left(found):
             shapes, found = other, again
             if not found.errors:
                 break

@@ -17,6 +17,8 @@ Shape = tuple[int, ...]
 PHASES = ("TRAIN", "TEST")
 # Layers whose shapes stand in the net: a shape that is given for them is the whole one.
 WRITTEN = ("Input", "DummyData", "MemoryData")
+# Data layers with any number of tops of any shape; the others have labels of one number.
+FREE = ("HDF5Data",)
 
 
 @dataclass
@@ -35,9 +37,17 @@ class Prober:
     unknown: list[tuple[Feed, NetError]] = field(default_factory=list)
 
     def __call__(self, feed: Feed) -> tuple[Shape, ...]:
-        if feed.tops and feed.tops[0] in self.given:
+        given = [top for top in feed.tops if top in self.given]
+        if given and feed.tops[0] in given and feed.type not in FREE:
             return self._around(feed, self.given[feed.tops[0]])
         try:
+            if given:
+                missing = [top for top in feed.tops if top not in given]
+                message = (
+                    f"layer '{feed.layer}' ({feed.type}): shapes of some of its tops are given"
+                )
+                hint = f"give those of {', '.join(missing)} too"
+                raise SourceError(message, feed.span, hint)
             return probe(feed)
         except SourceError as error:
             item = _told(feed)
@@ -49,8 +59,9 @@ class Prober:
             return self._around(feed, item)
 
     def _unknown(self, feed: Feed, error: SourceError) -> tuple[Shape, ...]:
-        if all(top in self.assumed for top in feed.tops):
-            return tuple(self.assumed[top] for top in feed.tops)
+        known = {**self.assumed, **{k: _whole(feed, item) for k, item in self.given.items()}}
+        if all(top in known for top in feed.tops):
+            return tuple(known[top] for top in feed.tops)
         self.unknown.append((feed, error))
         name = feed.tops[0] if feed.tops else feed.layer
         way = f"without the data: --input-shape {name}=C,H,W gives the shape of one item"
@@ -59,8 +70,7 @@ class Prober:
 
     def _around(self, feed: Feed, item: Shape) -> tuple[Shape, ...]:
         """Returns the shapes of all tops, given that of one item of the first."""
-        count = batch_of(feed)
-        first = item if len(item) > 3 else (count, *item)
+        first = _whole(feed, item)
         labels = [(first[0], *self.given.get(top, ())) for top in feed.tops[1:]]
         return (first, *labels)
 
@@ -118,7 +128,7 @@ def examine(
         return done[key]
 
     found, prober = tried({})
-    unknown = [*bare, *(u for feed, why in prober.unknown for u in _tops(feed, why, layers))]
+    unknown = [*bare, *(u for feed, why in prober.unknown for u in _tops(feed, why, layers, items))]
     asked: list[Question] = []
     if unknown and not deploy:
         assumed = assume(unknown, layers, spec, lambda shapes: tried(shapes)[0])
@@ -127,6 +137,11 @@ def examine(
     found.graph.warnings[:0] = [*asked, *spec.warnings]
     found.graph.warnings += prober.warnings
     return found
+
+
+def _whole(feed: Feed, item: Shape) -> Shape:
+    """Returns the shape of a batch; one of more than three sizes is given as a whole."""
+    return item if len(item) > 3 else (batch_of(feed), *item)
 
 
 def batch_of(feed: Feed) -> int:
@@ -141,15 +156,17 @@ def _bare_inputs(layer: LayerSpec, given: Mapping[str, Shape]) -> list[Unknown]:
     return [Unknown(top.text, top.span) for top in layer.tops if top.text not in given]
 
 
-def _tops(feed: Feed, why: NetError, layers: list[LayerSpec]) -> list[Unknown]:
+def _tops(
+    feed: Feed, why: NetError, layers: list[LayerSpec], given: Mapping[str, Shape]
+) -> list[Unknown]:
     """Returns the tops of a data layer whose data is not here."""
     layer = next(one for one in layers if one.span == feed.span and one.name.text == feed.layer)
-    # All of Caffe's data layers but this one have labels of one number.
-    free = feed.type == "HDF5Data"
+    free = feed.type in FREE
     batch, channels = batch_of(feed), _channels(feed)
     return [
         Unknown(top.text, top.span, batch, channels, i > 0, free or not i, not free, why)
         for i, top in enumerate(layer.tops)
+        if top.text not in given
     ]
 
 

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from compiler.layers import layer_types
+
 LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" }\n'
 IP = """\
 layer { name: "ip" type: "InnerProduct" bottom: "%s" top: "ip"
@@ -102,6 +104,28 @@ def test_the_shape_of_absent_data_is_assumed(case, check):
     assert status == 0, found
     asked = [text for text in texts(found) if text.startswith("what is the shape of one item")]
     assert len(asked) == 1 and asked[0].endswith(f"taken to be {shape} for this check")
+
+
+HDF5 = """
+layer { name: "d" type: "HDF5Data" top: "data" top: "aux" top: "label" top: "w"
+  hdf5_data_param { source: "x.txt" batch_size: 5 } }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+  inner_product_param { num_output: 7 } }
+layer { name: "e" type: "Eltwise" bottom: "ip" bottom: "aux" top: "e" }
+layer { name: "l" type: "SigmoidCrossEntropyLoss" bottom: "e" bottom: "label" top: "l" }
+layer { name: "s" type: "Silence" bottom: "w" }
+"""
+
+
+@pytest.mark.skipif("HDF5Data" not in layer_types(), reason="HDF5Data is not built yet")
+def test_tops_of_any_shape_are_what_their_readers_want(check):
+    found, status = check(HDF5)
+    assert status == 0
+    taken = [text.partition("taken to be ")[2] for text in texts(found)]
+    assert taken == ["10 for this check", "7 for this check", "7 for this check"]
+    found, status = check(HDF5, "--input-shape", "data=3,4,4", "--input-shape", "label=7")
+    assert (status, found["parameters"]) == (0, 343)
+    assert [text.split("'")[1] for text in texts(found)] == ["aux"]
 
 
 def test_no_shape_fits_and_the_question_comes_first(check, tmp_path, netdef):
