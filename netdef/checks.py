@@ -10,12 +10,12 @@ from compiler.deploy import is_loss
 from compiler.graph import Graph
 from compiler.layers import layer_types
 from netdef.probing import examine, phases_used, states_of
-from netdef.solver import MissingNet, need_loss, nets_of
+from netdef.solver import MissingNet, need_loss, need_same_weights, nets_of
 from runtime.schedule import check_schedule
 from schemas.errors import (
     Diagnostics,
-    GraphError,
     NetError,
+    Question,
     StageError,
     UnknownField,
     near,
@@ -87,11 +87,14 @@ def check_solver(spec: SolverSpec, shapes: Mapping[str, Shape]) -> Findings:
     ]
     findings = _judged(trials, meant=True)
     findings.warnings[:0] = spec.warnings
-    if not trials[0].found.errors and not trials[0].found.questions:
+    graphs = [trial.found.graph for trial in trials]
+    if not any(trial.found.errors or trial.found.questions for trial in trials):
         try:
-            need_loss(trials[0].found.graph)
-        except GraphError as error:
-            findings.errors.append(error)
+            need_loss(graphs[0])
+            if not any(isinstance(w, Question) for graph in graphs for w in graph.warnings):
+                need_same_weights(graphs)
+        except NetError as error:
+            findings.errors += error.flatten()
     return findings
 
 

@@ -27,7 +27,7 @@ from runtime.signals import catch_signals
 from runtime.snapshot import default_prefix
 from runtime.solver import Training
 from runtime.weights import load_weights, weight_files
-from schemas.errors import GraphError, SpecError, UsageError
+from schemas.errors import Diagnostics, GraphError, ShapeError, SpecError, UsageError
 from schemas.net import NetSpec, with_state
 from schemas.program import Program
 from schemas.solver import NetState, SolverSpec
@@ -63,6 +63,7 @@ def plan_solver(spec: SolverSpec, sets: Sequence[str] = (), probe: Probe = probe
     nets, spec = nets_of(spec, sets)
     graphs = [_graph(net, state, probe) for net, state in nets]
     need_loss(graphs[0])
+    need_same_weights(graphs)
     return Plan(spec, graphs[0], tuple(graphs[1:]), plan_arena(*graphs), nets[0][1])
 
 
@@ -79,6 +80,23 @@ def need_loss(graph: Graph) -> None:
             graph.spec.span,
             "add a loss layer, such as {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}",
         )
+
+
+def need_same_weights(graphs: Sequence[Graph]) -> None:
+    """Raises ShapeErrors where a test net has other shapes of weights than the net to train."""
+    diag = Diagnostics()
+    train, *tests = graphs
+    for graph in tests:
+        for key, info in graph.params.items():
+            known = train.params.get(key, info)
+            if known.shape != info.shape:
+                message = (
+                    f"'{key}' {info.shape} of the test net is {known.shape} in the net to train"
+                )
+                hint = f"'{key}' is of layer '{info.layer}', which must get bottoms of one shape"
+                place = graph.places.get(info.layer, info.span)
+                diag.error(ShapeError(message, place, hint))
+    diag.raise_if_any()
 
 
 def nets_of(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import netdef
+from netdef.cli.checking import judge
 from runtime.caffe_files import LayerWeights, caffemodel
 from schemas.errors import NetError
 
@@ -129,6 +130,15 @@ def test_solvers_that_caffe_refuses(case, tmp_path):
     text, message = WRONG[case]
     with pytest.raises(NetError, match=message):
         solver(tmp_path, text)
+
+
+def test_a_test_net_whose_weights_have_other_shapes(tmp_path):
+    wide = NET.replace("dim: 3", "dim: 5")
+    text = 'train_net: "n.prototxt" test_net: "m.prototxt" test_iter: 1 test_interval: 1'
+    with pytest.raises(NetError, match=r"'ip/weight' \(2, 5\) of the test net is \(2, 3\) in") as e:
+        solver(tmp_path, text, m=wide)
+    assert e.value.span.file.endswith("m.prototxt") and e.value.span.line == 4
+    assert judge(str(tmp_path / "s.prototxt"), {}).errors[0].message == e.value.message
 
 
 def test_level_and_stage_on_the_command_line(tmp_path, monkeypatch):
