@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compiler.backends import Compiled, Traits
+from compiler.cache import Cache, default_folder
 from compiler.kernel import Kernel
-from compiler.llvm import cache
+from compiler.llvm.bound import bound
 from compiler.llvm.contract import emit_contract
 from compiler.llvm.contract_plan import plan
+from compiler.llvm.helpers import compile_all
 from compiler.llvm.host import Host, find_host
 from compiler.llvm.loops import emit_loops
-from compiler.llvm.native import assembly, compile_object
+from compiler.llvm.native import assembly, key_of
 from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
-from compiler.llvm.step import emit_step
+from compiler.llvm.step import Call, emit_step
 from compiler.schedule import Place, Schedule
 from schemas.program import KernelInfo, Launch
 
-_FOLDER = cache.default_folder()
+_FOLDER = default_folder()
 
 
 class Backend:
@@ -31,7 +33,8 @@ class Backend:
         """`folder`: where object code is kept between runs, None: nowhere."""
         self.host: Host = find_host(target)
         self.target = target or self.host.name
-        self.folder = folder
+        self.cache = Cache(folder / "objects" if folder else None)
+        self._pieces: dict[Kernel, tuple[str, Piece]] = {}
         self.traits = Traits(contiguous_factor=True, tile=(12, 32), parallel=16)
 
     def render(self, kernel: Kernel) -> str:
@@ -40,7 +43,9 @@ class Backend:
 
     def piece(self, kernel: Kernel) -> Piece:
         """Emits a kernel's function."""
-        kernel = collapse(kernel)
+        return self._emit(collapse(kernel))
+
+    def _emit(self, kernel: Kernel) -> Piece:
         tiled = plan(kernel, self.host) if kernel.kind == "contract" else None
         if tiled is None:
             return emit_loops(kernel, self.host)
@@ -49,40 +54,60 @@ class Backend:
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
     ) -> Compiled:
-        """Compiles all launches to one object file with the function `step`.
+        """Compiles all launches: one object file a function, and one with the function `step`.
 
         `void step(ptr slots, i64 thread, i64 threads, ptr sync)`: `slots` points to the base
         addresses in the order of `slots`, each aligned to 64 bytes and readable for 512 bytes
         behind its end; `sync` to 256 zeroed bytes with the address of a function at 128 that
         yields the processor (compiler/llvm/step.py).
         """
-        pieces = {id(k): self.piece(k) for k in schedule.kernels()}
-        ir = emit_step(schedule.launches, pieces, places, slots, self.host)
+        calls = {kernel.name: self._call(kernel) for kernel in schedule.kernels()}
+        modules = {call.symbol: call.piece.module() for call in calls.values()}
+        modules["step"] = emit_step(schedule.launches, calls, places, slots, self.host)
         launches = tuple(
             Launch("+".join(k.name for k in launch), tuple(_info(k) for k in launch))
             for launch in schedule.launches
         )
-        text = {f"{k.name}.ll": pieces[id(k)].text for k in schedule.kernels()}
         meta = {
             "cpu": self.host.name,
             "features": self.host.features,
             "triple": self.host.triple,
             "lanes": self.host.lanes,
         }
-        code = {"step": self._object(ir)}
-        return Compiled(launches, code, {**text, "step.ll": ir}, meta)
+        return Compiled(launches, self._objects(modules), _texts(calls, modules), meta)
 
-    def _object(self, ir: str) -> bytes:
-        key = cache.key_of(ir, self.host)
-        code = cache.load(self.folder, key)
-        if code is None:
-            code = compile_object(ir, self.host)
-            cache.save(self.folder, key, code)
-        return code
+    def _call(self, kernel: Kernel) -> Call:
+        found = bound(collapse(kernel))
+        if found.kernel not in self._pieces:
+            piece = self._emit(found.kernel)
+            self._pieces[found.kernel] = piece.symbol, piece
+        return Call(*self._pieces[found.kernel], found.memory)
+
+    def _objects(self, modules: Mapping[str, str]) -> dict[str, bytes]:
+        """Returns the object code of each module; those that were compiled before are kept."""
+        keys = {name: key_of(ir, self.host) for name, ir in modules.items()}
+        kept = {name: self.cache.load(key) for name, key in keys.items()}
+        missing = [name for name, code in kept.items() if code is None]
+        made = compile_all([modules[name] for name in missing], self.host)
+        fresh = dict(zip(missing, made, strict=True))
+        self.cache.save({keys[name]: code for name, code in fresh.items()})
+        return {name: code if code is not None else fresh[name] for name, code in kept.items()}
 
     def assembly(self, ir: str) -> str:
-        """Returns the machine code of a module (`Compiled.text["step.ll"]`) as text."""
+        """Returns the machine code of a module (a text of `Compiled`) as text."""
         return assembly(ir, self.host)
+
+
+def _texts(calls: Mapping[str, Call], modules: Mapping[str, str]) -> dict[str, str]:
+    """Returns each kernel's module by file name; a function that is there already is named."""
+    texts: dict[str, str] = {}
+    owner: dict[str, str] = {}
+    for name, call in calls.items():
+        first = owner.setdefault(call.symbol, name)
+        texts[f"{name}.ll"] = (
+            modules[call.symbol] if first == name else f"; {call.symbol}: see {first}.ll\n"
+        )
+    return {**texts, "step.ll": modules["step"]}
 
 
 def _info(kernel: Kernel) -> KernelInfo:
