@@ -46,6 +46,10 @@ class Backend(Protocol):
     target: str
     traits: Traits
 
+    def version(self) -> str:
+        """Returns what else decides what `compile` makes: tools' versions, options, processor."""
+        ...
+
     def render(self, kernel: Kernel) -> str:
         """Returns the kernel's source in the backend's language, for people and for `compile`."""
         ...

@@ -14,7 +14,7 @@ from compiler.llvm.contract_plan import plan
 from compiler.llvm.helpers import compile_all
 from compiler.llvm.host import Host, find_host
 from compiler.llvm.loops import emit_loops
-from compiler.llvm.native import assembly, key_of
+from compiler.llvm.native import assembly, key_of, version
 from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
 from compiler.llvm.step import Call, emit_step
@@ -36,6 +36,9 @@ class Backend:
         self.cache = Cache(folder / "objects" if folder else None)
         self._pieces: dict[Kernel, tuple[str, Piece]] = {}
         self.traits = Traits(contiguous_factor=True, tile=(12, 32), parallel=16)
+
+    def version(self) -> str:
+        return f"{version()} {self.host}"
 
     def render(self, kernel: Kernel) -> str:
         """Returns the kernel's function as LLVM IR."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from compiler.index import Index
-from compiler.kernel import SCALAR_BUFFER, Expr, Kernel, Load, Reduce, Statement, rebuild
+from compiler.kernel import SCALAR_BUFFER, Expr, Kernel, Load, Reduce, Statement, Store, rebuild
 from schemas.program import ITEMSIZE
 
 
@@ -33,7 +33,8 @@ def bound(kernel: Kernel) -> Bound:
     numbered buffer therefore begins at the least constant offset that the kernel has for it.
     """
     first: dict[str, tuple[int, int]] = {}  # the offset in elements, and the size of one
-    for part in (*kernel.loads(), *kernel.stores):
+    parts: list[Load | Store] = [*kernel.loads(), *kernel.stores]
+    for part in parts:
         here = part.offset.const, ITEMSIZE[part.dtype]
         first[part.buffer] = min(first.get(part.buffer, here), here)
     first.pop(SCALAR_BUFFER, None)  # a small block whose words have fixed places

@@ -43,12 +43,13 @@ def _optimised(ir: str, machine: llvm.TargetMachine, triple: str) -> llvm.Module
 
 def key_of(ir: str, host: Host) -> str:
     """Returns a name for a module's object code: everything that decides what it is."""
-    parts = (ir, _version(), host.name, host.features, host.triple)
+    parts = (ir, version(), host.name, host.features, host.triple)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)
-def _version() -> str:
+def version() -> str:
+    """Returns what compiles: LLVM, llvmlite and this file."""
     here = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     return f"{llvmlite.__version__} {'.'.join(map(str, llvm.llvm_version_info))} {here}"
 

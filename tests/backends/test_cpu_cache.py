@@ -114,7 +114,7 @@ def test_keys_tell_processors_and_compilers_apart(monkeypatch):
     keys.add(native.key_of(ir, replace(HOST, features=HOST.features + ",+new")))
     keys.add(native.key_of(ir, replace(HOST, name="other")))
     keys.add(native.key_of(ir, replace(HOST, triple="riscv64-unknown-linux-gnu")))
-    monkeypatch.setattr(native, "_version", lambda: "another")
+    monkeypatch.setattr(native, "version", lambda: "another")
     keys.add(native.key_of(ir, HOST))
     assert len(keys) == len(MODULES) + 4
 
