@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -160,9 +162,20 @@ def _gpu() -> str | None:
     """Returns the target of a usable NVIDIA GPU (`sm_90`), or None."""
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("triton") is None:
         return None
+    if not _has_driver():
+        return None
     from runtime.cuda import usable_gpu
 
     return usable_gpu()
+
+
+def _has_driver() -> bool:
+    """Says whether NVIDIA's driver is installed, in less time than the bindings take to load."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _cuda() -> Device:

@@ -134,7 +134,7 @@ def test_what_changes_the_program_changes_the_key(change):
 def test_the_text_of_a_line_is_part_of_the_key():
     """It is shown in messages about a blob."""
     assert fingerprint(
-        unit_of(NET.replace("{type: xavier}", "{type: xavier}  # why"))
+        unit_of(NET.replace("5, weight_filler: xavier}", "5, weight_filler: xavier}  # why"))
     ) != fingerprint(unit_of())
 
 
