@@ -6,11 +6,13 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from compiler.kernel import Kernel
-from compiler.schedule import Place, Schedule
 from schemas.program import Launch
+
+if TYPE_CHECKING:
+    from compiler.kernel import Kernel
+    from compiler.schedule import Place, Schedule
 
 
 @dataclass(frozen=True, slots=True)

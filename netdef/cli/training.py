@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netdef.__main__ import INTERRUPTED
 from netdef.cli import options, output
-from netdef.cli.guard import INTERRUPTED, warn
+from netdef.cli.guard import warn
 from netdef.cli.output import own_name
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def compiled(monkeypatch):
         counted.extend(modules)
         return compile_all(modules, host)
 
-    monkeypatch.setattr("compiler.backends.cpu.compile_all", count)
+    monkeypatch.setattr("compiler.llvm.build.compile_all", count)
     return counted
 
 
