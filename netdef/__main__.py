@@ -14,13 +14,14 @@ def main() -> None:
     """Runs the command line and ends the process with its exit status."""
     # Until the command line is loaded, Ctrl-C ends the process: nothing is open that must be
     # closed, and an exception amid the imports would be shown as a traceback.
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # neither ignored (nohup) nor another's
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not ignored (nohup)
+    if ours:
         signal.signal(signal.SIGINT, _leave)
     from netdef.cli import cli
 
     try:
-        signal.signal(signal.SIGINT, before)
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         cli(prog_name="netdef")
     except KeyboardInterrupt:  # before or after the command itself, which reports it
         sys.exit(INTERRUPTED)

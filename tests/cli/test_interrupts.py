@@ -31,8 +31,9 @@ RUN = "\nimport sys; sys.argv = ['netdef', '--version']; from netdef.__main__ im
 
 
 def run(text: str, ignored: bool = False) -> subprocess.CompletedProcess[str]:
-    if ignored:  # as nohup does
-        text = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + text
+    # The tests themselves may run where it is ignored: behind nohup, in the background.
+    handler = "SIG_IGN" if ignored else "default_int_handler"
+    text = f"import signal; signal.signal(signal.SIGINT, signal.{handler})\n{text}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", text + RUN]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
