@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from compiler.ir import Node, toposort
 from compiler.unit import Unit
-from schemas.program_file import plain
 
 
 def fingerprint(unit: Unit) -> str | None:
@@ -38,30 +38,42 @@ def _backend(unit: Unit) -> Iterable[str]:
 
 
 def _graph(unit: Unit) -> Iterable[str]:
-    """Yields the graph as text: its nodes numbered, and all that refers to them."""
+    """Yields the graph as text: its nodes numbered, and every field that refers to them."""
     graph = unit.graph
-    named: list[Mapping[str, Node]] = [
-        graph.inputs,
-        graph.param_nodes,
-        graph.blobs,
-        graph.outputs,
-        {"loss": graph.loss} if graph.loss is not None else {},
-    ]
-    marked: list[Mapping[Node, str]] = [graph.origin, unit.names]
-    roots = [node for table in named for node in table.values()]
-    roots += [node for table in marked for node in table]
-    roots += [node for pair in graph.updates.items() for node in pair]
+    # Whatever a graph holds counts, but the text that it was read from.
+    held = [getattr(graph, f.name) for f in fields(graph) if f.name not in ("spec", "warnings")]
+    held += [unit.names, unit.arena]
     numbers: dict[Node, int] = {}
-    for node in toposort(roots):
+    for node in toposort(_nodes(held)):
         numbers[node] = len(numbers)
         yield repr((node.prim, [numbers[s] for s in node.src], node.attrs, node.type))
-    # In the order in which they stand: the first of two names of a blob is not the second.
-    yield repr([[(name, numbers[node]) for name, node in table.items()] for table in named])
-    yield repr([[(numbers[node], name) for node, name in table.items()] for table in marked])
-    yield repr([(numbers[leaf], numbers[value]) for leaf, value in graph.updates.items()])
-    yield repr((graph.name, graph.phase, graph.layers, graph.loss_weights, unit.arena))
-    yield repr([(layer, str(span)) for layer, span in graph.places.items()])
-    yield json.dumps([plain(graph.params), plain(graph.states), plain(graph.feeds)])
+    for value in held:
+        yield repr(_plain(value, numbers))
+
+
+def _nodes(value: Any) -> Iterator[Node]:
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _nodes(pair)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _nodes(one)
+
+
+def _plain(value: Any, numbers: Mapping[Node, int]) -> Any:
+    """Returns lists, numbers and texts, in the order in which they stand."""
+    if isinstance(value, Node):
+        return ["node", numbers[value]]
+    if isinstance(value, Mapping):
+        return [[_plain(k, numbers), _plain(v, numbers)] for k, v in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, numbers) for one in value]
+    if is_dataclass(value):  # its repr may leave fields out: the text of a line
+        return [_plain(getattr(value, f.name), numbers) for f in fields(value)]
+    assert value is None or isinstance(value, (bool, int, float, str)), f"{value!r} is not plain"
+    return value
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from compiler.backends import get_backend
 from compiler.build import build
 from compiler.cache import Cache
 from compiler.fingerprint import fingerprint
+from compiler.graph import Graph
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
 from compiler.update import Step, train_step
@@ -136,6 +137,22 @@ def test_the_text_of_a_line_is_part_of_the_key():
     assert fingerprint(
         unit_of(NET.replace("5, weight_filler: xavier}", "5, weight_filler: xavier}  # why"))
     ) != fingerprint(unit_of())
+
+
+def test_every_field_of_a_graph_is_part_of_the_key():
+    """But what it was read from: a field that is new must not be forgotten."""
+    known = fingerprint(unit_of())
+    for field in fields(Graph):
+        unit = unit_of()
+        value = getattr(unit.graph, field.name)
+        if isinstance(value, dict):
+            value["more"] = "more"
+        elif isinstance(value, (list, tuple)):
+            setattr(unit.graph, field.name, (*value, "more"))
+        else:
+            setattr(unit.graph, field.name, "more")
+        same = fingerprint(unit) == known
+        assert same == (field.name in ("spec", "warnings")), field.name
 
 
 def test_processors_compilers_and_libraries_have_keys_of_their_own(monkeypatch):
