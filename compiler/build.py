@@ -16,8 +16,17 @@ from compiler.layers import layer_types
 from compiler.layers.fields import read_fields
 from compiler.layers.scope import Probe, Scope, Shape, Source
 from compiler.wiring import Output, Wiring, wire
-from schemas.errors import Diagnostics, GraphError, NetError, SpecError, UsageError, did_you_mean
-from schemas.net import LayerSpec, NetSpec
+from schemas.errors import (
+    Diagnostics,
+    GraphError,
+    NetError,
+    Question,
+    ShapeError,
+    SpecError,
+    UsageError,
+    did_you_mean,
+)
+from schemas.net import LayerSpec, NetSpec, NetState
 
 MAX_RANK = 8
 _TRIES = 32  # builds until a cycle's shapes must have settled
@@ -28,30 +37,73 @@ def build(
     spec: NetSpec,
     phase: str,
     *,
-    level: int = 0,
-    stages: frozenset[str] = frozenset(),
+    level: int | None = None,
+    stages: frozenset[str] | None = None,
     probe: Probe | None = None,
     inputs: dict[str, Shape] | None = None,
     deploy: bool = False,
 ) -> Graph:
     """Returns the net that `spec` describes for a phase ("TRAIN" or "TEST"), level and stages.
 
+    Level and stages are those of `spec.state` unless they are given.
     `probe` tells the shapes of data sources; `inputs` gives the shapes of inputs by name and wins
     over both the file and the probe. `deploy` leaves data sources, labels and losses out.
     Raises NetError, or NetErrors of all that is wrong; what only follows from another error is not
     mentioned. `Graph.warnings` holds what is probably not meant.
     """
-    layers, hidden = used_layers(spec, phase, level, stages, deploy)
-    given = dict(inputs or {})
-    unread = hidden - set(given)  # their shapes need not be known
+    state = NetState(level=level, stages=spec.state.stages if stages is None else tuple(stages))
+    found = attempt(spec, phase, spec.state.merged(state), probe, inputs, deploy)
+    diag = Diagnostics()
+    diag.errors = in_order([*found.errors, *found.questions])
+    diag.raise_if_any()
+    return found.graph
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A net as far as it can be built: `graph` holds the layers that could be.
+
+    The others are `wrong` (they have errors of their own), or ask for data that is not here, or
+    depend on such layers.
+    """
+
+    graph: Graph
+    layers: Sequence[LayerSpec]  # those of the phase, level and stages
+    errors: list[NetError]
+    questions: list[Question]
+    wrong: int
+
+    @property
+    def unreached(self) -> int:
+        """Returns how many layers could not be looked at, for what stands before them."""
+        return len(self.layers) - len(self.graph.layers) - self.wrong - len(self.questions)
+
+
+def attempt(
+    spec: NetSpec,
+    phase: str,
+    state: NetState,
+    probe: Probe | None = None,
+    inputs: dict[str, Shape] | None = None,
+    deploy: bool = False,
+) -> Attempt:
+    """Builds as much of a net as can be built; never raises NetError for what is wrong with it."""
+    rest = (state.level or 0, frozenset(state.stages))
+    layers, hidden = used_layers(spec, phase, *rest, deploy)
+    unread = hidden - set(inputs or {})  # their shapes need not be known
     layers = [one for one in layers if not one.tops or {t.text for t in one.tops} - unread]
-    builder = _settled(
-        lambda shapes: _Builder(
-            Graph(spec.name, phase, spec), layers, phase, probe, dict(given), deploy, shapes
-        )
-    )
+    given = dict(inputs or {})
+
+    def fresh(shapes: Shapes) -> _Builder:
+        graph, diag = Graph(spec.name, phase, spec), Diagnostics(spec.lenient)
+        return _Builder(graph, layers, phase, probe, dict(given), deploy, diag, shapes)
+
+    builder = _settled(fresh)
     builder.finish(hidden)
-    return builder.graph
+    graph, diag = builder.graph, builder.diag
+    graph.warnings += diag.warnings
+    wrong = len(builder.wrong)
+    return Attempt(graph, layers, in_order(diag.errors), builder.questions, wrong)
 
 
 def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
@@ -60,7 +112,7 @@ def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
     A blob on a cycle is read before its shape is known: the build is tried with what a guess leads
     to until the cycle gives back what it was given.
     """
-    first: NetError | None = None
+    first: _Builder | None = None
     waiting: list[Shapes] = [{}]
     tried: list[Shapes] = []
     while waiting and len(tried) < _TRIES:
@@ -69,20 +121,31 @@ def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
             continue
         tried.append(shapes)
         builder = fresh(shapes)
-        try:
-            builder.run(builder.graph.spec)
-        except NetError as error:
-            first = first or _with_hint(error, builder.delays)
-            guessed = builder.delays.guessed if builder.delays is not None else {}
-            others = list(builder.delays.other_shapes()) if builder.delays is not None else []
-            waiting += [{**shapes, **dict.fromkeys(guessed, other)} for other in others if guessed]
-            continue
-        wrong = builder.delays.missing() if builder.delays is not None else {}
-        if not wrong:
+        builder.run()
+        delays = builder.delays
+        if builder.diag.errors and delays.guessed:
+            first = first or builder
+            guesses = (dict.fromkeys(delays.guessed, other) for other in delays.other_shapes())
+            waiting += [{**shapes, **guess} for guess in guesses]
+        elif builder.diag.errors or not (wrong := delays.missing()):
             return builder
-        waiting.insert(0, {**shapes, **wrong})
-    message = "the shapes on the net's cycle never agree: each time round they are others"
-    raise first or GraphError(message, builder.graph.spec.span)
+        else:
+            waiting.insert(0, {**shapes, **wrong})
+    if first is None:
+        message = "the shapes on the net's cycle never agree: each time round they are others"
+        builder.diag.error(GraphError(message, builder.graph.spec.span))
+        return builder
+    if hint := first.delays.hint():
+        at = next((n for n, e in enumerate(first.diag.errors) if isinstance(e, ShapeError)), None)
+        if at is not None:
+            error = first.diag.errors[at]
+            first.diag.errors[at] = ShapeError(error.message, error.span, hint)
+    return first
+
+
+def in_order(errors: Iterable[NetError]) -> list[NetError]:
+    """Returns errors in the order of their places in the file."""
+    return sorted(errors, key=lambda e: (e.span.line, e.span.column) if e.span else (0, 0))
 
 
 def used_layers(
@@ -103,12 +166,6 @@ def _with_top(layer: LayerSpec) -> LayerSpec:
     return replace(layer, tops=(layer.name,))
 
 
-def _with_hint(error: NetError, delays: Delays | None) -> NetError:
-    """Returns an error about shapes with a hint at what a cycle needs, if it lacks it."""
-    hint = delays.hint() if delays is not None and delays.guessed else None
-    return type(error)(error.message, error.span, hint) if hint and error.span else error
-
-
 @dataclass
 class _Builder:
     """The state of one build."""
@@ -119,46 +176,63 @@ class _Builder:
     probe: Probe | None
     given: dict[str, Shape]
     deploy: bool
+    diag: Diagnostics
     shapes: Shapes  # of blobs that are read before they are made
-    delays: Delays | None = None
-    diag: Diagnostics = field(default_factory=Diagnostics)
+    delays: Delays = field(init=False)
+    questions: list[Question] = field(default_factory=list)
+    wrong: set[int] = field(default_factory=set)  # layers with errors of their own
     wiring: Wiring = field(default_factory=Wiring)
     values: dict[tuple[int, int], Node] = field(default_factory=dict)  # (layer, top) -> node
     infos: dict[int, LayerInfo] = field(default_factory=dict)
     named: dict[str, Scope] = field(default_factory=dict)
     losses: list[Node] = field(default_factory=list)
 
-    def run(self, spec: NetSpec) -> None:
+    def __post_init__(self) -> None:
+        self._wire(Wiring())
+
+    def _wire(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+        self.delays = Delays(self.graph, self.layers, wiring, self.values, self.shapes)
+
+    def run(self) -> None:
+        spec = self.graph.spec
         if not self.layers:
             message = f"the net has no layers in phase {self.phase}"
-            raise GraphError(message, spec.span, "check the include and exclude rules")
+            hint = "check the include and exclude rules"
+            self.diag.error(GraphError(message, spec.span, hint))
+            return
         made = [self._read(layer) for layer in self.layers]
-        self.wiring = wire(self.layers, spec, self.diag)
-        self.delays = Delays(self.graph, spec, self.layers, self.wiring, self.values, self.shapes)
+        self._wire(wire(self.layers, spec, self.diag))
+        self.wrong = {i for i, layer in enumerate(made) if layer is None}
+        self.wrong |= {i for i, sources in enumerate(self.wiring.sources) if None in sources}
         for i in self.wiring.order:
             if made[i] is not None:
                 try:
                     self._build(i, made[i])
+                except Question as question:
+                    self.questions.append(question)
                 except NetError as error:
                     self.diag.error(error)
-        self.diag.errors.sort(key=lambda e: (e.span.line, e.span.column) if e.span else (0, 0))
-        self.diag.raise_if_any()
-        assert len(self.infos) == len(self.layers), "a layer failed and nobody said why"
+                    self.wrong.add(i)
+        tops = {top.text for layer in spec.layers for top in layer.tops}
+        for name in self.given.keys() - self.graph.inputs.keys():
+            if name not in tops:  # else it is made elsewhere, or in another phase
+                near = did_you_mean(name, self.graph.inputs)
+                self.diag.error(UsageError(f"the net has no input '{name}'", hint=near))
+        whole = len(self.infos) == len(self.layers)
+        assert whole or self.diag.errors or self.questions, "a layer failed, nobody said why"
 
     def finish(self, hidden: frozenset[str]) -> None:
         """Fills in what concerns the net as a whole; `hidden` blobs are not part of it."""
         graph = self.graph
-        assert self.delays is not None
         self.delays.close()
-        for name in self.given:
-            if name not in graph.inputs:
-                hint = did_you_mean(name, graph.inputs)
-                raise UsageError(f"the net has no input '{name}'", hint=hint)
         for i, keys in self.delays.learned.items():
-            self.infos[i] = replace(self.infos[i], params=(*self.infos[i].params, *keys))
-        graph.layers = tuple(self.infos[i] for i in self.wiring.order)
+            if i in self.infos:
+                self.infos[i] = replace(self.infos[i], params=(*self.infos[i].params, *keys))
+        graph.layers = tuple(self.infos[i] for i in self.wiring.order if i in self.infos)
         graph.inputs = {k: v for k, v in graph.inputs.items() if k not in hidden}
-        final = {k: self.values[v] for k, v in self.wiring.final.items() if k not in hidden}
+        made = {k: v for k, v in self.wiring.final.items() if v in self.values}
+        final = {k: self.values[v] for k, v in made.items() if k not in hidden}
         graph.blobs = final
         graph.outputs = {k: final[k] for k in self.wiring.unread() if k in final}
         for part in self.losses:
@@ -231,7 +305,6 @@ class _Builder:
     def _bottom(self, i: int, k: int, source: Output) -> Node:
         if (i, k) not in self.wiring.delays:
             return self.values[source]
-        assert self.delays is not None
         return self.delays.bottom(i, k, source)
 
     def _weigh(self, scope: Scope, tops: Sequence[Node]) -> None:
@@ -258,8 +331,13 @@ def claim(graph: Graph, roots: Iterable[Node], layer: str) -> None:
             stack.extend(source for source in node.src if source not in graph.origin)
 
 
+_bottoms: dict[type[Any], tuple[tuple[str, ...], int, bool]] = {}  # signatures are slow to read
+
+
 def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
     """Returns the names of a layer type's bottoms, how many must be there, whether more may be."""
+    if cls in _bottoms:
+        return _bottoms[cls]
     named: list[str] = []
     needed, more = 0, False
     for parameter in list(inspect.signature(cls.build).parameters.values())[2:]:
@@ -268,7 +346,8 @@ def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
             continue
         named.append(parameter.name)
         needed += parameter.default is inspect.Parameter.empty
-    return tuple(named), needed, more
+    _bottoms[cls] = tuple(named), needed, more
+    return _bottoms[cls]
 
 
 def _check_bottoms(scope: Scope, layer: Any) -> None:

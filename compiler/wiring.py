@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from schemas.errors import Diagnostics, GraphError, did_you_mean
+from schemas.errors import Diagnostics, GraphError, StageError, did_you_mean
 from schemas.net import LayerSpec, Name, NetSpec
 
 # `h[t-1]`: the blob h one step earlier.
@@ -118,8 +118,11 @@ def _find(
     if delayed and outputs:  # of an earlier step, all is done
         return outputs[-1]
     if outputs is None:
-        hint = _elsewhere(bottom, spec) or did_you_mean(bottom.text, writers)
-        diag.error(GraphError(f"{who}unknown bottom '{bottom}'", bottom.span, hint))
+        message = f"{who}unknown bottom '{bottom}'"
+        elsewhere = _elsewhere(bottom, spec)
+        kind = StageError if elsewhere else GraphError
+        hint = elsewhere or did_you_mean(bottom.text, writers)
+        diag.error(kind(message, bottom.span, hint))
         return None
     if bottom.text in {top.text for top in layer.tops}:
         at = next(k for k, (writer, _) in enumerate(outputs) if writer == i)

@@ -107,7 +107,9 @@ class Inspection:
             from compiler.llvm.native import assembly
 
             host = find_host(backend_of(self.target)[1])
-            files["step.s"] = assembly(self.program.text["step.ll"], host)
+            for name, text in shown.items():
+                if isinstance(text, str) and "\ndefine " in f"\n{text}":  # no mere reference
+                    files[f"{name.removesuffix('.ll')}.s"] = assembly(text, host)
         suffix = {"cpu": "o", "triton": "hsaco" if self.target.startswith("gfx") else "cubin"}
         ending = suffix.get(self.backend, "bin")
         for name, content in self.program.code.items():
