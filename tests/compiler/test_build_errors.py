@@ -42,8 +42,9 @@ ERRORS = {
         "3:43: layer 'a' (Eltwise): unknown bottom 'b'; known: data",
     ),
     "recurrence": (
-        "- {name: a, type: ReLU, bottom: 'h[t-1]', top: h}",
-        "3:33: layer 'a' (ReLU): 'h[t-1]' reads 'h' one step earlier; recurrence is not built yet",
+        "- {name: a, type: ReLU, bottom: 'data[t-0]', top: h}",
+        "3:33: layer 'a' (ReLU): 'data[t-0]' has a delay of 0; 'data' reads this step, "
+        "'data[t-1]' the one before",
     ),
     "two_makers": (
         "- {name: a, type: ReLU, top: x}\n- {name: b, type: ReLU, top: x, bottom: data}",
