@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.arena import Arena
+from compiler.arena import NAME, Arena
 from compiler.backends import Backend, Compiled
 from compiler.graph import Graph
 from compiler.ir import Node
@@ -16,6 +16,7 @@ from compiler.kernel import Kernel
 from compiler.memory import MemoryPlan
 from compiler.schedule import Buffer, Schedule
 from compiler.storage import Plan
+from schemas.program import Role
 
 
 @dataclass
@@ -34,3 +35,10 @@ class Unit:
     schedule: Schedule = field(default_factory=lambda: Schedule((), {}))
     memory: MemoryPlan = field(default_factory=lambda: MemoryPlan({}, (), {}))
     compiled: Compiled = field(default_factory=lambda: Compiled(()))
+
+    def lasting(self) -> dict[tuple[Role, str], tuple[int, ...]]:
+        """Returns the shapes of what outlives a step: the states, and the arena if there is one."""
+        found: dict[tuple[Role, str], tuple[int, ...]] = {}
+        if self.arena.slots:
+            found["param", NAME] = self.arena.shape
+        return found | {("state", key): info.shape for key, info in self.graph.states.items()}
