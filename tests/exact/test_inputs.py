@@ -150,9 +150,9 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "complex": (lambda n: n.forward(x=X * 1j), "not ndarray of complex128"),
     "no_such_class": (
         lambda n: n.forward(x=X, label=[0, 2]),
-        "the labels 'label' go from 0 to 2, but 'y' has scores of 2 classes",
+        "'label': labels go from 0 to 2, but 'y' has scores of 2 classes",
     ),
-    "negative_class": (lambda n: n.forward(x=X, label=[0, -1]), "go from -1 to 0"),
+    "negative_class": (lambda n: n.forward(x=X, label=[0, -1]), "labels go from -1 to 0"),
     "blob_number": (lambda n: n.forward(blobs=[3]), "no blob '3'"),
     "backward_first": (lambda n: n.backward(), "nothing has been computed yet"),
     "grads_first": (lambda n: n.grads["ip"], "there are no gradients yet"),
@@ -199,7 +199,7 @@ def test_an_input_left_out_is_zero_each_time(backend: str) -> None:
 
 def test_memory_data_must_be_given() -> None:
     net = load(MEMORY)
-    with pytest.raises(NetError, match="layer 'd' .MemoryData. has been given no arrays"):
+    with pytest.raises(NetError, match="layer 'd' .MemoryData.: nobody gives it data"):
         net.forward()
     out = net.forward(x=X.reshape(2, 3, 1, 1), label=[0, 1], blobs=["y"])
     np.testing.assert_array_equal(out["y"], X @ WEIGHT.T)

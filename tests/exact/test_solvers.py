@@ -289,7 +289,7 @@ def test_arrays_that_nobody_gives_are_refused(tmp_path: Any) -> None:
     loss = 'layer { name: "l" type: "SoftmaxWithLoss" bottom: "x" bottom: "t" top: "l" }'
     (tmp_path / "n.prototxt").write_text(data + loss)
     (tmp_path / "s.prototxt").write_text('net: "n.prototxt" base_lr: 1')
-    with pytest.raises(NetError, match="'d' .MemoryData. has nobody who gives it arrays"):
+    with pytest.raises(NetError, match="'d' .MemoryData.: nobody gives it data"):
         netdef.Solver(tmp_path / "s.prototxt", backend="reference")
 
 
