@@ -298,3 +298,26 @@ def test_a_solver_without_test_nets_says_so(tmp_path: Any) -> None:
     with pytest.raises(NetError, match="there is no test net 0"):
         solver.test()
     solver.close()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("learned", [True, False], ids=["all_frozen", "no_weights"])
+@pytest.mark.parametrize("more", ["momentum: 0.9", "clip_gradients: 1 iter_size: 2"])
+def test_a_net_that_learns_nothing_runs(
+    backend: str, learned: bool, more: str, tmp_path: Any
+) -> None:
+    frozen = "param { lr_mult: 0 } param { lr_mult: 0 } inner_product_param"
+    text = CONSTANT.replace("inner_product_param", frozen)
+    if not learned:
+        data, _, loss = text.partition('layer { name: "ip"')
+        loss = loss[loss.index('layer { name: "loss"') :]
+        text = f'{data}layer {{ name: "p" type: "TanH" bottom: "z" top: "y" }}\n{loss}'
+        text = text.replace("dim: 2 dim: 1", "dim: 2 dim: 3")
+    (tmp_path / "n.prototxt").write_text(text)
+    (tmp_path / "s.prototxt").write_text(f'net: "n.prototxt" base_lr: 0.1 weight_decay: 1 {more}')
+    solver = netdef.Solver(tmp_path / "s.prototxt", backend=backend)
+    solver.step(3)
+    assert solver.iteration == 3
+    for key, value in solver.weights().items():
+        assert (value == (1 if key == "ip/weight" else 0)).all()
+    solver.close()
