@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -108,13 +109,7 @@ def _launches(unit: Unit) -> tuple[Launch, ...]:
     }
     if unit.compiled.launches:
         return tuple(
-            Launch(
-                launch.name,
-                tuple(infos[k.name] for k in launch.kernels),
-                launch.code,
-                launch.args,
-                launch.meta,
-            )
+            replace(launch, kernels=tuple(infos[k.name] for k in launch.kernels))
             for launch in unit.compiled.launches
         )
     return tuple(

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from compiler.backends import Compiled
 from compiler.kernel import Kernel
-from compiler.schedule import Place, Schedule
+from compiler.schedule import Loop, Place, Schedule
 from compiler.triton_source.aot import Binary, compile_module, require_triton
 from compiler.triton_source.checks import resources
 from compiler.triton_source.function import Function, Module, module
 from compiler.triton_source.render import render_kernel
-from compiler.triton_source.same import Shape, shape_of
+from compiler.triton_source.same import Shape, renamed, shape_of
 from compiler.triton_source.text import POINTERS, Names
 from compiler.triton_source.tiles import Precision, Target
-from schemas.program import KernelInfo, Launch
+from schemas.program import KernelInfo, Launch, Repeat
 
 _ALIGNMENT = 16
 _WARPS = 16
@@ -33,6 +33,7 @@ class Group:
     functions: tuple[Function, ...]
     buffers: tuple[str, ...]  # in order of appearance
     key: tuple[Any, ...]
+    repeat: Repeat | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,12 @@ class Build:
         self.binary = binary
         self.names = Names()
         self.functions: dict[tuple[Any, ...], Function] = {}
+        self.moving: dict[str, tuple[str, int]] = {}  # of a loop: buffer and bytes a step
         if binary:
             require_triton()
 
     def run(self, schedule: Schedule) -> Compiled:
-        rows = [self.groups(kernels) for kernels in schedule.launches]
+        rows = [self.groups(kernels, repeat) for repeat, kernels in self.rows(schedule)]
         made = self.make([group for row in rows for group in row])
         # A group that did not compile without spilling falls apart into single launches.
         apart = [
@@ -77,7 +79,26 @@ class Build:
                 text.update({f"{m.label}.{s}": t for s, t in m.binary.text.items()})
         return Compiled(tuple(self.launch(g, made[g.key]) for g in apart), code, text)
 
-    def groups(self, kernels: Sequence[Kernel]) -> list[Group]:
+    def rows(self, schedule: Schedule) -> Iterator[tuple[Repeat | None, Sequence[Kernel]]]:
+        """Yields what may run at the same time, that of a loop once for all of its steps."""
+        for launch in schedule.launches:
+            if isinstance(launch, Loop):
+                repeat = Repeat(launch.name, launch.count, launch.backwards)
+                for row in launch.rows:
+                    yield repeat, [self.moved(k, schedule.byte_moves(launch, k)) for k in row]
+            else:
+                yield None, launch
+
+    def moved(self, kernel: Kernel, moves: Mapping[str, int]) -> Kernel:
+        """Returns the kernel with a name of its own for each buffer whose pointer moves.
+
+        Kernels of a launch may read one buffer both step by step and as a whole: two pointers.
+        """
+        names = {buffer: f"{buffer}{move:+}t" for buffer, move in moves.items()}
+        self.moving.update({names[b]: (b, move) for b, move in moves.items()})
+        return renamed(kernel, names)
+
+    def groups(self, kernels: Sequence[Kernel], repeat: Repeat | None) -> list[Group]:
         """Divides the kernels of a launch into groups that share a binary: see `divide`."""
         members = []
         for kernel in kernels:
@@ -86,9 +107,11 @@ class Build:
                 self.functions[shape.key] = render_kernel(kernel, self.target, self.precision)
             members.append((kernel, self.functions[shape.key], shape))
         rows = divide([f for _, f, _ in members], self.target.processors)
-        return [self.group([members[i] for i in row]) for row in rows]
+        return [self.group([members[i] for i in row], repeat) for row in rows]
 
-    def group(self, members: Sequence[tuple[Kernel, Function, Shape]]) -> Group:
+    def group(
+        self, members: Sequence[tuple[Kernel, Function, Shape]], repeat: Repeat | None
+    ) -> Group:
         # Equal kernels may read one buffer or several: which of them are one is part of the key.
         position: dict[str, int] = {}
         for _, _, shape in members:
@@ -101,16 +124,23 @@ class Build:
             tuple(f for _, f, _ in members),
             tuple(position),
             (key, tuple(self.aligned(b) for b in position)),
+            repeat,
         )
 
     def singles(self, group: Group) -> list[Group]:
         return [
-            self.group([(k, f, shape_of(k))])
+            self.group([(k, f, shape_of(k))], group.repeat)
             for k, f in zip(group.kernels, group.functions, strict=True)
         ]
 
+    def place(self, buffer: str) -> tuple[Place, int]:
+        """Returns where a buffer lies, in a loop at step 0, and how many bytes on in each next."""
+        name, move = self.moving.get(buffer, (buffer, 0))
+        return self.places[name], move
+
     def aligned(self, buffer: str) -> bool:
-        return self.places[buffer].offset % _ALIGNMENT == 0
+        place, move = self.place(buffer)
+        return place.offset % _ALIGNMENT == move % _ALIGNMENT == 0
 
     def make(self, groups: Sequence[Group]) -> dict[tuple[Any, ...], Made]:
         """Compiles each distinct group; leaves out groups of several kernels that would spill."""
@@ -140,7 +170,7 @@ class Build:
 
     def launch(self, group: Group, made: Made) -> Launch:
         m = made.module
-        at = [self.places[group.buffers[i]] for i in made.order]
+        at = [self.place(group.buffers[i]) for i in made.order]
         meta: dict[str, Any] = {
             "grid": [m.programs, 1, 1],
             "source": f"{made.label}.py",
@@ -152,7 +182,9 @@ class Build:
         # What a kernel is and where it came from, the pipeline knows: it looks it up by name.
         infos = tuple(KernelInfo(k.name, k.kind, k.layers, (), 0, 0) for k in group.kernels)
         code = made.label if made.binary is not None else ""
-        return Launch(group.label, infos, code, tuple((p.slot, p.offset) for p in at), meta)
+        args = tuple((place.slot, place.offset) for place, _ in at)
+        moves = tuple(move for _, move in at) if group.repeat is not None else ()
+        return Launch(group.label, infos, code, args, meta, group.repeat, moves)
 
 
 def divide(functions: Sequence[Function], processors: int) -> list[list[int]]:
