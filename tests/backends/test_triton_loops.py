@@ -21,28 +21,26 @@ from compiler.unit import Unit
 from compiler.update import Step, train_step
 from netdef.engine import open_engine
 from netdef.formats import read_net
+from netdef.net import Net
 from runtime.triton_interpreter import InterpreterDevice
 from schemas.program import KernelInfo, Launch, Program, Repeat
 from schemas.program_file import pack_program, unpack_program
 from schemas.solver import SolverSpec
 from tests.backends import hand_kernels as hand
+from tests.recurrent.nets import load, numbers
+from tests.recurrent.test_cycles import NETS
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
 # A recurrent part from the sequence `x` to `h`; SIZE values of N sequences, STEPS of time.
 LAYERS = {
     "rnn": "{type: RNN, bottom: x, num_output: SIZE}",
-    "rnn_cont": "{type: RNN, bottom: [x, cont], num_output: SIZE}",
-    "lstm": "{type: LSTM, bottom: x, num_output: SIZE}",
-    "lstm_cont": "{type: LSTM, bottom: [x, cont], num_output: SIZE}",
-    "lstm_static": "{type: LSTM, bottom: [x, cont, static], num_output: SIZE}",
-    "lstm_reverse": "{type: LSTM, bottom: [x, cont], num_output: SIZE, reverse: true}",
+    "lstm": "{type: LSTM, bottom: [x, cont], num_output: SIZE}",
+    "lstm_static": "{type: LSTM, bottom: [x, cont, static], num_output: SIZE, reverse: true}",
     "lstm_exposed": "{type: LSTM, bottom: [x, cont, h_0, c_0], top: [h, h_T, c_T], "
     "num_output: SIZE, expose_hidden: true}",
-    "gru_after": "{type: GRU, bottom: x, num_output: SIZE, reset: AFTER}",
-    "gru_after_cont": "{type: GRU, bottom: [x, cont], num_output: SIZE, reset: AFTER}",
+    "gru_after": "{type: GRU, bottom: [x, cont], num_output: SIZE, reset: AFTER}",
     "gru_before": "{type: GRU, bottom: x, num_output: SIZE, reset: BEFORE}",
-    "gru_before_cont": "{type: GRU, bottom: [x, cont], num_output: SIZE, reset: BEFORE}",
 }
 RECURRENT = {name: f"- {text[:1]}name: r, top: h, {text[1:]}" for name, text in LAYERS.items()}
 RECURRENT["lstm_exposed"] = RECURRENT["lstm_exposed"].replace("top: h, ", "", 1)
@@ -148,6 +146,27 @@ def test_training_follows_the_reference(name):
         np.testing.assert_allclose(got[key], array, rtol=0, atol=1e-4 * size, err_msg=key)
 
 
+@pytest.mark.parametrize("name", ["future", "stacked", "two cycles that cross", "an image a step"])
+def test_cycles_follow_the_reference(name):
+    wanted = load(NETS[name], "reference")
+    net = Net(wanted.spec, "TEST", engine=open_engine("triton", "interpreter"))
+    for layer, blobs in wanted.params.items():
+        for blob, value in blobs.items():
+            net.params[layer][blob] = value
+    (shape,) = net.inputs.values()
+    out = next(reversed(net.graph.blobs))
+    x, found = numbers(shape), []
+    for one in (wanted, net):
+        one.forward(x=x)
+        y = one.forward(x=x, blobs=out)[out]
+        slopes = one.backward(**{out: numbers(y.shape, 3)})
+        grads = [value for blobs in one.grads.values() for value in blobs.values()]
+        found.append([y, slopes["x"], *map(np.asarray, grads)])
+    for want, got in zip(*found, strict=True):
+        size = max(1.0, float(np.abs(want).max()))
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * size)
+
+
 # ---- what a program says -------------------------------------------------------------------------
 
 
@@ -157,7 +176,7 @@ def repeated(program: Program) -> list[KernelInfo]:
 
 
 def test_a_program_does_not_grow_with_the_number_of_steps():
-    short, long = (compiled(net_of("lstm_cont", steps)) for steps in (8, 80))
+    short, long = (compiled(net_of("lstm", steps)) for steps in (8, 80))
     assert [k.name for k in repeated(short)] == [k.name for k in repeated(long)]
     repeats = {launch.repeat for launch in long.launches} - {None}
     assert repeats == {Repeat("loop1", 80, False), Repeat("loop2", 80, True)}
@@ -173,7 +192,7 @@ def test_few_steps_are_written_out():
 
 
 def test_an_lstm_takes_five_launches_a_step():
-    program = compiled(net_of("lstm_cont", steps=50, n=32, size=64))
+    program = compiled(net_of("lstm", steps=50, n=32, size=64))
     inside = [launch.repeat.loop for launch in program.launches if launch.repeat]
     assert inside == ["loop1"] * 2 + ["loop2"] * 3
 
@@ -207,7 +226,7 @@ STEPS, ROW = 6, 5
 WHOLE, HERE = hand.axes("i i", STEPS * ROW, ROW)
 
 
-def load(name: str) -> Load:
+def here(name: str) -> Load:
     return Load(name, index(HERE), "f32")
 
 
@@ -217,10 +236,10 @@ def kernel(name: str, to: str, value) -> Kernel:
 
 def hand_loop(backwards: bool) -> Loop:
     """state = 0.5 * state + x[t]; then, in one launch, y[t] = state + x[t], z[t] = state + x[0]."""
-    blend = hand.op("add", hand.op("mul", load("state"), hand.Const(0.5)), load("x"))
+    blend = hand.op("add", hand.op("mul", here("state"), hand.Const(0.5)), here("x"))
     first = kernel("blend", "state", blend)
-    moving = kernel("moving", "y", hand.op("add", load("state"), load("x")))
-    fixed = kernel("fixed", "z", hand.op("add", load("state"), load("x")))
+    moving = kernel("moving", "y", hand.op("add", here("state"), here("x")))
+    fixed = kernel("fixed", "z", hand.op("add", here("state"), here("x")))
     moves = {"blend": {"x": ROW}, "moving": {"x": ROW, "y": ROW}, "fixed": {"z": ROW}}
     rows = ((first,), (moving, fixed))
     return Loop("loop", STEPS, backwards, (first, moving, fixed), frozenset(), moves, rows)
@@ -251,8 +270,8 @@ def test_kernels_of_a_step_share_a_launch():
 
 # ---- machine code --------------------------------------------------------------------------------
 
-GPU = [(name, "sm_90") for name in ("rnn", "lstm_cont", "gru_before_cont")]
-GPU += [(name, "sm_80") for name in ("lstm_cont", "gru_after")]
+GPU = [(name, "sm_90") for name in ("rnn", "lstm", "gru_before")]
+GPU += [(name, "sm_80") for name in ("lstm", "gru_after")]
 
 
 @pytest.mark.parametrize("name, target", GPU)
