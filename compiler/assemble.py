@@ -27,7 +27,7 @@ def assemble(unit: Unit) -> Program:
         name=graph.name,
         target=unit.backend.target,
         launches=_launches(unit),
-        slots=unit.memory.slots,
+        slots=(*unit.memory.slots, *unit.compiled.slots),
         tensors=_tensors(unit),
         params=tuple(graph.params.values()),
         states=tuple(graph.states.values()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from compiler.graph import Graph
 from compiler.ir import Node
@@ -71,8 +71,15 @@ def _short(value: object) -> str:
     return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
 
 
-def fused_text(graph: Graph, schedule: Schedule, refused: Sequence[tuple[str, str, str]]) -> str:
+def fused_text(
+    graph: Graph,
+    schedule: Schedule,
+    refused: Sequence[tuple[str, str, str]],
+    note: Callable[[Loop], str],
+) -> str:
     """Returns every launch with its kernels as loops and the spec lines they came from.
+
+    `note` says how the backend runs a loop over time.
 
     At the end stand the fusions that were refused, each with its reason.
     """
@@ -80,7 +87,11 @@ def fused_text(graph: Graph, schedule: Schedule, refused: Sequence[tuple[str, st
     for number, launch in enumerate(schedule.launches):
         if isinstance(launch, Loop):
             order = "from the last to the first" if launch.backwards else "from the first on"
-            lines += [f"launch {number}: {launch.count} time steps, {order}", ""]
+            lines += [
+                f"launch {number}: {launch.count} time steps, {order}",
+                f"  {note(launch)}",
+                "",
+            ]
         else:
             lines += [f"launch {number}", ""]
         rows = launch.rows if isinstance(launch, Loop) else (launch,)

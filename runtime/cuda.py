@@ -180,10 +180,12 @@ class CudaExecutable:
         args = [self.blocks[slot].address + offset for slot, offset in launch.args_at(t)]
         arguments = Arguments(args)  # the driver copies them at once
         block = (meta["threads"], 1, 1)
-        where = (meta["shared"], self._driver.stream)
-        self._driver.call(
-            "cuLaunchKernel", function, *meta["grid"], *block, *where, arguments.address, 0
-        )
+        where = (meta["shared"], self._driver.stream, arguments.address)
+        if meta.get("cooperative"):  # its programs wait for each other: all must run at once
+            grid = (min(meta["grid"][0], self._driver.processors), 1, 1)
+            self._driver.call("cuLaunchCooperativeKernel", function, *grid, *block, *where)
+        else:
+            self._driver.call("cuLaunchKernel", function, *meta["grid"], *block, *where, 0)
 
     def drain(self) -> list[Mapping[str, float]]:
         self._driver.use()

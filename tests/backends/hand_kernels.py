@@ -348,7 +348,13 @@ def program(backend, *launches: Launch) -> Program:
     places = {name: Place(name, 0) for name in buffers}
     made = backend.compile("hand", Schedule(launches, buffers), places, tuple(buffers))
     return Program(
-        "hand", backend.target, made.launches, tuple(slots), tensors, code=made.code, text=made.text
+        "hand",
+        backend.target,
+        made.launches,
+        (*slots, *made.slots),
+        tensors,
+        code=made.code,
+        text=made.text,
     )
 
 

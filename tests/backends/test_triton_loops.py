@@ -12,21 +12,23 @@ import pytest
 from compiler.arena import plan_arena
 from compiler.backends.triton import Backend
 from compiler.build import build
-from compiler.index import index
-from compiler.kernel import Kernel, Load, Store
 from compiler.pipeline import compile_unit
 from compiler.schedule import Loop
 from compiler.triton_source import checks
+from compiler.triton_source.build import programs_for
+from compiler.triton_source.function import BARRIER, Function
+from compiler.triton_source.tiles import TARGETS
 from compiler.unit import Unit
 from compiler.update import Step, train_step
-from netdef.engine import open_engine
+from netdef.engine import Engine, open_engine
 from netdef.formats import read_net
 from netdef.net import Net
 from runtime.triton_interpreter import InterpreterDevice
-from schemas.program import KernelInfo, Launch, Program, Repeat
+from schemas.program import KernelInfo, Launch, Program, Repeat, Slot
 from schemas.program_file import pack_program, unpack_program
 from schemas.solver import SolverSpec
 from tests.backends import hand_kernels as hand
+from tests.backends.hand_loops import ROW, fill, hand_loop
 from tests.recurrent.nets import load, numbers
 from tests.recurrent.test_cycles import NETS
 
@@ -85,10 +87,10 @@ class _Enough(Exception):
     """The passes before the last have run."""
 
 
-def compiled(text: str, target: str = "interpreter") -> Program:
+def compiled(text: str, target: str = "interpreter", persistent: bool = False) -> Program:
     """Compiles a whole training step; for a GPU only its loops, which takes less time."""
     step, arena = step_of(text)
-    backend = Backend(target)
+    backend = Backend(target, persistent=persistent)
     unit = Unit(step.graph, arena, backend, step.names, step.tables)
     if target == "interpreter":
         return compile_unit(unit)
@@ -102,21 +104,24 @@ def compiled(text: str, target: str = "interpreter") -> Program:
     loops = tuple(launch for launch in unit.schedule.launches if isinstance(launch, Loop))
     schedule = replace(unit.schedule, launches=loops)
     made = backend.compile("loops", schedule, unit.memory.places, ())
-    slots = unit.memory.slots
+    slots = (*unit.memory.slots, *made.slots)
     return Program("loops", target, made.launches, slots, {}, code=made.code, text=made.text)
 
 
 # ---- what comes out ------------------------------------------------------------------------------
 
 
-def run_steps(text: str, backend: str, target: str | None = None, count: int = 2):
+def interpreted(persistent: bool = False) -> Engine:
+    return Engine(Backend("interpreter", persistent=persistent), InterpreterDevice())
+
+
+def run_steps(text: str, engine: Engine, count: int = 2):
     """Trains from fixed weights and data; returns every output, carried state and weight.
 
     The second step starts from the states that the first has left.
     """
     step, arena = step_of(text)
     graph = step.graph
-    engine = open_engine(backend, target)
     exe = engine.load(step, arena)
     rng = np.random.default_rng(3)
     for key, info in graph.params.items():
@@ -137,9 +142,18 @@ def run_steps(text: str, backend: str, target: str | None = None, count: int = 2
 
 @pytest.mark.parametrize("name", RECURRENT)
 def test_training_follows_the_reference(name):
-    text = net_of(name)
-    want = run_steps(text, "reference")
-    got = run_steps(text, "triton", "interpreter")
+    follows_the_reference(net_of(name), persistent=False)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_before", "elman"])
+def test_loops_of_one_launch_follow_the_reference(name):
+    """The interpreter has one program, which cannot wait for others: the order of all else."""
+    follows_the_reference(net_of(name), persistent=True)
+
+
+def follows_the_reference(text: str, persistent: bool) -> None:
+    want = run_steps(text, open_engine("reference"))
+    got = run_steps(text, interpreted(persistent))
     assert any("weight" in key for key in want)
     for key, array in want.items():
         size = max(1e-2, float(np.abs(array).max()))
@@ -149,7 +163,7 @@ def test_training_follows_the_reference(name):
 @pytest.mark.parametrize("name", ["future", "stacked", "two cycles that cross", "an image a step"])
 def test_cycles_follow_the_reference(name):
     wanted = load(NETS[name], "reference")
-    net = Net(wanted.spec, "TEST", engine=open_engine("triton", "interpreter"))
+    net = Net(wanted.spec, "TEST", engine=interpreted())
     for layer, blobs in wanted.params.items():
         for blob, value in blobs.items():
             net.params[layer][blob] = value
@@ -222,40 +236,12 @@ def test_the_work_of_a_loop_is_that_of_all_its_steps():
 
 # ---- loops by hand -------------------------------------------------------------------------------
 
-STEPS, ROW = 6, 5
-WHOLE, HERE = hand.axes("i i", STEPS * ROW, ROW)
 
-
-def here(name: str) -> Load:
-    return Load(name, index(HERE), "f32")
-
-
-def kernel(name: str, to: str, value) -> Kernel:
-    return Kernel(name, (HERE,), (Store(to, index(HERE), value, "f32"),))
-
-
-def hand_loop(backwards: bool) -> Loop:
-    """state = 0.5 * state + x[t]; then, in one launch, y[t] = state + x[t], z[t] = state + x[0]."""
-    blend = hand.op("add", hand.op("mul", here("state"), hand.Const(0.5)), here("x"))
-    first = kernel("blend", "state", blend)
-    moving = kernel("moving", "y", hand.op("add", here("state"), here("x")))
-    fixed = kernel("fixed", "z", hand.op("add", here("state"), here("x")))
-    moves = {"blend": {"x": ROW}, "moving": {"x": ROW, "y": ROW}, "fixed": {"z": ROW}}
-    rows = ((first,), (moving, fixed))
-    return Loop("loop", STEPS, backwards, (first, moving, fixed), frozenset(), moves, rows)
-
-
-def fill() -> Kernel:
-    """Touches all steps of the sequences, before the loop."""
-    x = Load("x", index(WHOLE), "f32")
-    stores = (Store(to, index(WHOLE), x, "f32") for to in ("y", "z"))
-    return Kernel("fill", (WHOLE,), tuple(stores))
-
-
+@pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_one_buffer_read_by_step_and_as_a_whole(backwards):
-    device = InterpreterDevice()
-    hand.check(device, Backend("interpreter"), (fill(),), hand_loop(backwards))
+def test_one_buffer_read_by_step_and_as_a_whole(backwards, persistent):
+    device, backend = InterpreterDevice(), Backend("interpreter", persistent=persistent)
+    hand.check(device, backend, (fill(),), hand_loop(backwards))
     device.close()
 
 
@@ -274,10 +260,14 @@ GPU = [(name, "sm_90") for name in ("rnn", "lstm", "gru_before")]
 GPU += [(name, "sm_80") for name in ("lstm", "gru_after")]
 
 
+@pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("name, target", GPU)
-def test_loops_do_not_spill(name, target):
-    program = compiled(net_of(name, steps=20, n=16, size=64), target)
-    assert {launch.repeat.backwards for launch in program.launches} == {False, True}
+def test_loops_do_not_spill(name, target, persistent):
+    program = compiled(net_of(name, steps=20, n=16, size=64), target, persistent)
+    if persistent:
+        assert [launch.name for launch in program.launches] == ["loop1", "loop2"]
+    else:
+        assert {launch.repeat.backwards for launch in program.launches} == {False, True}
     for launch in program.launches:
         usage = checks.usage(program.code[launch.code], program.text[f"{launch.code}.ptx"])
         assert usage.spills == usage.stack == 0, (launch.name, usage)
@@ -303,3 +293,66 @@ def test_alignment_holds_in_every_step(n, size, even):
 
 def launch_text(program: Program, launch: Launch) -> str:
     return program.text[f"{launch.code}.ttir"]
+
+
+# ---- a loop as one launch ------------------------------------------------------------------------
+
+
+def test_programs_of_a_loop_wait_for_each_other_after_each_row():
+    program = compiled(net_of("lstm", steps=20, n=16, size=64), "sm_90", persistent=True)
+    rows = {"loop1": 2, "loop2": 3}
+    assert Slot(BARRIER, 4, False) in program.slots
+    for launch in program.launches:
+        assert launch.repeat is None and launch.moves == ()
+        assert launch.meta["cooperative"] and 1 < launch.meta["grid"][0] <= 132
+        assert launch.args[-1] == (BARRIER, 0)
+        ptx = program.text[f"{launch.code}.ptx"]
+        kinds = {"atom.global.gpu.acq_rel": "a", "ld.global.gpu.acquire": "l", "bar.sync": "b"}
+        words = re.findall(r"atom\.global\.gpu\.acq_rel|ld\.global\.gpu\.acquire|bar\.sync", ptx)
+        order = "".join(kinds[word] for word in words)
+        # All threads have stored; one of them tells, and waits; then all go on.
+        assert len(re.findall("bab+lb", order)) == rows[launch.name]
+        assert order.count("a") == order.count("l") == rows[launch.name]
+
+
+def test_a_loop_of_one_launch_that_spills_falls_apart(monkeypatch):
+    monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: (255, 16))
+    program = compiled(net_of("rnn"), "sm_90", persistent=True)
+    assert all(launch.repeat for launch in program.launches)
+    assert BARRIER not in {slot.name for slot in program.slots}
+
+
+@pytest.mark.parametrize(
+    "rows, target, found",
+    [
+        ([[4, 3], [1]], "sm_90", 7),
+        ([[200], [10]], "sm_90", 132),
+        ([[264]], "sm_90", 132),
+        (
+            [[265]],
+            "sm_90",
+            "a row of kernels has 265 tiles, more than 2 for each of 132 processors",
+        ),
+        ([[2, 1]], "interpreter", "a row of kernels has 3 tiles, more than 2 for each of 1 "),
+        ([[1]], "gfx942", "programs that wait for each other are not tried on AMD"),
+    ],
+)
+def test_which_loops_are_one_launch(rows, target, found):
+    kernel = hand.update(10)
+    functions = [[Function("f", kernel, (), (), n) for n in row] for row in rows]
+    got = programs_for(functions, TARGETS[target])
+    assert got == found if isinstance(found, int) else str(got).startswith(found)
+
+
+def test_a_layer_may_have_the_name_of_a_variable_of_the_loop():
+    text = net_of("elman").replace("wh", "step").replace("name: sum,", "name: tile,")
+    follows_the_reference(text, persistent=True)
+
+
+def test_inspection_says_how_a_loop_runs():
+    loop = hand_loop(False)
+    assert Backend("interpreter").loop_note(loop) == "the launches of a step are repeated"
+    small = "one launch: 2 programs go through all steps and wait for each other"
+    assert Backend("sm_90").loop_note(loop) == small
+    wide = Backend("sm_90").loop_note(hand_loop(False, row=1 << 20))
+    assert wide.startswith("the launches of a step are repeated: a row of kernels has ")

@@ -52,7 +52,7 @@ def test_launches_and_memory_name_spec_lines_and_buffers():
     graph = graph_of()
     unit = Unit(graph, plan_arena(graph), get_backend("reference"))
     compile_unit(unit)
-    fused = text.fused_text(unit.graph, unit.schedule, unit.refused)
+    fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.loop_note)
     assert "  # ip: <string>:4: - {name: ip, type: InnerProduct, num_output: 3}\n" in fused
     assert fused.startswith("launch 0\n\n")
     memory = text.memory_text(unit.schedule, unit.memory)
@@ -69,6 +69,9 @@ layers:
     graph = build(read_net(text=net, format="yaml"), "TEST")
     unit = Unit(graph, plan_arena(graph), get_backend("reference"))
     compile_unit(unit)
-    fused = text.fused_text(unit.graph, unit.schedule, unit.refused)
-    assert ": 6 time steps, from the last to the first\n\n  in each step, 1 of 1\n" in fused
+    fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.loop_note)
+    assert (
+        ": 6 time steps, from the last to the first\n  node by node\n\n  in each step, 1 of 1\n"
+        in fused
+    )
     assert "  # from step to step: " in fused

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,20 @@ def test_a_loop_is_captured_step_by_step(backwards, api):
     assert len(api.named("cuLaunchKernel")) == 8 and len(api.named("cuModuleLoadData")) == 2
     executable.run()
     assert len(api.named("cuLaunchKernel")) == 8  # replayed, not enqueued again
+
+
+@pytest.mark.parametrize("wanted, started", [(4, 4), (132, 6)])
+def test_programs_that_wait_for_each_other_all_run_at_once(wanted, started, api):
+    """They share out the work by how many they are, so there are never more than processors."""
+    meta = META | {"grid": [wanted, 1, 1], "cooperative": True}
+    launch = replace(program().launches[0], meta=meta)
+    executable = CudaDevice(0, api).load(program(launches=(launch,)))
+    executable.write("lr", 0.5)
+    executable.run(log=("loss",))
+    assert executable.drain() == [{"loss": 6.0}]
+    (call,) = api.named("cuLaunchCooperativeKernel")
+    assert call[1:4] == (started, 1, 1)
+    assert not api.named("cuLaunchKernel")
 
 
 def test_scalars_go_over_in_one_copy(api):
