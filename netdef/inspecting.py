@@ -165,11 +165,11 @@ def _graphs(step: Step) -> dict[str, str]:
 
 
 def _count(after: str, unit: Unit) -> str:
-    if after in ("arena", "simplify", "fold", "verify"):
+    if after in ("arena", "simplify", "straighten", "fold", "verify"):
         return f"{len(unit.graph.nodes())} nodes"
     if after == "storage":
         return f"{len(unit.buffers)} buffers"
-    if after in ("lower", "fuse", "adapt"):
+    if after in ("lower", "fuse", "roll", "adapt"):
         return f"{len(unit.kernels)} kernels"
     if after == "launches":
         return f"{len(unit.schedule.launches)} launches"
