@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.kernel import Kernel
 from compiler.kernel_text import render
 from compiler.memory import ARENA, MemoryPlan, nbytes
-from compiler.schedule import Buffer, Schedule
+from compiler.schedule import Buffer, Launch, Loop, Schedule
 
 _MARKS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _ROWS, _COLUMNS = 32, 96
@@ -71,22 +71,48 @@ def _short(value: object) -> str:
     return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
 
 
-def fused_text(graph: Graph, schedule: Schedule, refused: Sequence[tuple[str, str, str]]) -> str:
+def fused_text(
+    graph: Graph,
+    schedule: Schedule,
+    refused: Sequence[tuple[str, str, str]],
+    note: Callable[[Loop], str],
+) -> str:
     """Returns every launch with its kernels as loops and the spec lines they came from.
+
+    `note` says how the backend runs a loop over time.
 
     At the end stand the fusions that were refused, each with its reason.
     """
     lines = []
     for number, launch in enumerate(schedule.launches):
-        lines += [f"launch {number}", ""]
-        for kernel in launch:
-            lines += [f"  # {place}" for place in places(graph, kernel)]
-            lines += [f"  {line}" for line in render(kernel).splitlines()]
-            lines.append("")
+        if isinstance(launch, Loop):
+            order = "from the last to the first" if launch.backwards else "from the first on"
+            lines += [
+                f"launch {number}: {launch.count} time steps, {order}",
+                f"  {note(launch)}",
+                "",
+            ]
+        else:
+            lines += [f"launch {number}", ""]
+        rows = launch.rows if isinstance(launch, Loop) else (launch,)
+        for i, row in enumerate(rows, 1):
+            lines += [f"  in each step, {i} of {len(rows)}", ""] if isinstance(launch, Loop) else []
+            for kernel in row:
+                lines += [f"  # {place}" for place in places(graph, kernel)]
+                lines += _moves(launch, kernel)
+                lines += [f"  {line}" for line in render(kernel).splitlines()]
+                lines.append("")
     if refused:
         lines += ["not fused", ""]
         lines += [f"  {first} into {second}: {why}" for first, second, why in refused]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _moves(launch: Launch, kernel: Kernel) -> list[str]:
+    """Says how many elements a kernel's pointers are further on in each step of its loop."""
+    moves = launch.moves.get(kernel.name, {}) if isinstance(launch, Loop) else {}
+    words = ", ".join(f"{buffer} {by:+}" for buffer, by in moves.items())
+    return [f"  # from step to step: {words}"] if words else []
 
 
 def places(graph: Graph, kernel: Kernel) -> list[str]:

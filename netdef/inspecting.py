@@ -77,7 +77,7 @@ class Inspection:
         unit = self.unit
         if name == "fused":
             head = [f"# {line}" for line in ["after each pass:", *self.counts]]
-            fused = text.fused_text(unit.graph, unit.schedule, unit.refused)
+            fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.loop_note)
             return "\n".join(head) + "\n\n" + fused
         if name == "memory":
             return text.memory_text(unit.schedule, unit.memory)
@@ -165,11 +165,11 @@ def _graphs(step: Step) -> dict[str, str]:
 
 
 def _count(after: str, unit: Unit) -> str:
-    if after in ("arena", "simplify", "fold", "verify"):
+    if after in ("arena", "simplify", "straighten", "fold", "verify"):
         return f"{len(unit.graph.nodes())} nodes"
     if after == "storage":
         return f"{len(unit.buffers)} buffers"
-    if after in ("lower", "fuse", "adapt"):
+    if after in ("lower", "fuse", "roll", "adapt"):
         return f"{len(unit.kernels)} kernels"
     if after == "launches":
         return f"{len(unit.schedule.launches)} launches"

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from schemas.program import Launch
+from schemas.program import Launch, Slot
 
 if TYPE_CHECKING:
     from compiler.kernel import Kernel
-    from compiler.schedule import Place, Schedule
+    from compiler.schedule import Loop, Place, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Compiled:
     code: dict[str, bytes] = field(default_factory=dict)
     text: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    slots: tuple[Slot, ...] = ()  # besides those of the schedule's buffers
 
 
 class Backend(Protocol):
@@ -54,6 +55,10 @@ class Backend(Protocol):
 
     def render(self, kernel: Kernel) -> str:
         """Returns the kernel's source in the backend's language, for people and for `compile`."""
+        ...
+
+    def loop_note(self, loop: Loop) -> str:
+        """Says how a loop over time will run, and why so."""
         ...
 
     def compile(

@@ -15,7 +15,7 @@ from compiler.llvm.native import version
 if TYPE_CHECKING:
     from compiler.kernel import Kernel
     from compiler.llvm.build import Build
-    from compiler.schedule import Place, Schedule
+    from compiler.schedule import Loop, Place, Schedule
 
 _FOLDER = default_folder()
 
@@ -47,6 +47,9 @@ class Backend:
         from compiler.llvm.simplify import collapse
 
         return self._build.piece(collapse(kernel)).text
+
+    def loop_note(self, loop: Loop) -> str:
+        return "a loop of the step function: all threads wait for each other after each part"
 
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]

@@ -12,7 +12,7 @@ from compiler.evaluate import evaluate
 from compiler.kernel import Kernel
 from compiler.kernel_text import render
 from compiler.prims.registry import Array, Env
-from compiler.schedule import Place, Schedule
+from compiler.schedule import Loop, Place, Schedule
 from schemas.program import Dtype, Program, Tensor
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class Backend:
 
     def render(self, kernel: Kernel) -> str:
         return render(kernel)
+
+    def loop_note(self, loop: Loop) -> str:
+        return "node by node"
 
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]

@@ -50,6 +50,6 @@ def compile_(
     code = sum(map(len, program.code.values()))
     print(
         f"{path}: {program.name} for {program.target}, {output.amount(kernels, 'kernel')} in "
-        f"{output.amount(len(program.launches), 'launch')}, {output.size(code)} of code, "
+        f"{output.launches(program)}, {output.size(code)} of code, "
         f"{output.size(program.peak_bytes)} of memory"
     )

@@ -179,7 +179,7 @@ def introduce(solver: Solver, compiled: float, folder: Path) -> list[str]:
         f"solver    {spec.type}, {rate}, {goal}{start}, seed {solver.seed}",
         f"backend   {solver.backend} on {solver.device}, {precision}",
         f"step      {output.amount(kernels, 'kernel')} in "
-        f"{output.amount(len(program.launches), 'launch')}, "
+        f"{output.launches(program)}, "
         f"{output.size(program.peak_bytes)} of memory, compiled in {output.seconds(compiled)}",
         f"folder    {folder}",
     ]

@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from netdef.cli import COMMANDS
+from netdef.cli import COMMANDS, output
 from netdef.compiling import compile, load_program, save_program
 from netdef.formats import read_net
 from netdef.spec_text import layer_fields, net_yaml
 from schemas.errors import SourceError
+from schemas.program import Launch, Program, Repeat
 from tests.cli.conftest import NET, ROOT, process
 
 LENET = ROOT / "nets/lenet/net.yaml"
@@ -220,3 +221,10 @@ def test_a_closed_pipe_ends_quietly(tmp_path):
         shown.stdout.close()
         assert shown.stderr.read() == ""
         assert shown.wait(30) == 141
+
+
+def test_launches_are_counted_once_and_with_every_time_step():
+    plain, repeated = Launch("a", ()), Launch("b", (), repeat=Repeat("loop", 50, True))
+    assert output.launches(Program("p", "t", (plain, plain), (), {})) == "2 launches"
+    looped = output.launches(Program("p", "t", (plain, repeated), (), {}))
+    assert looped == "2 launches (51 with every time step)"
