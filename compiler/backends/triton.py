@@ -55,7 +55,7 @@ class Backend:
             triton = ""
         # Triton's own switches: another ptxas, debugging.
         switches = sorted(item for item in os.environ.items() if item[0].startswith("TRITON_"))
-        return f"{triton} {self.precision} {self.binary} {switches}"
+        return f"{triton} {self.precision} {self.binary} {self.persistent} {switches}"
 
     def render(self, kernel: Kernel) -> str:
         function = render_kernel(kernel, self._target, self.precision)

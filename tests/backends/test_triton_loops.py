@@ -356,3 +356,8 @@ def test_inspection_says_how_a_loop_runs():
     assert Backend("sm_90").loop_note(loop) == small
     wide = Backend("sm_90").loop_note(hand_loop(False, row=1 << 20))
     assert wide.startswith("the launches of a step are repeated: a row of kernels has ")
+
+
+def test_kept_programs_tell_the_two_kinds_of_loop_apart():
+    versions = {Backend("sm_90", persistent=one).version() for one in (False, True)}
+    assert len(versions) == 2
