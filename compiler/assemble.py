@@ -110,6 +110,7 @@ def _launches(unit: Unit) -> tuple[Launch, ...]:
                 launch.code,
                 launch.args,
                 launch.meta,
+                launch.call,
             )
             for launch in unit.compiled.launches
         )
@@ -147,4 +148,6 @@ def _traffic(kernel: Kernel, buffers: dict[str, Buffer]) -> int:
     for store in kernel.stores:
         points = prod(a.size for a in (*kernel.space, *store.axes))
         total += points * ITEMSIZE[store.dtype]
+    if kernel.call is not None:
+        total += kernel.call.host.writes * ITEMSIZE["f32"]
     return total

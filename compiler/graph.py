@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from compiler.ir import Node, toposort
 from schemas.errors import NetError
+from schemas.host import Array, Host
 from schemas.net import NetSpec
 from schemas.params import Feed, ParamInfo, Sink, StateInfo
 from schemas.span import Span
@@ -48,6 +49,9 @@ class Graph:
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss: Node | None = None
     updates: dict[Node, Node] = field(default_factory=dict)
+    effects: tuple[Node, ...] = ()  # calls that are made in every run, whoever reads their result
+    hosts: dict[str, Host] = field(default_factory=dict)  # layer -> what its calls go to
+    first: dict[str, Array] = field(default_factory=dict)  # param -> first values, not by a filler
     feeds: tuple[Feed, ...] = ()
     sinks: tuple[Sink, ...] = ()
     kept: dict[str, Node] = field(default_factory=dict)  # what sinks read; no outputs of the net
@@ -58,7 +62,7 @@ class Graph:
 
     def roots(self) -> list[Node]:
         """Returns the nodes that a run must compute."""
-        return [*self.fetched.values(), *self.updates.values()]
+        return [*self.fetched.values(), *self.updates.values(), *self.effects]
 
     @property
     def fetched(self) -> dict[str, Node]:

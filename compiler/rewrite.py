@@ -61,6 +61,7 @@ def mapped(graph: Graph, new: Mapping[Node, Node]) -> Graph:
         kept={k: of(n) for k, n in graph.kept.items()},
         loss=of(graph.loss) if graph.loss is not None else None,
         updates={of(k): of(n) for k, n in graph.updates.items()},
+        effects=tuple(of(n) for n in graph.effects),
         origin=origin,
     )
 

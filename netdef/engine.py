@@ -69,7 +69,7 @@ class Engine:
             assert share is None or isinstance(share, ReferenceExecutable)
             exe = ReferenceExecutable(unit, program, share)
         else:
-            exe = self.device.load(program, share)
+            exe = self.device.load(program, share, step.graph.hosts)
         self.open.append(exe)
         return exe
 

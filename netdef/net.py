@@ -20,6 +20,7 @@ from netdef.blobs import Layers
 from netdef.engine import Engine, open_engine, plain
 from netdef.formats import read_net
 from netdef.labels import checked
+from netdef.python_layers import with_python
 from runtime.data import given_items, probe
 from runtime.executable import Executable
 from runtime.feeder import Feeder
@@ -69,7 +70,7 @@ class Net:
         self._main = self._program(self.graph, ())
         self._shared = share or self._main
         if share is None:
-            initialise(self._main, seed)
+            initialise(self._main, seed, self.graph.first)
         self._seed = seed
         self._iteration = 0
         self._given: dict[str, Array] = {}
@@ -274,8 +275,9 @@ def backward_step(graph: Graph, arena: Arena, given: tuple[str, ...]) -> Step:
         packed = pack(parts, tuple(s.offset for s in slots), arena.shape)
         outputs["gradients"] = packed
         names[packed] = "gradients"
+    again = {name: host.again() for name, host in graph.hosts.items()}
     apart = replace(graph, inputs=inputs, outputs=outputs, updates={}, kept={}, sinks=())
-    return Step(apart, names=names)
+    return Step(replace(apart, effects=(), hosts=again), names=names)
 
 
 def load(
@@ -288,11 +290,13 @@ def load(
     weights: str | Path | None = None,
     threads: int | None = None,
     deploy: bool = False,
+    allow_python_layers: bool = False,
 ) -> Net:
     """Reads, builds and compiles a net.
 
     `path` is a YAML file or a Caffe prototxt, or a NetSpec; or give `text` with its `format`
     ("yaml" or "prototxt"). Raises NetError, with the place in the file, for every mistake in it.
+    Layers of type Python run the code that they name, so they must be allowed.
     """
     if phase.upper() not in ("TRAIN", "TEST"):
         raise UsageError(f"there is no phase '{phase}'", hint="phase is TRAIN or TEST")
@@ -300,6 +304,7 @@ def load(
         spec = path
     else:
         spec = read_net(str(path) if path is not None else None, text=text, format=format)
+    spec = with_python(spec, allow_python_layers)
     net = Net(spec, phase.upper(), backend=backend, threads=threads, deploy=deploy)
     if weights is not None:
         net.load_weights(weights)

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from runtime.calls import Call, Hosts, calls_of
 from runtime.executable import Array, Executable
 from runtime.tensor_bytes import pack, span, unpack
 from runtime.triton_worker import receive, send
 from schemas.errors import BackendError, UsageError
-from schemas.program import Program, Tensor
+from schemas.program import Launch, Program, Tensor
 
 _WORKER = Path(__file__).with_name("triton_worker.py")
 
@@ -90,8 +91,15 @@ class _Block:
 class InterpretedExecutable:
     """A program in the worker process; see `Executable` for the methods."""
 
-    def __init__(self, program: Program, process: _Process, share: Executable | None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        process: _Process,
+        share: Executable | None,
+        calls: Mapping[int, Call],
+    ) -> None:
         self._program, self._process = program, process
+        self._calls = calls
         self._log: list[dict[str, float]] = []
         theirs = share.blocks if isinstance(share, InterpretedExecutable) else {}
         self.blocks: dict[str, _Block] = {}
@@ -102,6 +110,7 @@ class InterpretedExecutable:
             block.users += 1
             self.blocks[slot.name] = block
         self._number: int | None = process.number()
+        kernels = [launch for launch in program.launches if launch.call is None]
         launches = [
             {
                 "source": launch.meta["source"],
@@ -110,10 +119,10 @@ class InterpretedExecutable:
                 "programs": launch.meta["grid"][0],
                 "args": [(self.blocks[slot].number, offset) for slot, offset in launch.args],
             }
-            for launch in program.launches
+            for launch in kernels
         ]
         sources = {launch.meta["source"]: program.text[launch.meta["source"]]
-                   for launch in program.launches}  # fmt: skip
+                   for launch in kernels}  # fmt: skip
         process.ask({"do": "load", "program": self._number, "sources": sources,
                      "launches": launches})  # fmt: skip
 
@@ -138,9 +147,34 @@ class InterpretedExecutable:
         return unpack(tensor, self.blocks[tensor.slot].read(tensor.offset, span(tensor)))
 
     def run(self, log: tuple[str, ...] = ()) -> None:
-        self._process.ask({"do": "run", "program": self._number})
+        first = done = 0
+        for i, launch in enumerate(self._program.launches):
+            if (
+                launch.call is not None
+            ):  # the kernels before it, and then the layer, in this process
+                self._run(first, done)
+                self._call(launch, self._calls[i])
+                first = done
+            else:
+                done += 1
+        self._run(first, done)
         if log:
             self._log.append({name: float(self.read(name).reshape(-1)[0]) for name in log})
+
+    def _run(self, first: int, end: int) -> None:
+        """Runs some of the kernels."""
+        if first < end:
+            header = {"do": "run", "program": self._number, "first": first, "end": end}
+            self._process.ask(header)
+
+    def _call(self, launch: Launch, call: Call) -> None:
+        assert launch.call is not None
+        (slot, out), *given = launch.args
+        values = np.zeros(0, np.float32)
+        for source, offset in given:
+            values = self.blocks[source].read(offset, 4 * launch.call.reads).view(np.float32)
+        made = np.ascontiguousarray(call(values), np.float32)
+        self.blocks[slot].write(out, made.tobytes())
 
     def drain(self) -> list[Mapping[str, float]]:
         logged: list[Mapping[str, float]] = list(self._log)
@@ -173,10 +207,13 @@ class InterpreterDevice:
     def __init__(self) -> None:
         self._process: _Process | None = None
 
-    def load(self, program: Program, share: Executable | None = None) -> InterpretedExecutable:
+    def load(
+        self, program: Program, share: Executable | None = None, hosts: Hosts | None = None
+    ) -> InterpretedExecutable:
+        calls = calls_of(program, hosts)
         if self._process is None:
             self._process = _Process()
-        return InterpretedExecutable(program, self._process, share)
+        return InterpretedExecutable(program, self._process, share, calls)
 
     def close(self) -> None:
         """Ends the process; executables of this device are not used after that."""

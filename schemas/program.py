@@ -60,14 +60,30 @@ class KernelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class HostCall:
+    """A call of a Python layer in the middle of a step, with a block of f32 in and one out."""
+
+    layer: str
+    way: Literal["forward", "backward"]
+    reads: int  # elements of the block that goes in; 0: there is none
+    writes: int  # elements of the block that comes out
+    wanted: tuple[bool, ...] = ()  # backward: which of the gradients will be read
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
-    """Kernels that may run at the same time: nothing in a launch depends on another part of it."""
+    """Kernels that may run at the same time: nothing in a launch depends on another part of it.
+
+    A launch with a `call` runs no code but calls a Python layer; its args are the block that comes
+    out and then, if there is one, the block that goes in.
+    """
 
     name: str
     kernels: tuple[KernelInfo, ...]
     code: str = ""  # key into Program.code, for backends with one binary a launch
     args: tuple[tuple[str, int], ...] = ()  # (slot, byte offset) of each pointer argument
     meta: dict[str, Any] = field(default_factory=dict)  # grid, num_warps, shared ...
+    call: HostCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,11 @@ class Program:
     code: dict[str, bytes] = field(default_factory=dict)
     text: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def python_layers(self) -> tuple[str, ...]:
+        """Returns the layers that are Python code: without them the program does not run."""
+        return tuple(dict.fromkeys(one.call.layer for one in self.launches if one.call))
 
     @property
     def peak_bytes(self) -> int:

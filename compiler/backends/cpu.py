@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compiler.backends import Compiled, Traits
 from compiler.kernel import Kernel
+from compiler.launches import call_launch
 from compiler.llvm import cache
 from compiler.llvm.contract import emit_contract
 from compiler.llvm.contract_plan import plan
@@ -54,15 +55,18 @@ class Backend:
         `void step(ptr slots, i64 thread, i64 threads, ptr sync)`: `slots` points to the base
         addresses in the order of `slots`, each aligned to 64 bytes and readable for 512 bytes
         behind its end; `sync` to 256 zeroed bytes with the address of a function at 128 that
-        yields the processor (compiler/llvm/step.py).
+        yields the processor, and at 136 of one that makes the call of a launch (llvm/step.py).
         """
-        pieces = {id(k): self.piece(k) for k in schedule.kernels()}
+        kernels = [k for k in schedule.kernels() if k.call is None]
+        pieces = {id(k): self.piece(k) for k in kernels}
         ir = emit_step(schedule.launches, pieces, places, slots, self.host)
         launches = tuple(
-            Launch("+".join(k.name for k in launch), tuple(_info(k) for k in launch))
+            call_launch(launch[0], places)
+            if launch[0].call is not None
+            else Launch("+".join(k.name for k in launch), tuple(_info(k) for k in launch))
             for launch in schedule.launches
         )
-        text = {f"{k.name}.ll": pieces[id(k)].text for k in schedule.kernels()}
+        text = {f"{k.name}.ll": pieces[id(k)].text for k in kernels}
         meta = {
             "cpu": self.host.name,
             "features": self.host.features,

@@ -10,9 +10,10 @@ from compiler.llvm.piece import NAME, Piece
 from compiler.schedule import Place
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
-# pointer `void ()`), finished steps (i64), a place to write what nobody reads; then the counter of
-# the clock before the first launch and after each.
-ARRIVED, GENERATION, YIELD, DONE, IGNORED, CLOCK = 0, 64, 128, 192, 200, 256
+# pointer `void ()`), call (a function pointer `i32 (i64 launch)`, nonzero: go on; where the step
+# calls Python), finished steps (i64), a place to write what nobody reads, whether a call failed
+# (i32); then the counter of the clock before the first launch and after each.
+ARRIVED, GENERATION, YIELD, CALL, DONE, IGNORED, FAILED, CLOCK = 0, 64, 128, 136, 192, 200, 208, 256
 _SPINS = 1000  # some 40 microseconds
 
 _BARRIER = f"""
@@ -70,15 +71,18 @@ _FLUSH_X86 = """  %csr = alloca i32
   %new = alloca i32
   store i32 %flush, ptr %new
   call void @llvm.x86.sse.ldmxcsr(ptr %new)"""
+_AGAIN_X86 = "  call void @llvm.x86.sse.ldmxcsr(ptr %new)"
 _FLUSH_ARM = """  %mode = call i64 @llvm.aarch64.get.fpcr()
   %flush = or i64 %mode, 16777216
   call void @llvm.aarch64.set.fpcr(i64 %flush)"""
-# (pause, enter flush-to-zero mode, leave it, read the clock, declarations)
+_AGAIN_ARM = "  call void @llvm.aarch64.set.fpcr(i64 %flush)"
+# (pause, enter flush-to-zero mode, leave it, enter it again, read the clock, declarations)
 _TARGETS = {
     "x86": (
         "call void @llvm.x86.sse2.pause()",
         _FLUSH_X86,
         "  call void @llvm.x86.sse.ldmxcsr(ptr %csr)",
+        _AGAIN_X86,
         "call i64 @llvm.readcyclecounter()",
         "declare void @llvm.x86.sse2.pause()\ndeclare void @llvm.x86.sse.stmxcsr(ptr)\n"
         "declare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare i64 @llvm.readcyclecounter()\n",
@@ -87,11 +91,12 @@ _TARGETS = {
         "call void @llvm.aarch64.hint(i32 1)",
         _FLUSH_ARM,
         "  call void @llvm.aarch64.set.fpcr(i64 %mode)",
+        _AGAIN_ARM,
         "call i64 @llvm.readsteadycounter()",  # the cycle counter is not for users there
         "declare void @llvm.aarch64.hint(i32)\ndeclare i64 @llvm.aarch64.get.fpcr()\n"
         "declare void @llvm.aarch64.set.fpcr(i64)\ndeclare i64 @llvm.readsteadycounter()\n",
     ),
-    "other": ("", "", "", "add i64 0, 0", ""),
+    "other": ("", "", "", "", "add i64 0, 0", ""),
 }
 
 
@@ -104,15 +109,21 @@ def emit_step(
 ) -> str:
     """Returns the whole module; `pieces` gives each kernel's function by id(kernel)."""
     kind = "x86" if host.x86 else "arm" if host.triple.startswith(("aarch64", "arm64")) else "other"
-    pause, enter, leave, clock, declares = _TARGETS[kind]
+    pause, enter, leave, again, clock, declares = _TARGETS[kind]
     names: dict[str, str] = {}
     lines = [*_slot_loads(slots), *([enter] if enter else []), *_mark(0, clock)]
     for n, launch in enumerate(launches):
-        for turn, kernel in enumerate(launch):
+        called = any(kernel.call is not None for kernel in launch)
+        if called:
+            lines.append(
+                _PYTHON_CALL.replace("#", str(n)).replace("OUT", leave).replace("IN", again)
+            )
+        for turn, kernel in enumerate(() if called else launch):
             piece = pieces[id(kernel)]
             name = names.setdefault(piece.text, f"k{len(names)}_{_word(kernel.name)}")
             lines += _call(f"{n}_{turn}", name, piece, turn, places, slots)
         lines.append(_BARRIER_CALL.replace("#", str(n)))
+        lines += [_GO_ON.replace("#", str(n))] * called
         lines += _mark(n + 1, clock)
     functions = [text.replace(f"@{NAME}(", f"@{name}(", 1) for text, name in names.items()]
     extras = sorted(set().union(*(p.extras for p in pieces.values())))
@@ -127,12 +138,34 @@ meet#:
   br label %after#
 after#:"""
 
+# Thread 0 calls Python, in the processor's usual mode; the others wait at the barrier behind it.
+_PYTHON_CALL = f"""  br i1 %first, label %python#, label %called#
+python#:
+OUT
+  %pcall# = getelementptr i8, ptr %sync, i64 {CALL}
+  %python_f# = load ptr, ptr %pcall#, align 8
+  %ok# = call i32 %python_f#(i64 #)
+IN
+  %bad# = icmp eq i32 %ok#, 0
+  %flag# = zext i1 %bad# to i32
+  store i32 %flag#, ptr %failed, align 4
+  br label %called#
+called#:"""
+# Behind the barrier, all threads leave a step whose call failed.
+_GO_ON = """  %fail# = load i32, ptr %failed, align 4
+  %stop# = icmp ne i32 %fail#, 0
+  br i1 %stop#, label %out, label %go#
+go#:"""
+
 _STEP = f"""
 define void @step(ptr %slots, i64 %thread, i64 %threads, ptr %sync) nounwind {{
   %alone = icmp eq i64 %threads, 1
   %first = icmp eq i64 %thread, 0
   %ignored = getelementptr i8, ptr %sync, i64 {IGNORED}
+  %failed = getelementptr i8, ptr %sync, i64 {FAILED}
 BODY
+  br label %out
+out:
 LEAVE
   br i1 %first, label %count, label %end
 count:

@@ -10,6 +10,7 @@ from typing import Any
 
 from compiler.backends import Compiled
 from compiler.kernel import Kernel
+from compiler.launches import call_launch
 from compiler.schedule import Place, Schedule
 from compiler.triton_source.aot import Binary, compile_module, require_triton
 from compiler.triton_source.checks import resources
@@ -59,23 +60,33 @@ class Build:
             require_triton()
 
     def run(self, schedule: Schedule) -> Compiled:
-        rows = [self.groups(kernels) for kernels in schedule.launches]
+        calls = {i: row[0] for i, row in enumerate(schedule.launches) if row[0].call is not None}
+        rows = [
+            [] if i in calls else self.groups(kernels)
+            for i, kernels in enumerate(schedule.launches)
+        ]
         made = self.make([group for row in rows for group in row])
         # A group that did not compile without spilling falls apart into single launches.
         apart = [
-            one
+            [
+                one
+                for group in row
+                for one in ([group] if group.key in made else self.singles(group))
+            ]
             for row in rows
-            for group in row
-            for one in ([group] if group.key in made else self.singles(group))
         ]
-        made.update(self.make([group for group in apart if group.key not in made]))
+        made.update(self.make([g for row in apart for g in row if g.key not in made]))
         code, text = {}, {}
         for m in made.values():
             text[f"{m.label}.py"] = m.module.source
             if m.binary is not None:
                 code[m.label] = m.binary.code
                 text.update({f"{m.label}.{s}": t for s, t in m.binary.text.items()})
-        return Compiled(tuple(self.launch(g, made[g.key]) for g in apart), code, text)
+        launches: list[Launch] = []
+        for i, row in enumerate(apart):
+            launches += [call_launch(calls[i], self.places)] if i in calls else []
+            launches += [self.launch(g, made[g.key]) for g in row]
+        return Compiled(tuple(launches), code, text)
 
     def groups(self, kernels: Sequence[Kernel]) -> list[Group]:
         """Divides the kernels of a launch into groups that share a binary: see `divide`."""

@@ -61,8 +61,11 @@ class Verdict:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @options.shape_option
+@options.python_option
 @options.json_option
-def check(files: tuple[str, ...], strict: bool, shapes: tuple[str, ...], as_json: bool) -> int:
+def check(
+    files: tuple[str, ...], strict: bool, shapes: tuple[str, ...], python: bool, as_json: bool
+) -> int:
     """Check nets and solvers without running them.
 
     Reads each FILE, connects its layers and works out all shapes, for each phase the net has.
@@ -71,7 +74,7 @@ def check(files: tuple[str, ...], strict: bool, shapes: tuple[str, ...], as_json
     given = options.read_shapes(shapes)
     verdicts = []
     for file in files:
-        verdict = judge(file, given)
+        verdict = judge(file, given, python)
         if strict:
             verdict.errors += verdict.warnings
             verdict.warnings = []
@@ -88,18 +91,19 @@ def check(files: tuple[str, ...], strict: bool, shapes: tuple[str, ...], as_json
     return MISTAKE if any(verdict.errors for verdict in verdicts) else 0
 
 
-def judge(file: str, shapes: Mapping[str, Shape]) -> Verdict:
-    """Reads and builds one file; never raises NetError."""
+def judge(file: str, shapes: Mapping[str, Shape], python: bool = False) -> Verdict:
+    """Reads and builds one file; never raises NetError. `python`: its Python layers may run."""
     from netdef.formats import read_spec
+    from netdef.python_layers import with_python
     from schemas.net import NetSpec
 
     verdict = Verdict(file)
     try:
         spec = read_spec(file)
         if isinstance(spec, NetSpec):
-            _net(verdict, spec, shapes)
+            _net(verdict, with_python(spec, python), shapes)
         else:
-            _solver(verdict, spec, shapes)
+            _solver(verdict, spec, shapes, python)
     except NetError as error:
         verdict.errors += error.flatten()
     verdict.errors = _distinct(verdict.errors)
@@ -134,7 +138,7 @@ def _net(verdict: Verdict, spec: Any, shapes: Mapping[str, Shape]) -> None:
     _count(verdict, graphs)
 
 
-def _solver(verdict: Verdict, spec: Any, shapes: Mapping[str, Shape]) -> None:
+def _solver(verdict: Verdict, spec: Any, shapes: Mapping[str, Shape], python: bool) -> None:
     from netdef.probing import Prober
     from netdef.solver import plan_solver
     from runtime.schedule import check_schedule
@@ -145,7 +149,7 @@ def _solver(verdict: Verdict, spec: Any, shapes: Mapping[str, Shape]) -> None:
     check_schedule(spec, diagnostics)
     diagnostics.raise_if_any()
     prober: Prober = Prober(shapes)
-    plan = plan_solver(spec, probe=prober)
+    plan = plan_solver(spec, probe=prober, allow_python_layers=python)
     verdict.phases = ("TRAIN", *("TEST" for _ in plan.tests))
     graphs = [plan.train, *plan.tests]
     for graph in graphs:

@@ -30,13 +30,15 @@ def compile_(
     Neither a GPU nor its driver is needed. The file is a zip: manifest.json says what is in it.
     """
     from netdef.compiling import compile, save_program
-    from netdef.formats import read_solver
+    from netdef.formats import read_net, read_solver
+    from netdef.python_layers import without_python
     from schemas.errors import UsageError
 
     if not Path(path).parent.is_dir():  # asked before the long work
         raise UsageError(f"there is no folder '{Path(path).parent}' to write '{path}' to")
     spec = read_solver(solver) if solver is not None else None
-    program = compile(net, target, phase=phase, train=spec, deploy=deploy)
+    alone = without_python(read_net(net))
+    program = compile(alone, target, phase=phase, train=spec, deploy=deploy)
     save_program(program, path)
     kernels = sum(len(launch.kernels) for launch in program.launches)
     code = sum(map(len, program.code.values()))

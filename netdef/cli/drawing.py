@@ -14,19 +14,19 @@ from netdef.cli import options, output
 @click.option("-o", "--output", "path", required=True, metavar="FILE.svg", help="File to write.")
 @options.phase_option()
 @options.shape_option
-def draw(net: str, path: str, phase: str | None, shapes: tuple[str, ...]) -> None:
+@options.python_option
+def draw(net: str, path: str, phase: str | None, shapes: tuple[str, ...], python: bool) -> None:
     """Draw NET's layers as an SVG picture.
 
     Layers that work in place stand in the box of the layer they follow; dashed lines are labels.
     """
     from netdef import drawing
-    from netdef.formats import read_net
     from netdef.probing import build_anyhow, shown_phase
     from schemas.errors import UsageError
 
     if Path(path).suffix.lower() != ".svg":
         raise UsageError(f"cannot draw '{path}'", hint="give a name that ends in .svg")
-    spec = read_net(net)
+    spec = options.read_net(net, python=python)
     graph, _ = build_anyhow(spec, phase or shown_phase(spec), options.read_shapes(shapes))
     output.write_file(Path(path), drawing.draw(graph).encode())
     print(f"{path}: {output.amount(len(graph.layers), 'layer')}, phase {graph.phase}")

@@ -32,6 +32,7 @@ GPU = "sm_90"
 @options.phase_option()
 @options.shape_option
 @options.layer_set_option
+@options.python_option
 def inspect(
     net: str, stage: str | None, folder: str | None, targets: tuple[str, ...], **given: Any
 ) -> None:
@@ -57,7 +58,7 @@ def inspect(
         raise click.UsageError("give either --stage STAGE or -o DIR")
     if stage is not None and len(targets) > 1:
         raise click.UsageError("one --target at a time goes with --stage")
-    spec = options.read_net(net, given["sets"])
+    spec = options.read_net(net, given["sets"], given["python"])
     if stage == "spec":
         print(net_yaml(spec), end="")
         return

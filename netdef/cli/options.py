@@ -93,13 +93,26 @@ def weights_option(required: bool = True) -> Callable[[F], F]:
     )
 
 
-def read_net(path: str, sets: tuple[str, ...] = ()) -> NetSpec:
-    """Returns the net of a file with `--set` applied. Raises NetError."""
+def python_option(command: F) -> F:
+    return click.option(
+        "--allow-python-layers",
+        "python",
+        is_flag=True,
+        help="Let layers of type Python run the code that the net names; without it they may not.",
+    )(command)
+
+
+def read_net(path: str, sets: tuple[str, ...] = (), python: bool = False) -> NetSpec:
+    """Returns the net of a file with `--set` applied. Raises NetError.
+
+    `python`: its Python layers may run.
+    """
     from netdef import formats
+    from netdef.python_layers import with_python
 
     spec, _ = formats.apply_set(formats.read_net(path), None, sets)
     assert spec is not None
-    return spec
+    return with_python(spec, python)
 
 
 def read_shapes(texts: tuple[str, ...]) -> dict[str, Shape]:

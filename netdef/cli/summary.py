@@ -23,9 +23,15 @@ HEADS = ("layer", "type", "output", "parameters", "MACs", "activations")
 @options.phase_option()
 @options.shape_option
 @options.layer_set_option
+@options.python_option
 @options.json_option
 def summary(
-    net: str, phase: str | None, shapes: tuple[str, ...], sets: tuple[str, ...], as_json: bool
+    net: str,
+    phase: str | None,
+    shapes: tuple[str, ...],
+    sets: tuple[str, ...],
+    python: bool,
+    as_json: bool,
 ) -> None:
     """Show a table of NET's layers.
 
@@ -42,7 +48,7 @@ def summary(
     if is_weights(net):
         show_weights(net, as_json)
         return
-    spec = options.read_net(net, sets)
+    spec = options.read_net(net, sets, python)
     phase = phase or shown_phase(spec)
     graph, warnings = build_anyhow(spec, phase, options.read_shapes(shapes))
     warn(warnings, net)

@@ -22,6 +22,7 @@ from netdef.cli.guard import warn
 )
 @options.phase_option("TEST")
 @options.layer_set_option
+@options.python_option
 @options.backend_option
 @options.threads_option
 @options.json_option
@@ -31,6 +32,7 @@ def test(
     iterations: int,
     phase: str,
     sets: tuple[str, ...],
+    python: bool,
     backend: str,
     threads: int | None,
     as_json: bool,
@@ -42,7 +44,7 @@ def test(
     from netdef.evaluating import evaluate
     from netdef.net import load
 
-    loaded = load(options.read_net(net, sets), phase, backend, threads=threads)
+    loaded = load(options.read_net(net, sets, python), phase, backend, threads=threads)
     try:
         warn([*loaded.spec.warnings, *loaded.graph.warnings, *loaded.load_weights(weights)])
         begun = time.perf_counter()

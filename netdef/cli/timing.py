@@ -31,6 +31,7 @@ HEADS = ("kernel", "kind", "layers", "ms", "Mflop", "GFLOP/s", "MB", "GB/s")
 )
 @options.shape_option
 @options.layer_set_option
+@options.python_option
 @options.backend_option
 @options.threads_option
 @options.json_option
@@ -40,6 +41,7 @@ def time_(
     iterations: int,
     shapes: tuple[str, ...],
     sets: tuple[str, ...],
+    python: bool,
     backend: str,
     threads: int | None,
     as_json: bool,
@@ -54,14 +56,14 @@ def time_(
     from netdef.engine import open_engine
     from netdef.stepping import step_of
 
-    spec = options.read_net(net, sets)
+    spec = options.read_net(net, sets, python)
     step, arena, phase, _ = step_of(spec, phase, options.read_shapes(shapes))
     engine = open_engine(backend, threads=threads)
     try:
         begun = time.perf_counter()
         exe = engine.load(step, arena)
         compiled = time.perf_counter() - begun
-        _fill(exe)
+        _fill(exe, step.graph.first)
         times, shares = measure(exe, iterations)
         program = exe.program
         where = f"{engine.name} on {engine.describe()}"
@@ -143,13 +145,13 @@ def _rates(seconds: float | None, flops: int, touched: int) -> tuple[str, str, s
     return f"{1e3 * seconds:.3f}", f"{flops / seconds / 1e9:.1f}", f"{touched / seconds / 1e9:.1f}"
 
 
-def _fill(exe: Executable) -> None:
+def _fill(exe: Executable, first: dict[str, Any]) -> None:
     """Gives inputs and weights values: zeros would be faster than anything real."""
     import numpy as np
 
     from runtime.params import initialise
 
-    initialise(exe, 1)
+    initialise(exe, 1, first)
     random = np.random.default_rng(1)
     labels = {top for feed in exe.program.feeds for top in feed.tops[1:]}
     for name, tensor in exe.program.tensors.items():

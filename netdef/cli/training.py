@@ -32,12 +32,14 @@ class Request:
     threads: int | None
     run_dir: str | None
     quiet: bool
+    python: bool = False
 
     def again(self, snapshot: Path, folder: Path) -> str:
         """Returns the command that goes on from a snapshot."""
         words = [own_name(), "train", self.solver, "--resume", str(snapshot)]
         for text in self.sets:
             words += ["--set", text]
+        words += ["--allow-python-layers"] if self.python else []
         words += ["--backend", self.backend] if self.backend != "auto" else []
         words += ["--threads", str(self.threads)] if self.threads else []
         # Snapshots beside their run's records are enough to find the run again.
@@ -50,6 +52,7 @@ class Request:
         graph = plan.tests[0] if plan.tests else plan.train
         words = [own_name(), "test" if plan.tests else "predict", graph.spec.file]
         words += ["--weights", str(snapshot.with_name(snapshot.name + ".safetensors"))]
+        words += ["--allow-python-layers"] if self.python else []
         layers = {layer.name.text for layer in graph.spec.layers}
         for text in self.sets:
             if any(text.startswith(f"{name}.") for name in layers):
@@ -71,6 +74,7 @@ class Request:
     help="Start from these weights (.safetensors or .caffemodel), found by layer names.",
 )
 @options.set_option
+@options.python_option
 @options.backend_option
 @options.threads_option
 @click.option(
@@ -84,6 +88,7 @@ def train(
     resume: str | None,
     weights: tuple[str, ...],
     sets: tuple[str, ...],
+    python: bool,
     backend: str,
     threads: int | None,
     run_dir: str | None,
@@ -96,7 +101,7 @@ def train(
     a second one stops at once.
     """
     files = tuple(part for text in weights for part in text.split(",") if part)
-    return run(Request(solver, resume, files, sets, backend, threads, run_dir, quiet))
+    return run(Request(solver, resume, files, sets, backend, threads, run_dir, quiet, python))
 
 
 def run(request: Request) -> int:
@@ -117,6 +122,7 @@ def run(request: Request) -> int:
         sets=request.sets,
         weights=request.weights,
         monitor=monitor,
+        allow_python_layers=request.python,
     )
     try:
         compiled = time.perf_counter() - begun
