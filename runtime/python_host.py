@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from runtime.python_layer import Blob, BlobVec, Phase, PythonLayer
+from runtime.python_layer import Blob, BlobVec, Phase
 from runtime.python_modules import Surroundings
 from schemas.errors import NetError, ShapeError
 from schemas.host import Array, Host, HostSpec, LayerError, Shape
