@@ -91,7 +91,7 @@ def test_train_resume_test_and_predict(folder):
     train = ("train", "solver.yaml", ALLOW, "--backend", "cpu")
     first = run(*train, "--run-dir", "a")
     assert first.exit_code == 0
-    (next_,) = (line for line in first.stderr.splitlines() if "next: " in line)
+    (next_,) = (line for line in first.stdout.splitlines() if "next: " in line)
     assert ALLOW in next_
     (weights,) = (folder / "a").rglob("*iter_6.safetensors")
     assert (
