@@ -14,8 +14,8 @@ from schemas.params import Feed
 
 Shape = tuple[int, ...]
 PHASES = ("TRAIN", "TEST")
-# Layers whose shapes stand in the net: a shape that is given for them is the whole one.
-WRITTEN = ("Input", "DummyData", "MemoryData")
+# Layers whose shapes stand in the net, or in code: a shape that is given for them is the whole one.
+WRITTEN = ("Input", "DummyData", "MemoryData", "Python")
 
 
 @dataclass

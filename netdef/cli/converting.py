@@ -15,7 +15,10 @@ from netdef.cli.guard import warn
 @click.argument("target", metavar="OUT")
 @click.option("--net", metavar="NET", help="Net of the weights: it tells the names of their blobs.")
 @options.shape_option
-def convert(source: str, target: str, net: str | None, shapes: tuple[str, ...]) -> None:
+@options.python_option
+def convert(
+    source: str, target: str, net: str | None, shapes: tuple[str, ...], python: bool
+) -> None:
     """Convert a file; the extensions say from what to what.
 
     \b
@@ -41,7 +44,7 @@ def convert(source: str, target: str, net: str | None, shapes: tuple[str, ...]) 
         from compiler.assemble import layer_blobs
         from netdef.probing import build_anyhow, shown_phase
 
-        spec = options.read_net(net)
+        spec = options.read_net(net, python=python)
         graph, _ = build_anyhow(spec, shown_phase(spec), options.read_shapes(shapes))
         layers = layer_blobs(graph)
     warn(convert_weights(Path(source), Path(target), layers))

@@ -195,3 +195,17 @@ class Trains(Affine):
 
 class Plain:
     """No layer: derived from nothing."""
+
+
+class Tiny(caffe.Layer):
+    """Whether numbers below the least normal one survive: they must, as everywhere in Python."""
+
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        tiny = np.full(64, 1e-30, np.float32) * np.float32(1e-10)
+        top[0].data[...] = np.count_nonzero(tiny)

@@ -163,6 +163,14 @@ def test_first_values_are_those_that_setup_gives(backend):
     net.close()
 
 
+@every_backend
+def test_layers_compute_in_the_usual_mode_of_the_processor(backend):
+    """The native step flushes denormal numbers to zero."""
+    net = net_of(layer("Tiny", name="tiny"), backend)
+    assert net.forward()["tiny"] == 64
+    net.close()
+
+
 def test_another_batch_size_sets_the_layer_up_again():
     net = net_of(X + layer("Times", name="y", param_str="2"))
     for rows in (2, 5, 2):

@@ -9,6 +9,8 @@ from click.testing import CliRunner
 import netdef as api
 from netdef.cli import cli
 from netdef.compiling import compile, save_program
+from netdef.formats import read_net
+from netdef.net import Net
 from schemas.errors import BackendError, NetError
 
 NET = """\
@@ -183,3 +185,36 @@ def test_an_exception_ends_training_with_status_2(folder):
     assert "net.yaml:4:" in failed.stderr and "ZeroDivisionError" in failed.stderr
     assert 'gain.py", line 18, in backward' in failed.stderr
     assert "a bug in netdef" not in failed.stderr
+
+
+SOURCE = """\
+layers:
+- {name: data, type: Python, module: batches, layer: Batches, top: [data, label]}
+- {name: ip, type: InnerProduct, bottom: data, num_output: 3, weight_filler: xavier}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
+"""
+
+
+def test_in_use_a_python_source_is_an_input_and_does_not_run(folder):
+    (folder / "net.yaml").write_text(SOURCE)
+    (folder / "batches.py").write_text("raise AssertionError('this ran')\n")
+    net = Net(read_net("net.yaml"), "TEST", deploy=True, inputs={"data": (1, 2, 2, 2)})
+    net.save_weights("w.safetensors")
+    net.close()
+    np.save("item.npy", np.ones((2, 2, 2), np.float32))
+    words = ["predict", "net.yaml", "--weights", "w.safetensors", "item.npy"]
+    predicted = run(*words, "--input-shape", "data=1,2,2,2")
+    assert predicted.exit_code == 0 and "prob[" in predicted.stdout
+    asked = run(*words)
+    assert asked.exit_code == 2 and "the shape of the input 'data' is not given" in asked.stderr
+    assert "net.yaml:2:" in asked.stderr and "--input-shape data=N,C,H,W" in asked.stderr
+
+
+def test_weights_of_a_net_with_python_layers_convert(folder):
+    net = api.load("net.yaml", backend="cpu", allow_python_layers=True)
+    net.save_weights("w.caffemodel")
+    net.close()
+    words = ["convert", "w.caffemodel", "w.safetensors", "--net", "net.yaml"]
+    assert run(*words).exit_code == 2
+    assert run(*words, ALLOW).exit_code == 0
+    assert "gain" in run("summary", "w.safetensors").stdout

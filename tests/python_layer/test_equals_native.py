@@ -154,6 +154,46 @@ def test_forward_and_backward(row, backend):
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * max(size, 1e-3))
 
 
+BEFORE = {
+    "an input": "",
+    "in place": "- {name: p, type: ReLU, bottom: x, top: x, negative_slope: 0.5}",
+    "a view": "- {name: p, type: Flatten, bottom: x}",
+    "a part": "- {name: p, type: Slice, bottom: x, top: [p, q]}",
+    "a join": "- {name: p, type: Concat, bottom: [x, x]}",
+    "a sum": "- {name: p, type: Reduction, bottom: x, axis: 1}",
+    "softmax": "- {name: p, type: Softmax, bottom: x}",
+    "argmax": "- {name: p, type: ArgMax, bottom: x}",
+}
+AFTER = {
+    "nothing": "",
+    "in place": "- {name: z, type: ReLU, bottom: y, top: y, negative_slope: 0.5}",
+    "a join": "- {name: z, type: Concat, axis: 0, bottom: [y, y]}",
+    "a part": "- {name: z, type: Slice, axis: 0, bottom: y, top: [z, w]}",
+    "sum": "- {name: z, type: Eltwise, bottom: [y, y]}",
+    "dense": "- {name: z, type: InnerProduct, bottom: y, num_output: 3, weight_filler: xavier}",
+}
+PAIRINGS = [(b, "nothing") for b in BEFORE] + [("a view", a) for a in AFTER if a != "nothing"]
+
+
+@pytest.mark.parametrize("before, after", PAIRINGS)
+def test_neighbours_lie_in_memory_as_they_like(before, after):
+    head = "- {name: x, type: Input, shape: [2, 4, 4, 4]}\n" + BEFORE[before]
+    bottom = "p" if "name: p" in head and before != "in place" else "x"
+    end = "y" if after in ("nothing", "in place") else "z"
+    tail = f"{AFTER[after]}\n- {{name: end, type: Reduction, bottom: {end}, operation: SUMSQ}}\n"
+    python = layer("Times", name="y", bottom=[bottom], param_str="1.5")
+    native = f"- {{name: y, type: Power, bottom: {bottom}, scale: 1.5}}"
+    found = []
+    for text in (python, native):
+        net = net_of("\n".join([head, text, tail]).replace("\n\n", "\n"))
+        x = np.random.default_rng(1).normal(size=(2, 4, 4, 4))
+        found.append({**net.forward(["y"], x=x), **net.backward(end=np.ones(()))})
+        net.close()
+    for name, want in found[1].items():
+        size = max(1e-3, float(np.abs(want).max()))
+        np.testing.assert_allclose(found[0][name], want, rtol=0, atol=2e-5 * size, err_msg=name)
+
+
 def trained(row: Row, text: str, backend, iter_size: int = 1) -> list[np.ndarray]:
     """Returns the learned blobs after three steps."""
     spec = SolverSpec(momentum=0.9, weight_decay=1e-2, iter_size=iter_size, clip_gradients=5.0)
