@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 
 from runtime.calls import Call, Hosts, calls_of
+from runtime.cpu_calls import CpuCalls
 from runtime.executable import Executable
 from schemas.errors import BackendError
-from schemas.program import Dtype, Launch, Program, Slot, Tensor
+from schemas.program import Dtype, Program, Slot, Tensor
 
 Array = np.ndarray[Any, Any]
 
@@ -26,12 +26,9 @@ _DTYPES: dict[Dtype, Any] = {
 _ALIGN = 64
 # Vector loads may reach past the last element (compiler/backends/cpu.py says how far).
 _BEHIND = 512
-# The sync block (compiler/llvm/step.py): bytes, and where the yield function and the counter are.
+# The sync block (compiler/llvm/step.py): bytes, and where its functions and counters are.
 _YIELD, _CALL, _DONE, _CLOCK = 128, 136, 192, 256
 _STEP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
-
-
-_PYTHON = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)
 
 
 def default_threads() -> int:
@@ -89,7 +86,7 @@ class CpuExecutable:
         self._log: list[Mapping[str, float]] = []
         code = _load_code(program)
         slots = [self._slots[s.name] for s in program.slots]
-        bound = _Calls(program, self._slots, calls)
+        bound = CpuCalls(program, self._slots, calls)
         self._team = _Team(code, slots, threads, len(program.launches), bound)
         # One that is dropped without close() lets its workers go, too.
         weakref.finalize(self, self._team.stop)
@@ -173,59 +170,6 @@ def _load_code(program: Program) -> tuple[Any, Any]:
     return engine, _STEP(engine.get_function_address("step"))
 
 
-def _yield_function() -> int:
-    """Returns the address of a C function that gives the processor to another thread."""
-    if sys.platform == "win32":
-        function: Any = ctypes.WinDLL("kernel32").SwitchToThread
-    else:
-        function = ctypes.CDLL(None).sched_yield
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-class _Calls:
-    """The calls of Python layers as a C function: what it raises waits for the step to end."""
-
-    def __init__(
-        self, program: Program, slots: Mapping[str, Array], calls: Mapping[int, Call]
-    ) -> None:
-        self._calls = {i: self._bound(program.launches[i], slots, c) for i, c in calls.items()}
-        self._failed = False
-        self._error: BaseException | None = None
-        self._function = _PYTHON(self._run)
-        self.address = ctypes.cast(self._function, ctypes.c_void_p).value or 0
-
-    def _bound(self, launch: Launch, slots: Mapping[str, Array], call: Call) -> Callable[[], None]:
-        assert launch.call is not None
-        sizes = (launch.call.writes, launch.call.reads)
-        out, *given = (
-            slots[slot][offset : offset + 4 * size].view(np.float32)
-            for (slot, offset), size in zip(launch.args, sizes, strict=False)
-        )
-        values = given[0] if given else np.zeros(0, np.float32)
-
-        def run() -> None:
-            made = call(values)
-            out[: made.size] = made
-
-        return run
-
-    def _run(self, launch: int) -> int:
-        """Returns 0 where the layer has failed: the step is left. Nothing may leave this."""
-        self._failed = True
-        try:
-            self._calls[launch]()
-            self._failed = False
-        except BaseException as error:
-            self._error = error
-        return 0 if self._failed else 1
-
-    def check(self) -> None:
-        """Raises what the layer has raised in the step that is over."""
-        if self._failed:
-            error, self._error, self._failed = self._error, None, False
-            raise error or KeyboardInterrupt  # which came before the layer's own code
-
-
 class _Team:
     """The calling thread and its workers, who run the native step together.
 
@@ -243,7 +187,7 @@ class _Team:
         slots: list[Array],
         threads: int,
         launches: int,
-        calls: _Calls,
+        calls: CpuCalls,
     ) -> None:
         self._engine, self._step = code
         self._calls = calls
@@ -254,8 +198,7 @@ class _Team:
         start = -block.ctypes.data % _ALIGN
         self._sync = block[start : start + size]
         self.clock = self._sync[_CLOCK:].view(np.int64)  # before the first launch, after each
-        self._sync[_YIELD : _YIELD + 8].view(np.uint64)[0] = _yield_function()
-        self._sync[_CALL : _CALL + 8].view(np.uint64)[0] = calls.address
+        calls.attach(*(self._sync[at : at + 8].view(np.uint64) for at in (_YIELD, _CALL)))
         self._finished = self._sync[_DONE : _DONE + 8].view(np.int64)
         self._args = (self._pointers.ctypes.data, self._sync.ctypes.data)
         self._asked = 0

@@ -184,5 +184,8 @@ def _fill(arrays: Iterable[Array], values: Array) -> None:
 
 
 def _flat(arrays: Iterable[Array]) -> Array:
+    """Returns the arrays as one block; of a single one, its own memory."""
     parts = [np.ravel(array) for array in arrays]
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -84,6 +84,7 @@ class Surroundings:
     def _module(self, spec: HostSpec, who: str) -> ModuleType:
         name = spec.module
         self._forget_other(name)
+        importlib.invalidate_caches()  # the file may have been written just now
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:

@@ -10,11 +10,13 @@ from compiler.llvm.piece import NAME, Piece
 from compiler.schedule import Place
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
-# pointer `void ()`), call (a function pointer `i32 (i64 launch)`, nonzero: go on; where the step
-# calls Python), finished steps (i64), a place to write what nobody reads, whether a call failed
-# (i32); then the counter of the clock before the first launch and after each.
+# pointer `i32 (i32 microseconds)`, which waits for so long or less), call (a function pointer
+# `i32 (i64 launch)`, for launches that call Python; 0: leave the step), finished steps (i64), a
+# place to write what nobody reads, whether a call failed (i32); then the counter of the clock
+# before the first launch and after each.
 ARRIVED, GENERATION, YIELD, CALL, DONE, IGNORED, FAILED, CLOCK = 0, 64, 128, 136, 192, 200, 208, 256
 _SPINS = 1000  # some 40 microseconds
+_NAP = 20  # microseconds; only while Python runs
 
 _BARRIER = f"""
 define internal void @barrier(ptr %sync, i64 %threads) noinline nounwind {{
@@ -45,7 +47,7 @@ again:
 yield:
   %at = getelementptr i8, ptr %sync, i64 {YIELD}
   %f = load ptr, ptr %at, align 8
-  %result = call i32 %f()
+  %result = call i32 %f(i32 {_NAP})
   br label %wait
 leave:
   ret void

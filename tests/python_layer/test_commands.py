@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -55,6 +59,7 @@ class Gain(caffe.Layer):
 """
 # The same of native layers.
 NATIVE = "- {name: gain, type: Scale, num_axes: 3, bottom: data, filler: 2, param: [{lr_mult: 3}]}"
+ROOT = Path(__file__).resolve().parents[2]
 ALLOW = "--allow-python-layers"
 COMMANDS = [
     ["check", "net.yaml"],
@@ -218,3 +223,21 @@ def test_weights_of_a_net_with_python_layers_convert(folder):
     assert run(*words).exit_code == 2
     assert run(*words, ALLOW).exit_code == 0
     assert "gain" in run("summary", "w.safetensors").stdout
+
+
+def test_the_example_of_the_docs_is_a_euclidean_loss(folder):
+    text = (ROOT / "docs" / "python_layers.md").read_text()
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.M)
+    code, net = (textwrap.dedent(block).strip("\n") for block in blocks[:2])
+    (folder / "losses.py").write_text(code + "\n")
+    head = "- {name: %s, type: Input, shape: [3, 2]}\n"
+    found = []
+    for loss in (net, "- {name: loss, type: EuclideanLoss, bottom: [ip, target]}"):
+        (folder / "net.yaml").write_text("layers:\n" + head % "ip" + head % "target" + loss)
+        made = api.load("net.yaml", "TRAIN", "cpu", allow_python_layers=True)
+        rng = np.random.default_rng(1)
+        outputs = made.forward(ip=rng.normal(size=(3, 2)), target=rng.normal(size=(3, 2)))
+        found.append([float(outputs["loss"].sum()), *made.backward().values()])
+        made.close()
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
