@@ -122,6 +122,8 @@ def readers(wiring: Wiring) -> dict[tuple[int, int], list[int]]:
             if source is not None:
                 found.setdefault(source, []).append(i)
     return found
+
+
 def is_python_source(layer: LayerSpec) -> bool:
     """Returns whether a layer makes data by code of the user's."""
     return layer.type.text == "Python" and not layer.bottoms

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Net", "NetError", "NetErrors", "PythonLayer", "Solver", "__version__", "compile", "datum", "load"
+    "Net", "NetError", "NetErrors", "PythonLayer", "Solver", "__version__", "compile", "datum",
+    "load",
 ]  # fmt: skip
 
 # Loaded when they are first used: `netdef --help` must not wait for the compiler.

@@ -192,6 +192,18 @@ def test_an_exception_ends_training_with_status_2(folder):
     assert "a bug in netdef" not in failed.stderr
 
 
+def test_inspect_shows_the_calls(folder):
+    shown = {
+        stage: run("inspect", "net.yaml", "--stage", stage, ALLOW, "--phase", "TRAIN").stdout
+        for stage in ("graph", "backward", "fused")
+    }
+    assert "way=forward" in shown["graph"] and "\nalways %" in shown["graph"]
+    assert "way=backward" in shown["backward"] and "always" not in shown["backward"]
+    # The data needs no gradient, the learned blob does.
+    assert "gain.forward(" in shown["fused"] and "gain.backward(" in shown["fused"]
+    assert "# gain: net.yaml:4:" in shown["fused"]
+
+
 SOURCE = """\
 layers:
 - {name: data, type: Python, module: batches, layer: Batches, top: [data, label]}
