@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", "out", required=True, metavar="OUT", help="Net file to write.")
 @options.shape_option
 @options.layer_set_option
+@options.python_option
 def deploy(
-    net: str, weights: str | None, out: str, shapes: tuple[str, ...], sets: tuple[str, ...]
+    net: str,
+    weights: str | None,
+    out: str,
+    shapes: tuple[str, ...],
+    sets: tuple[str, ...],
+    python: bool,
 ) -> None:
     """Write the net for use of NET: inputs in place of data, no labels, losses or dropout.
 
@@ -33,7 +39,7 @@ def deploy(
     from netdef.deploying import deployed_net, weights_beside, write_weights
     from schemas.errors import UsageError
 
-    spec = options.read_net(net, sets)
+    spec = options.read_net(net, sets, python)
     beside = weights_beside(out)
     written = [Path(out)] + ([beside] if weights else [])
     given = [net, *(weights.split(",") if weights else ())]

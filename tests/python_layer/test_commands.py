@@ -227,6 +227,22 @@ def test_in_use_a_python_source_is_an_input_and_does_not_run(folder):
     assert "net.yaml:2:" in asked.stderr and "--input-shape data=N,C,H,W" in asked.stderr
 
 
+def test_a_net_for_use_keeps_its_python_layers_and_loses_its_python_sources(folder):
+    net = api.load("net.yaml", backend="cpu", allow_python_layers=True)
+    net.save_weights("w.safetensors")
+    net.close()
+    words = ["deploy", "net.yaml", "--weights", "w.safetensors", "-o", "use.yaml"]
+    assert run(*words).exit_code == 2
+    assert run(*words, ALLOW).exit_code == 0
+    made = api.load("use.yaml", backend="cpu", allow_python_layers=True)
+    made.load_weights("use.safetensors")
+    assert made.inputs == {"data": (8, 1, 8, 8)} and made.params["gain"]["blob0"].min() == 2
+    made.close()
+    (folder / "net.yaml").write_text(SOURCE)
+    source = run("deploy", "net.yaml", "-o", "other.yaml", "--input-shape", "data=1,2,2,2")
+    assert source.exit_code == 0 and "Python" not in (folder / "other.yaml").read_text()
+
+
 def test_weights_of_a_net_with_python_layers_convert(folder):
     net = api.load("net.yaml", backend="cpu", allow_python_layers=True)
     net.save_weights("w.caffemodel")
