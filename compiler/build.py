@@ -15,8 +15,16 @@ from compiler.layers import layer_types
 from compiler.layers.fields import read_fields
 from compiler.layers.scope import Probe, Scope, Shape, Source
 from compiler.wiring import Wiring, wire
-from schemas.errors import Diagnostics, GraphError, NetError, SpecError, UsageError, did_you_mean
-from schemas.net import LayerSpec, NetSpec
+from schemas.errors import (
+    Diagnostics,
+    GraphError,
+    NetError,
+    Question,
+    SpecError,
+    UsageError,
+    did_you_mean,
+)
+from schemas.net import LayerSpec, NetSpec, NetState
 
 MAX_RANK = 8
 
@@ -25,27 +33,74 @@ def build(
     spec: NetSpec,
     phase: str,
     *,
-    level: int = 0,
-    stages: frozenset[str] = frozenset(),
+    level: int | None = None,
+    stages: frozenset[str] | None = None,
     probe: Probe | None = None,
     inputs: dict[str, Shape] | None = None,
     deploy: bool = False,
 ) -> Graph:
     """Returns the net that `spec` describes for a phase ("TRAIN" or "TEST"), level and stages.
 
+    Level and stages are those of `spec.state` unless they are given.
     `probe` tells the shapes of data sources; `inputs` gives the shapes of inputs by name and wins
     over both the file and the probe. `deploy` leaves data sources, labels and losses out.
     Raises NetError, or NetErrors of all that is wrong; what only follows from another error is not
     mentioned. `Graph.warnings` holds what is probably not meant.
     """
-    layers, hidden = used_layers(spec, phase, level, stages, deploy)
+    state = NetState(level=level, stages=spec.state.stages if stages is None else tuple(stages))
+    found = attempt(spec, phase, spec.state.merged(state), probe, inputs, deploy)
+    diag = Diagnostics()
+    diag.errors = in_order([*found.errors, *(q.refusal for q in found.questions)])
+    diag.raise_if_any()
+    return found.graph
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A net as far as it can be built: `graph` holds the layers that could be.
+
+    The others are `wrong` (they have errors of their own), or ask for data that is not here or for
+    leave to run code, or depend on such layers.
+    """
+
+    graph: Graph
+    layers: Sequence[LayerSpec]  # those of the phase, level and stages
+    errors: list[NetError]
+    questions: list[Question]
+    wrong: int
+
+    @property
+    def unreached(self) -> int:
+        """Returns how many layers could not be looked at, for what stands before them."""
+        return len(self.layers) - len(self.graph.layers) - self.wrong - len(self.questions)
+
+
+def attempt(
+    spec: NetSpec,
+    phase: str,
+    state: NetState,
+    probe: Probe | None = None,
+    inputs: dict[str, Shape] | None = None,
+    deploy: bool = False,
+) -> Attempt:
+    """Builds as much of a net as can be built; never raises NetError for what is wrong with it."""
+    rest = (state.level or 0, frozenset(state.stages))
+    layers, hidden = used_layers(spec, phase, *rest, deploy)
     unread = hidden - set(inputs or {})  # their shapes need not be known
     layers = [one for one in layers if not one.tops or {t.text for t in one.tops} - unread]
     graph = Graph(spec.name, phase, spec)
-    builder = _Builder(graph, layers, phase, probe, dict(inputs or {}), deploy)
+    diag = Diagnostics(spec.lenient)
+    builder = _Builder(graph, layers, phase, probe, dict(inputs or {}), deploy, diag)
     builder.run(spec)
     builder.finish(hidden)
-    return graph
+    graph.warnings += diag.warnings
+    wrong = len(builder.wrong)
+    return Attempt(graph, layers, in_order(diag.errors), builder.questions, wrong)
+
+
+def in_order(errors: Iterable[NetError]) -> list[NetError]:
+    """Returns errors in the order of their places in the file."""
+    return sorted(errors, key=lambda e: (e.span.line, e.span.column) if e.span else (0, 0))
 
 
 def used_layers(
@@ -76,7 +131,9 @@ class _Builder:
     probe: Probe | None
     given: dict[str, Shape]
     deploy: bool
-    diag: Diagnostics = field(default_factory=Diagnostics)
+    diag: Diagnostics
+    questions: list[Question] = field(default_factory=list)
+    wrong: set[int] = field(default_factory=set)  # layers with errors of their own
     wiring: Wiring = field(default_factory=Wiring)
     values: dict[tuple[int, int], Node] = field(default_factory=dict)  # (layer, top) -> node
     infos: dict[int, LayerInfo] = field(default_factory=dict)
@@ -86,29 +143,37 @@ class _Builder:
     def run(self, spec: NetSpec) -> None:
         if not self.layers:
             message = f"the net has no layers in phase {self.phase}"
-            raise GraphError(message, spec.span, "check the include and exclude rules")
+            hint = "check the include and exclude rules"
+            self.diag.error(GraphError(message, spec.span, hint))
+            return
         made = [self._read(layer) for layer in self.layers]
         self.wiring = wire(self.layers, spec, self.diag)
+        self.wrong = {i for i, layer in enumerate(made) if layer is None}
+        self.wrong |= {i for i, sources in enumerate(self.wiring.sources) if None in sources}
         for i in self.wiring.order:
             if made[i] is not None:
                 try:
                     self._build(i, made[i])
+                except Question as question:
+                    self.questions.append(question)
                 except NetError as error:
                     self.diag.error(error)
-        self.diag.errors.sort(key=lambda e: (e.span.line, e.span.column) if e.span else (0, 0))
-        self.diag.raise_if_any()
-        assert len(self.infos) == len(self.layers), "a layer failed and nobody said why"
+                    self.wrong.add(i)
+        tops = {top.text for layer in spec.layers for top in layer.tops}
+        for name in self.given.keys() - self.graph.inputs.keys():
+            if name not in tops:  # else it is made elsewhere, or in another phase
+                near = did_you_mean(name, self.graph.inputs)
+                self.diag.error(UsageError(f"the net has no input '{name}'", hint=near))
+        whole = len(self.infos) == len(self.layers)
+        assert whole or self.diag.errors or self.questions, "a layer failed, nobody said why"
 
     def finish(self, hidden: frozenset[str]) -> None:
         """Fills in what concerns the net as a whole; `hidden` blobs are not part of it."""
         graph = self.graph
-        for name in self.given:
-            if name not in graph.inputs:
-                hint = did_you_mean(name, graph.inputs)
-                raise UsageError(f"the net has no input '{name}'", hint=hint)
-        graph.layers = tuple(self.infos[i] for i in self.wiring.order)
+        graph.layers = tuple(self.infos[i] for i in self.wiring.order if i in self.infos)
         graph.inputs = {k: v for k, v in graph.inputs.items() if k not in hidden}
-        final = {k: self.values[v] for k, v in self.wiring.final.items() if k not in hidden}
+        made = {k: v for k, v in self.wiring.final.items() if v in self.values}
+        final = {k: self.values[v] for k, v in made.items() if k not in hidden}
         graph.blobs = final
         graph.outputs = {k: final[k] for k in self.wiring.unread() if k in final}
         for part in self.losses:
@@ -199,8 +264,13 @@ def claim(graph: Graph, roots: Iterable[Node], layer: str) -> None:
             stack.extend(source for source in node.src if source not in graph.origin)
 
 
+_bottoms: dict[type[Any], tuple[tuple[str, ...], int, bool]] = {}  # signatures are slow to read
+
+
 def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
     """Returns the names of a layer type's bottoms, how many must be there, whether more may be."""
+    if cls in _bottoms:
+        return _bottoms[cls]
     named: list[str] = []
     needed, more = 0, False
     for parameter in list(inspect.signature(cls.build).parameters.values())[2:]:
@@ -209,7 +279,8 @@ def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
             continue
         named.append(parameter.name)
         needed += parameter.default is inspect.Parameter.empty
-    return tuple(named), needed, more
+    _bottoms[cls] = tuple(named), needed, more
+    return _bottoms[cls]
 
 
 def _check_bottoms(scope: Scope, layer: Any) -> None:

@@ -276,21 +276,24 @@ def walk(e: Expr) -> Iterator[Expr]:
 
 def rebuild(e: Expr, visit: Callable[[Expr], Expr | None]) -> Expr:
     """Returns e with every part for which `visit` gives a replacement replaced, outermost first."""
-    done: dict[Expr, Expr] = {}
+    done: dict[int, Expr] = {}  # by id: hashing an expression walks all of it
 
     def go(e: Expr) -> Expr:
-        if e in done:
-            return done[e]
-        new = visit(e)
+        new = done.get(id(e))
         if new is None:
-            if isinstance(e, Op):
-                new = replace(e, args=tuple(go(a) for a in e.args))
-            elif isinstance(e, Guarded):
-                new = replace(e, value=go(e.value))
-            else:
-                new = e
-        done[e] = new
+            new = done[id(e)] = visit(e) or inside(e)
         return new
+
+    def inside(e: Expr) -> Expr:
+        if isinstance(e, Op):
+            args = tuple(go(a) for a in e.args)
+            if any(new is not old for new, old in zip(args, e.args, strict=True)):
+                return Op(e.name, args, e.dtype, e.attrs)
+        elif isinstance(e, Guarded):
+            value = go(e.value)
+            if value is not e.value:
+                return Guarded(e.guards, value, e.other, e.dtype)
+        return e
 
     return go(e)
 
@@ -299,12 +302,13 @@ def shift(e: Expr, axes: dict[Axis, Index]) -> Expr:
     """Returns e with axes replaced by index expressions."""
 
     def guards(all_: Guards) -> Guards:
-        moved = (replace(g, index=substitute(g.index, axes)) for g in all_)
+        moved = (Guard(substitute(g.index, axes), g.low, g.high) for g in all_)
         return tuple(g for g in moved if not g.always())
 
     def visit(e: Expr) -> Expr | None:
         if isinstance(e, Load):
-            return replace(e, offset=substitute(e.offset, axes), guards=guards(e.guards))
+            offset = substitute(e.offset, axes)
+            return Load(e.buffer, offset, e.dtype, guards(e.guards), e.other)
         if isinstance(e, Position):
             return replace(e, index=substitute(e.index, axes))
         if isinstance(e, Random):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from schemas.errors import Diagnostics, GraphError, did_you_mean
+from schemas.errors import Diagnostics, GraphError, StageError, did_you_mean
 from schemas.net import LayerSpec, Name, NetSpec
 
 DELAY = re.compile(r"(.+)\[\s*t\s*-\s*\d+\s*\]")
@@ -88,8 +88,11 @@ def _find(
         return None
     outputs = writers.get(bottom.text)
     if outputs is None:
-        hint = _elsewhere(bottom, spec) or did_you_mean(bottom.text, writers)
-        diag.error(GraphError(f"{who}unknown bottom '{bottom}'", bottom.span, hint))
+        message = f"{who}unknown bottom '{bottom}'"
+        elsewhere = _elsewhere(bottom, spec)
+        kind = StageError if elsewhere else GraphError
+        hint = elsewhere or did_you_mean(bottom.text, writers)
+        diag.error(kind(message, bottom.span, hint))
         return None
     if bottom.text in {top.text for top in layer.tops}:
         at = next(k for k, (writer, _) in enumerate(outputs) if writer == i)

@@ -107,7 +107,9 @@ class Inspection:
             from compiler.llvm.native import assembly
 
             host = find_host(backend_of(self.target)[1])
-            files["step.s"] = assembly(self.program.text["step.ll"], host)
+            for name, text in shown.items():
+                if isinstance(text, str) and "\ndefine " in f"\n{text}":  # no mere reference
+                    files[f"{name.removesuffix('.ll')}.s"] = assembly(text, host)
         suffix = {"cpu": "o", "triton": "hsaco" if self.target.startswith("gfx") else "cubin"}
         ending = suffix.get(self.backend, "bin")
         for name, content in self.program.code.items():
@@ -164,7 +166,7 @@ def _graphs(step: Step) -> dict[str, str]:
 
 
 def _count(after: str, unit: Unit) -> str:
-    if after in ("arena", "simplify", "fold", "verify"):
+    if after in ("arena", "ask", "simplify", "fold", "verify"):
         return f"{len(unit.graph.nodes())} nodes"
     if after == "storage":
         return f"{len(unit.buffers)} buffers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from runtime.params import initialise
 from runtime.sinks import Sinks
 from runtime.weights import load_weights, save_weights, weight_files
 from schemas.errors import UsageError, did_you_mean
-from schemas.net import NetSpec
+from schemas.net import NetSpec, with_state
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -290,21 +290,27 @@ def load(
     weights: str | Path | None = None,
     threads: int | None = None,
     deploy: bool = False,
+    level: int | None = None,
+    stages: Sequence[str] = (),
+    lenient: bool = False,
     allow_python_layers: bool = False,
 ) -> Net:
     """Reads, builds and compiles a net.
 
     `path` is a YAML file or a Caffe prototxt, or a NetSpec; or give `text` with its `format`
-    ("yaml" or "prototxt"). Raises NetError, with the place in the file, for every mistake in it.
-    Layers of type Python run the code that they name, so they must be allowed.
+    ("yaml" or "prototxt"). `level` and `stages` choose layers by their rules; `lenient` passes over
+    fields that only other programs know, with a warning (`net.graph.warnings`). Layers of type
+    Python run the code that they name, so they must be allowed. Raises NetError, with the place in
+    the file, for every mistake in it.
     """
     if phase.upper() not in ("TRAIN", "TEST"):
         raise UsageError(f"there is no phase '{phase}'", hint="phase is TRAIN or TEST")
     if isinstance(path, NetSpec):
         spec = path
     else:
-        spec = read_net(str(path) if path is not None else None, text=text, format=format)
-    spec = with_python(spec, allow_python_layers)
+        name = str(path) if path is not None else None
+        spec = read_net(name, text=text, format=format, lenient=lenient)
+    spec = with_python(with_state(spec, level, tuple(stages)), allow_python_layers)
     net = Net(spec, phase.upper(), backend=backend, threads=threads, deploy=deploy)
     if weights is not None:
         net.load_weights(weights)

@@ -6,11 +6,13 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from compiler.kernel import Kernel
-from compiler.schedule import Place, Schedule
 from schemas.program import Launch
+
+if TYPE_CHECKING:
+    from compiler.kernel import Kernel
+    from compiler.schedule import Place, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Backend(Protocol):
     name: str
     target: str
     traits: Traits
+
+    def version(self) -> str:
+        """Returns what else decides what `compile` makes: tools' versions, options, processor."""
+        ...
 
     def render(self, kernel: Kernel) -> str:
         """Returns the kernel's source in the backend's language, for people and for `compile`."""

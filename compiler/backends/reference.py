@@ -28,6 +28,9 @@ class Backend:
         self.target = target or "numpy"
         self.traits = Traits()
 
+    def version(self) -> str:
+        return ""
+
     def render(self, kernel: Kernel) -> str:
         return render(kernel)
 

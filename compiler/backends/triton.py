@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from importlib import metadata
 
 from compiler.backends import Compiled, Traits
 from compiler.kernel import Kernel
@@ -38,6 +40,15 @@ class Backend:
         self.traits = Traits(groups=True, tile=(64, 64), parallel=parallel)
         self.precision: Precision = precision
         self.binary = binary and self.target != "interpreter"
+
+    def version(self) -> str:
+        try:
+            triton = metadata.version("triton")
+        except metadata.PackageNotFoundError:  # `compile` says so
+            triton = ""
+        # Triton's own switches: another ptxas, debugging.
+        switches = sorted(item for item in os.environ.items() if item[0].startswith("TRITON_"))
+        return f"{triton} {self.precision} {self.binary} {switches}"
 
     def render(self, kernel: Kernel) -> str:
         function = render_kernel(kernel, self._target, self.precision)

@@ -24,7 +24,9 @@ class HingeLoss:
     t is 1 for the class of the label and -1 for the others: one against all.
     """
 
-    norm: Literal["L1", "L2"] = option("whether the distance to the margin is squared", "L1")
+    norm: Literal["L1", "L2"] = option(
+        "whether the distance to the margin is squared", "L1", first=1
+    )
 
     def build(self, scope: Scope, scores: Node, label: Node) -> Node:
         scope.need(scores.type.rank >= 2, "needs a first bottom (N, classes, ...)")

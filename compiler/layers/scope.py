@@ -13,7 +13,7 @@ from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.prims import leaves
 from compiler.prims.moves import reshape
-from schemas.errors import NetError, ShapeError, SpecError
+from schemas.errors import NetError, Question, ShapeError, SpecError
 from schemas.host import HostSpec
 from schemas.net import LayerSpec, ParamSpec
 from schemas.params import Feed, Filler, ParamInfo, Sink, StateInfo
@@ -177,8 +177,12 @@ class Scope:
     def inputs(self, shapes: tuple[Shape, ...]) -> tuple[Node, ...]:
         """Makes this layer's tops inputs of the net; `given` shapes win over these."""
         assert len(shapes) == len(self.tops)
-        for top, shape in zip(self.tops, shapes, strict=True):
-            self.graph.inputs[top] = leaves.input_(top, self.given.get(top, shape))
+        for top, written in zip(self.tops, shapes, strict=True):
+            shape = self.given.get(top, written)
+            if len(shape) == 4 and shape[3] in (1, 3, 4) and 4 < shape[1] == shape[2]:
+                message = f"'{top}' {shape} looks like pictures with their channels last"
+                self.warn(message, "shape", "axes stand as N, C, H, W")
+            self.graph.inputs[top] = leaves.input_(top, shape)
         return tuple(self.graph.inputs[top] for top in self.tops)
 
     def feed(
@@ -218,11 +222,10 @@ class Scope:
         bottoms = tuple((source.blob, source.shape) for source in self.bottoms)
         wanted = HostSpec(self.name, module, cls, param_str, self.phase, bottoms, self.tops, *spans)
         if self.graph.spec.python is None:
-            self.error(
-                f"would run '{cls}' of the Python module '{module}', and that is not allowed",
-                hint="if you trust it: --allow-python-layers (allow_python_layers=True in Python)",
-                kind=SpecError,
-            )
+            code, span = f"'{cls}' of the Python module '{module}'", self.spec.span
+            hint = "if you trust it: --allow-python-layers (allow_python_layers=True in Python)"
+            refusal = SpecError(f"{self.who}would run {code}, and that is not allowed", span, hint)
+            raise Question(f"{self.who}may it run {code}?", span, hint, refusal)
         made = self.graph.spec.python(wanted)
         learned = []
         for i, first in enumerate(made.blobs):
@@ -251,6 +254,18 @@ class Scope:
     ) -> NoReturn:
         """Raises a located error about this layer."""
         raise kind(self.who + message, span or self.place(field), hint)
+
+    def mismatch(self, verb: str, first: Source, other: Source) -> NoReturn:
+        """Raises for two bottoms that need one shape, at the name of the second."""
+        shapes = ("x".join(map(str, s.shape)) or "scalar" for s in (first, other))
+        one, two = (f"'{s.blob}' ({t})" for s, t in zip((first, other), shapes, strict=True))
+        span = self.spec.bottoms[self.bottoms.index(other)].span
+        hint = f"equal shapes only; '{first.blob}' is made by layer '{first.layer}'"
+        self.error(
+            f"cannot {verb} {one} and {two}",
+            hint=f"{hint}, '{other.blob}' by '{other.layer}'",
+            span=span,
+        )
 
     def warn(self, message: str, field: str | None = None, hint: str | None = None) -> None:
         """Notes something that is probably not meant; `--strict` makes it an error."""

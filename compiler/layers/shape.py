@@ -194,11 +194,10 @@ class Eltwise:
 
     def build(self, scope: Scope, a: Node, b: Node, *more: Node) -> Node:
         parts = (a, b, *more)
+        verb = {"PROD": "multiply", "MAX": "compare"}.get(self.operation, "add")
         for source, part in zip(scope.bottoms, parts, strict=True):
             if part.shape != a.shape:
-                scope.error(
-                    f"cannot join {scope.bottoms[0]} and {source}", hint="equal shapes only"
-                )
+                scope.mismatch(verb, scope.bottoms[0], source)
         if self.coeff and self.operation != "SUM":
             scope.error(f"coeff is for SUM, not {self.operation}", "coeff")
         if len(self.coeff) not in (0, len(parts)):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from compiler.kernel import Kernel
+from compiler.llvm.bound import Memory
 from compiler.llvm.host import Host
-from compiler.llvm.piece import NAME, Piece
+from compiler.llvm.piece import Piece
 from compiler.schedule import Place
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
@@ -102,17 +104,25 @@ _TARGETS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a kernel is in the step: a function, and the memory that its parameters stand for."""
+
+    symbol: str
+    piece: Piece
+    memory: Mapping[str, Memory]
+
+
 def emit_step(
     launches: Sequence[Sequence[Kernel]],
-    pieces: Mapping[int, Piece],
+    calls: Mapping[str, Call],
     places: Mapping[str, Place],
     slots: Sequence[str],
     host: Host,
 ) -> str:
-    """Returns the whole module; `pieces` gives each kernel's function by id(kernel)."""
+    """Returns the module of the step; `calls` gives each kernel's function by its name."""
     kind = "x86" if host.x86 else "arm" if host.triple.startswith(("aarch64", "arm64")) else "other"
     pause, enter, leave, again, clock, declares = _TARGETS[kind]
-    names: dict[str, str] = {}
     lines = [*_slot_loads(slots), *([enter] if enter else []), *_mark(0, clock)]
     for n, launch in enumerate(launches):
         called = any(kernel.call is not None for kernel in launch)
@@ -121,17 +131,17 @@ def emit_step(
                 _PYTHON_CALL.replace("#", str(n)).replace("OUT", leave).replace("IN", again)
             )
         for turn, kernel in enumerate(() if called else launch):
-            piece = pieces[id(kernel)]
-            name = names.setdefault(piece.text, f"k{len(names)}_{_word(kernel.name)}")
-            lines += _call(f"{n}_{turn}", name, piece, turn, places, slots)
+            lines.append(f"  ; {_word(kernel.name)}")
+            lines += _call(f"{n}_{turn}", calls[kernel.name], turn, places, slots)
         lines.append(_BARRIER_CALL.replace("#", str(n)))
         lines += [_GO_ON.replace("#", str(n))] * called
         lines += _mark(n + 1, clock)
-    functions = [text.replace(f"@{NAME}(", f"@{name}(", 1) for text, name in names.items()]
-    extras = sorted(set().union(*(p.extras for p in pieces.values())))
+    functions = dict.fromkeys(
+        f"declare void @{call.symbol}({call.piece.parameters})" for call in calls.values()
+    )
     step = _STEP.replace("BODY", "\n".join(lines)).replace("LEAVE", leave)
     barrier = _BARRIER.replace("PAUSE", pause)
-    return "\n".join([declares, *extras, barrier, *functions, step])
+    return "\n".join([declares, *functions, barrier, step])
 
 
 _BARRIER_CALL = """  br i1 %alone, label %after#, label %meet#
@@ -201,30 +211,26 @@ def _slot_loads(slots: Sequence[str]) -> list[str]:
 
 
 def _call(
-    key: str,
-    name: str,
-    piece: Piece,
-    turn: int,
-    places: Mapping[str, Place],
-    slots: Sequence[str],
+    key: str, call: Call, turn: int, places: Mapping[str, Place], slots: Sequence[str]
 ) -> list[str]:
     """One kernel: this thread's slice of its tiles; threads take turns at the first slice."""
     lines, args = [], []
-    for n, buffer in enumerate(piece.buffers):
-        place = places[buffer]
-        slot = slots.index(place.slot)
-        lines.append(f"  %b{key}_{n} = getelementptr i8, ptr %s{slot}, i64 {place.offset}")
+    for n, buffer in enumerate(call.piece.buffers):
+        memory = call.memory[buffer]
+        place = places[memory.buffer]
+        slot, at = slots.index(place.slot), place.offset + memory.offset
+        lines.append(f"  %b{key}_{n} = getelementptr i8, ptr %s{slot}, i64 {at}")
         args.append(f"ptr %b{key}_{n}")
     share = "%thread"
     if turn:
         share = f"%t{key}"
         lines.append(f"  {share} = call i64 @turn(i64 %thread, i64 {turn}, i64 %threads)")
-    bound = f"call i64 @bound(i64 {piece.tiles}, i64"
+    bound = f"call i64 @bound(i64 {call.piece.tiles}, i64"
     lines += [
         f"  %lo{key} = {bound} {share}, i64 %threads)",
         f"  %n{key} = add i64 {share}, 1",
         f"  %hi{key} = {bound} %n{key}, i64 %threads)",
-        f"  call void @{name}({', '.join([*args, f'i64 %lo{key}', f'i64 %hi{key}'])})",
+        f"  call void @{call.symbol}({', '.join([*args, f'i64 %lo{key}', f'i64 %hi{key}'])})",
     ]
     return lines
 

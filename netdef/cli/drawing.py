@@ -13,9 +13,11 @@ from netdef.cli import options, output
 @options.net_argument
 @click.option("-o", "--output", "path", required=True, metavar="FILE.svg", help="File to write.")
 @options.phase_option()
+@options.reading_options
 @options.shape_option
-@options.python_option
-def draw(net: str, path: str, phase: str | None, shapes: tuple[str, ...], python: bool) -> None:
+def draw(
+    net: str, path: str, phase: str | None, reading: options.Reading, shapes: tuple[str, ...]
+) -> None:
     """Draw NET's layers as an SVG picture.
 
     Layers that work in place stand in the box of the layer they follow; dashed lines are labels.
@@ -26,7 +28,7 @@ def draw(net: str, path: str, phase: str | None, shapes: tuple[str, ...], python
 
     if Path(path).suffix.lower() != ".svg":
         raise UsageError(f"cannot draw '{path}'", hint="give a name that ends in .svg")
-    spec = options.read_net(net, python=python)
+    spec = options.read_net(net, (), reading)
     graph, _ = build_anyhow(spec, phase or shown_phase(spec), options.read_shapes(shapes))
     output.write_file(Path(path), drawing.draw(graph).encode())
     print(f"{path}: {output.amount(len(graph.layers), 'layer')}, phase {graph.phase}")

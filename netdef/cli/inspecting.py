@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,9 @@ GPU = "sm_90"
     help="cpu, sm_80, sm_90, sm_100, gfx942 or reference; several with -o (cpu and sm_90).",
 )
 @options.phase_option()
+@functools.partial(options.reading_options, stage="--net-stage")
 @options.shape_option
 @options.layer_set_option
-@options.python_option
 def inspect(
     net: str, stage: str | None, folder: str | None, targets: tuple[str, ...], **given: Any
 ) -> None:
@@ -58,7 +59,7 @@ def inspect(
         raise click.UsageError("give either --stage STAGE or -o DIR")
     if stage is not None and len(targets) > 1:
         raise click.UsageError("one --target at a time goes with --stage")
-    spec = options.read_net(net, given["sets"], given["python"])
+    spec = options.read_net(net, given["sets"], given["reading"])
     if stage == "spec":
         print(net_yaml(spec), end="")
         return

@@ -21,16 +21,16 @@ HEADS = ("layer", "type", "output", "parameters", "MACs", "activations")
 @click.command()
 @options.net_argument
 @options.phase_option()
+@options.reading_options
 @options.shape_option
 @options.layer_set_option
-@options.python_option
 @options.json_option
 def summary(
     net: str,
     phase: str | None,
+    reading: options.Reading,
     shapes: tuple[str, ...],
     sets: tuple[str, ...],
-    python: bool,
     as_json: bool,
 ) -> None:
     """Show a table of NET's layers.
@@ -48,7 +48,7 @@ def summary(
     if is_weights(net):
         show_weights(net, as_json)
         return
-    spec = options.read_net(net, sets, python)
+    spec = options.read_net(net, sets, reading)
     phase = phase or shown_phase(spec)
     graph, warnings = build_anyhow(spec, phase, options.read_shapes(shapes))
     warn(warnings, net)

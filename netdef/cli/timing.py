@@ -29,9 +29,9 @@ HEADS = ("kernel", "kind", "layers", "ms", "Mflop", "GFLOP/s", "MB", "GB/s")
     show_default=True,
     help="Number of steps to time.",
 )
+@options.reading_options
 @options.shape_option
 @options.layer_set_option
-@options.python_option
 @options.backend_option
 @options.threads_option
 @options.json_option
@@ -39,9 +39,9 @@ def time_(
     net: str,
     phase: str | None,
     iterations: int,
+    reading: options.Reading,
     shapes: tuple[str, ...],
     sets: tuple[str, ...],
-    python: bool,
     backend: str,
     threads: int | None,
     as_json: bool,
@@ -56,7 +56,7 @@ def time_(
     from netdef.engine import open_engine
     from netdef.stepping import step_of
 
-    spec = options.read_net(net, sets, python)
+    spec = options.read_net(net, sets, reading)
     step, arena, phase, _ = step_of(spec, phase, options.read_shapes(shapes))
     engine = open_engine(backend, threads=threads)
     try:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from netdef.__main__ import INTERRUPTED
 from netdef.cli import options, output
-from netdef.cli.guard import INTERRUPTED, warn
+from netdef.cli.guard import warn
 from netdef.cli.output import own_name
 
 if TYPE_CHECKING:
@@ -27,19 +28,19 @@ class Request:
     solver: str
     resume: str | None
     weights: tuple[str, ...]
+    reading: options.Reading
     sets: tuple[str, ...]
     backend: str
     threads: int | None
     run_dir: str | None
     quiet: bool
-    python: bool = False
 
     def again(self, snapshot: Path, folder: Path) -> str:
         """Returns the command that goes on from a snapshot."""
         words = [own_name(), "train", self.solver, "--resume", str(snapshot)]
         for text in self.sets:
             words += ["--set", text]
-        words += ["--allow-python-layers"] if self.python else []
+        words += self.reading.words()
         words += ["--backend", self.backend] if self.backend != "auto" else []
         words += ["--threads", str(self.threads)] if self.threads else []
         # Snapshots beside their run's records are enough to find the run again.
@@ -52,11 +53,11 @@ class Request:
         graph = plan.tests[0] if plan.tests else plan.train
         words = [own_name(), "test" if plan.tests else "predict", graph.spec.file]
         words += ["--weights", str(snapshot.with_name(snapshot.name + ".safetensors"))]
-        words += ["--allow-python-layers"] if self.python else []
         layers = {layer.name.text for layer in graph.spec.layers}
         for text in self.sets:
             if any(text.startswith(f"{name}.") for name in layers):
                 words += ["--set", text]
+        words += replace(self.reading, level=None, stages=()).words()
         return shlex.join(words) + ("" if plan.tests else " INPUT")
 
 
@@ -73,8 +74,8 @@ class Request:
     metavar="FILE[,FILE]",
     help="Start from these weights (.safetensors or .caffemodel), found by layer names.",
 )
+@options.reading_options
 @options.set_option
-@options.python_option
 @options.backend_option
 @options.threads_option
 @click.option(
@@ -87,8 +88,8 @@ def train(
     solver: str,
     resume: str | None,
     weights: tuple[str, ...],
+    reading: options.Reading,
     sets: tuple[str, ...],
-    python: bool,
     backend: str,
     threads: int | None,
     run_dir: str | None,
@@ -101,7 +102,7 @@ def train(
     a second one stops at once.
     """
     files = tuple(part for text in weights for part in text.split(",") if part)
-    return run(Request(solver, resume, files, sets, backend, threads, run_dir, quiet, python))
+    return run(Request(solver, resume, files, reading, sets, backend, threads, run_dir, quiet))
 
 
 def run(request: Request) -> int:
@@ -116,18 +117,18 @@ def run(request: Request) -> int:
     monitor = Recording(quiet=request.quiet)
     begun = time.perf_counter()
     solver = Solver(
-        request.solver,
+        options.read_solver(request.solver, request.reading),
         request.backend,
         threads=request.threads,
         sets=request.sets,
         weights=request.weights,
         monitor=monitor,
-        allow_python_layers=request.python,
+        allow_python_layers=request.reading.python,
     )
     try:
         compiled = time.perf_counter() - begun
         plan = solver.plan
-        notes = [*plan.train.spec.warnings, *plan.train.warnings]
+        notes = [*solver.spec.warnings, *plan.train.spec.warnings, *plan.train.warnings]
         warn([*notes, *(w for graph in plan.tests for w in graph.warnings), *solver.warnings])
         folder, differences = open_folder(solver, request.resume, request.run_dir)
         warn(differences)

@@ -82,6 +82,7 @@ class Scope:
 def read_native_net(root: Value, file: str, diag: Diagnostics) -> NetSpec:
     """Returns the net that a YAML document describes; what is wrong goes to `diag`."""
     reader = Reader(diag)
+    warned = len(diag.warnings)
     if not isinstance(root.data, Mapping):
         hint = "begin with 'name: ...' and 'layers:'"
         message = f"a net is a mapping with 'layers', not {describe(root)}"
@@ -106,7 +107,9 @@ def read_native_net(root: Value, file: str, diag: Diagnostics) -> NetSpec:
         builder.layer_list(fields["layers"], Scope())
         if not builder.layers and not diag.errors:
             reader.error("the net has no layers", fields["layers"].span)
-    return NetSpec(name, tuple(builder.layers), span=root.span, file=file, **got)
+    where: dict[str, Any] = {"span": root.span, "file": file, "lenient": diag.lenient}
+    warnings = tuple(diag.warnings[warned:])
+    return NetSpec(name, tuple(builder.layers), warnings=warnings, **where, **got)
 
 
 class Builder:

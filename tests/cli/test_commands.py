@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from netdef.cli import cli
+from netdef.cli import COMMANDS
 from netdef.compiling import compile, load_program, save_program
 from netdef.formats import read_net
 from netdef.spec_text import layer_fields, net_yaml
@@ -20,7 +20,7 @@ from tests.cli.conftest import NET, ROOT, process
 LENET = ROOT / "nets/lenet/net.yaml"
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help(name, netdef):
     result = netdef(name, "--help")
     assert result.exit_code == 0

@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 import netdef as api
+from compiler import reuse
+from compiler.cache import Cache
 from netdef.cli import cli
 from netdef.compiling import compile, save_program
 from netdef.formats import read_net
@@ -62,8 +64,6 @@ NATIVE = "- {name: gain, type: Scale, num_axes: 3, bottom: data, filler: 2, para
 ROOT = Path(__file__).resolve().parents[2]
 ALLOW = "--allow-python-layers"
 COMMANDS = [
-    ["check", "net.yaml"],
-    ["check", "solver.yaml"],
     ["summary", "net.yaml"],
     ["draw", "net.yaml", "-o", "net.svg"],
     ["inspect", "net.yaml", "--stage", "fused"],
@@ -92,6 +92,35 @@ def test_commands_run_python_layers_only_where_allowed(folder, command):
     allowed = run(*command, ALLOW)
     assert allowed.exit_code == 0, allowed.stderr
     assert "Traceback" not in refused.stderr + allowed.stderr
+
+
+@pytest.mark.parametrize("file", ["net.yaml", "solver.yaml"])
+def test_check_asks_for_permission_and_looks_at_the_rest(folder, file):
+    asked = run("check", file)
+    assert asked.exit_code == 0
+    assert "net.yaml:4:" in asked.stderr and f"hint: if you trust it: {ALLOW}" in asked.stderr
+    assert "question: layer 'gain' (Python): may it run 'Gain' of" in asked.stderr
+    assert "error" not in asked.stdout + asked.stderr
+    assert run("check", file, "--strict").exit_code == 2
+    allowed = run("check", file, ALLOW, "--strict")
+    assert allowed.exit_code == 0 and "question" not in allowed.stderr
+    (folder / "net.yaml").write_text(NET + "- {name: other, type: Pooling, bottom: data}\n")
+    wrong = run("check", file)
+    assert wrong.exit_code == 2 and "net.yaml:8:" in wrong.stderr and "question: " in wrong.stderr
+
+
+def test_programs_that_call_python_are_not_kept_from_run_to_run(folder, monkeypatch):
+    monkeypatch.setattr(reuse, "PROGRAMS", Cache(folder / "programs"))
+    for factor in (2, 3):  # one net in two projects: only its code differs
+        project = folder / str(factor)
+        project.mkdir()
+        (project / "net.yaml").write_text(NET)
+        code = GAIN.replace("top[0].data[...] = bottom[0].data", f"top[0].data[...] = {factor}")
+        (project / "gain.py").write_text(code)
+        net = api.load(project / "net.yaml", backend="cpu", allow_python_layers=True)
+        assert set(np.unique(net.forward(["gain"])["gain"])) == {2 * factor}
+        net.close()
+    assert not (folder / "programs").exists()
 
 
 def test_train_resume_test_and_predict(folder):
