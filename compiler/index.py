@@ -224,6 +224,7 @@ def unravel(offset: Index, shape: Sequence[int]) -> tuple[Index, ...]:
     """Returns the row-major position of an offset within a shape."""
     position = []
     for size in reversed(shape):
+        size = size or 1  # of an axis without elements nobody asks for a position
         position.append(offset % size)
         offset = offset // size
     return tuple(reversed(position))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import prod
 
 from compiler.adapt import adapt
 from compiler.arena import on_arena
@@ -16,6 +17,7 @@ from compiler.launches import schedule
 from compiler.lower import Lowering
 from compiler.memory import plan_memory
 from compiler.rewrite import mapped, rewrite, verify
+from compiler.schedule import Buffer
 from compiler.simplify import RULES
 from compiler.storage import Planner
 from compiler.unit import Unit
@@ -66,6 +68,9 @@ def place(unit: Unit) -> None:
     """Which nodes are stored, and in what layout."""
     unit.plan = Planner(unit.graph, unit.names).run()
     unit.buffers = unit.plan.buffers
+    # Weights and states can be read and set even where nothing of this step looks at them.
+    for (role, key), shape in unit.lasting().items():
+        unit.buffers.setdefault(key, Buffer(key, "f32", prod(shape), role))
 
 
 def lower(unit: Unit) -> None:

@@ -103,4 +103,10 @@ def _reductions(n: Node) -> Node | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (_views, _constants, _arithmetic, _reductions)
+def _empty(n: Node) -> Node | None:
+    if n.prim in ("sum", "contract") and any(s.type.size == 0 for s in n.src):
+        return full(0.0, n)  # the sum of nothing -> 0
+    return None
+
+
+RULES: tuple[Rule, ...] = (_empty, _views, _constants, _arithmetic, _reductions)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.arena import NAME
+
 if TYPE_CHECKING:  # of what the passes make, a net that was compiled before needs nothing
     from compiler.arena import Arena
     from compiler.backends import Backend, Compiled
@@ -17,6 +19,7 @@ if TYPE_CHECKING:  # of what the passes make, a net that was compiled before nee
     from compiler.memory import MemoryPlan
     from compiler.schedule import Buffer, Schedule
     from compiler.storage import Plan
+    from schemas.program import Role
 
 
 @dataclass
@@ -35,3 +38,10 @@ class Unit:
     schedule: Schedule = field(init=False, repr=False)
     memory: MemoryPlan = field(init=False, repr=False)
     compiled: Compiled = field(init=False, repr=False)
+
+    def lasting(self) -> dict[tuple[Role, str], tuple[int, ...]]:
+        """Returns the shapes of what outlives a step: the states, and the arena if there is one."""
+        found: dict[tuple[Role, str], tuple[int, ...]] = {}
+        if self.arena.slots:
+            found["param", NAME] = self.arena.shape
+        return found | {("state", key): info.shape for key, info in self.graph.states.items()}

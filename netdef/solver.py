@@ -70,12 +70,24 @@ def plan_solver(
     graphs = [_graph(net, state, probe) for net, state in nets]
     need_loss(graphs[0])
     need_same_weights(graphs)
+    for graph in graphs:
+        _warn_of_blanks(graph)
     return Plan(spec, graphs[0], tuple(graphs[1:]), plan_arena(*graphs), nets[0][1])
 
 
 def _graph(net: NetSpec, state: NetState, probe: Probe) -> Graph:
     stages = frozenset(state.stages)
     return build(net, state.phase or "TRAIN", level=state.level, stages=stages, probe=probe)
+
+
+def _warn_of_blanks(graph: Graph) -> None:
+    """Warns of inputs that stay 0 in a solver."""
+    hint = "a solver takes its data from data layers, such as Data or DummyData"
+    for layer in graph.layers:
+        for top, _ in layer.tops:
+            if layer.type == "Input":
+                message = f"layer '{layer.name}' (Input): '{top}' is 0 all along: nothing fills it"
+                graph.warnings.append(GraphError(message, layer.span, hint))
 
 
 def need_loss(graph: Graph) -> None:
@@ -289,6 +301,9 @@ class Solver:
 
     def test(self, index: int = 0) -> Mapping[str, Any]:
         """Returns the mean of each output of a test net over its test_iter batches."""
+        if not -len(self._tests) <= index < len(self._tests):
+            message = f"there is no test net {index}: the solver has {len(self._tests)}"
+            raise UsageError(message, hint="give test_iter and test_interval in the solver file")
         return self._loop.test(index)
 
     def snapshot(self, stem: str | Path | None = None) -> Path:

@@ -63,6 +63,17 @@ def test_a_source_of_data_goes_on_with_each_forward_and_not_with_backward(backen
     fed.close()
 
 
+def test_beside_a_filter_a_layer_is_made_and_called_once():
+    net = net_of(BATCHES + "\n- {name: f, type: Filter, bottom: [data, label]}")
+    for index in range(3):
+        got, want = net.forward(["data"]), batch(index)
+        np.testing.assert_allclose(got["data"], want["data"], rtol=1e-6)
+        chosen = want["data"][want["label"] != 0]
+        np.testing.assert_allclose(got["f"][: len(chosen)], chosen, rtol=1e-6)
+        assert got["f"].shape == want["data"].shape and not got["f"][len(chosen) :].any()
+    net.close()
+
+
 def weights_after(text: str, backend, steps: int, feed: bool) -> dict[str, np.ndarray]:
     engine = engine_of(backend)
     graph = build(spec_of(text), "TRAIN")
