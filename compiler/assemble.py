@@ -154,4 +154,6 @@ def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int
     for store in kernel.stores:
         points = prod(a.size for a in (*kernel.space, *store.axes))
         total += points * ITEMSIZE[store.dtype]
+    if kernel.call is not None:
+        total += kernel.call.host.writes * ITEMSIZE["f32"]
     return total

@@ -54,7 +54,7 @@ def build(
     state = NetState(level=level, stages=spec.state.stages if stages is None else tuple(stages))
     found = attempt(spec, phase, spec.state.merged(state), probe, inputs, deploy)
     diag = Diagnostics()
-    diag.errors = in_order([*found.errors, *found.questions])
+    diag.errors = in_order([*found.errors, *(q.refusal for q in found.questions)])
     diag.raise_if_any()
     return found.graph
 
@@ -63,8 +63,8 @@ def build(
 class Attempt:
     """A net as far as it can be built: `graph` holds the layers that could be.
 
-    The others are `wrong` (they have errors of their own), or ask for data that is not here, or
-    depend on such layers.
+    The others are `wrong` (they have errors of their own), or ask for data that is not here or for
+    leave to run code, or depend on such layers.
     """
 
     graph: Graph

@@ -28,7 +28,7 @@ def deployed(layers: Sequence[LayerSpec]) -> tuple[LayerSpec, ...]:
     gone: set[str] = set()
     for layer in layers:
         kind = layer.type.text
-        if kind in LABELLED:
+        if kind in LABELLED or is_python_source(layer):
             gone |= {top.text for top in layer.tops[1:]}
             kept.append(replace(layer, tops=layer.tops[:1]))
         elif is_loss(kind):
@@ -122,6 +122,11 @@ def readers(wiring: Wiring) -> dict[tuple[int, int], list[int]]:
             if source is not None:
                 found.setdefault(source, []).append(i)
     return found
+
+
+def is_python_source(layer: LayerSpec) -> bool:
+    """Returns whether a layer makes data by code of the user's."""
+    return layer.type.text == "Python" and not layer.bottoms
 
 
 def is_loss(kind: str) -> bool:

@@ -20,10 +20,11 @@ from compiler.unit import Unit
 def fingerprint(unit: Unit) -> str | None:
     """Returns a key: units with the same one compile to the same Program.
 
-    None where the compiler's own source is not at hand: whether it changed could not be told.
+    None where the compiler's own source is not at hand: whether it changed could not be told. And
+    for a graph that calls Python layers: no file holds its Program.
     """
     compiler = source_digest()
-    if compiler is None:
+    if compiler is None or unit.graph.hosts:
         return None
     digest = hashlib.sha256()
     for part in (compiler, sys.version, np.__version__, *_backend(unit), *_graph(unit)):

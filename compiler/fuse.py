@@ -169,6 +169,8 @@ class _State:
 
 def merge(kernel: Kernel, other: Kernel) -> tuple[Kernel | None, str]:
     """Returns `kernel` with the body of its reader `other` added, or None and the reason."""
+    if "host" in (kernel.kind, other.kind):
+        return None, "a call of a Python layer stands alone"
     stored = {s.buffer: s for s in kernel.stores}
     links = [load for load in other.loads() if load.buffer in stored]
     first = links[0]

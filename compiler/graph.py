@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from compiler.ir import Node, toposort
 from compiler.recurrence import Recurrence, closed
 from schemas.errors import NetError
+from schemas.host import Array, Host
 from schemas.net import NetSpec
 from schemas.params import Feed, ParamInfo, Sink, StateInfo
 from schemas.span import Span
@@ -50,6 +51,9 @@ class Graph:
     loss: Node | None = None
     updates: dict[Node, Node] = field(default_factory=dict)
     recurrences: list[Recurrence] = field(default_factory=list)
+    effects: tuple[Node, ...] = ()  # calls that are made in every run, whoever reads their result
+    hosts: dict[str, Host] = field(default_factory=dict)  # layer -> what its calls go to
+    first: dict[str, Array] = field(default_factory=dict)  # param -> first values, not by a filler
     feeds: tuple[Feed, ...] = ()
     sinks: tuple[Sink, ...] = ()
     kept: dict[str, Node] = field(default_factory=dict)  # what sinks read; no outputs of the net
@@ -60,7 +64,8 @@ class Graph:
 
     def roots(self) -> list[Node]:
         """Returns the nodes that a run must compute."""
-        return closed([*self.fetched.values(), *self.updates.values()], self.recurrences)
+        ends = [*self.fetched.values(), *self.updates.values(), *self.effects]
+        return closed(ends, self.recurrences)
 
     @property
     def fetched(self) -> dict[str, Node]:
@@ -69,5 +74,5 @@ class Graph:
 
     def nodes(self, extra: Iterable[Node] = ()) -> list[Node]:
         """Returns all nodes of a run, sources first."""
-        ends = [*self.fetched.values(), *self.updates.values(), *extra]
+        ends = [*self.fetched.values(), *self.updates.values(), *self.effects, *extra]
         return toposort(closed(ends, self.recurrences))

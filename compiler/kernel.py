@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Literal
 
 from compiler.index import Axis, Index, axes_of, bounds, substitute
-from schemas.program import Dtype
+from schemas.program import Dtype, HostCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,22 @@ class Store:
 
 
 Statement = Reduce | Store
-Kind = Literal["map", "reduce", "row", "contract"]
+Kind = Literal["map", "reduce", "row", "contract", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a kernel of kind `host` does instead of a body: it calls a Python layer.
+
+    The layer gets `source` from element `offset` on (None: nothing) and fills `target`; the calls
+    that left the buffers `before` come first.
+    """
+
+    host: HostCall
+    source: str | None
+    offset: int
+    target: str
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +184,7 @@ class Kernel:
     body: tuple[Statement, ...]
     layers: tuple[str, ...] = ()
     loop: int = 0  # kernels of one loop go through time together, step by step; 0: none
+    call: Call | None = None
 
     @cached_property
     def kind(self) -> Kind:
@@ -178,7 +194,10 @@ class Kernel:
         row       statements with axes of their own (Stores over a row), or several Reduces
         reduce    Reduces over the same axes, then Stores at the point
         map       Stores at the point
+        host      a call of a Python layer, nothing else
         """
+        if self.call is not None:
+            return "host"
         reduces = [s for s in self.body if isinstance(s, Reduce)]
         wide = any(isinstance(s, Store) and s.axes for s in self.body)
         if len(reduces) == 1 and not wide and product(reduces[0]) is not None:
@@ -209,10 +228,14 @@ class Kernel:
 
     def reads(self) -> set[str]:
         """Returns the buffers that the kernel reads, the scalar block included."""
-        return {x.buffer if isinstance(x, Load) else SCALAR_BUFFER for x in self.leaves}
+        found = {x.buffer if isinstance(x, Load) else SCALAR_BUFFER for x in self.leaves}
+        if self.call is not None:
+            found |= {*self.call.before} | ({self.call.source} if self.call.source else set())
+        return found
 
     def writes(self) -> set[str]:
-        return {s.buffer for s in self.stores}
+        called = {self.call.target} if self.call is not None else set()
+        return {s.buffer for s in self.stores} | called
 
 
 def product(reduce: Reduce) -> tuple[Load, Load] | None:

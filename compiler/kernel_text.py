@@ -48,6 +48,11 @@ def show(e: Expr) -> str:
 
 def render(kernel: Kernel) -> str:
     """Returns the kernel as a loop nest in pseudo-code."""
+    if kernel.call is not None:
+        call = kernel.call
+        given = f"{call.source or ''}{f' from {call.offset}' if call.offset else ''}"
+        what = f"{call.target} = {call.host.layer}.{call.host.way}({given})"
+        return f"{kernel.name} [host] calls Python:\n  {what}\n"
     space = ", ".join(f"{a.name}<{a.size}" for a in kernel.space)
     lines = [f"{kernel.name} [{kernel.kind}] for {space or '(one point)'}:"]
     for s in kernel.body:

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from compiler.dependence import Dependence
 from compiler.kernel import Expr, Kernel, Load, Reduce, Statement, Store, rebuild
-from compiler.schedule import Buffer, Launch, Loop, Schedule, Work
+from compiler.schedule import Buffer, Loop, Place, Schedule, Work
+from compiler.schedule import Launch as Scheduled
+from schemas.program import ITEMSIZE, KernelInfo, Launch
 
 # A loop of so few steps is written out: the steps' kernels one after the other.
 _WRITTEN_OUT = 4
@@ -24,10 +26,9 @@ def schedule(kernels: Sequence[Work], buffers: dict[str, Buffer], groups: bool) 
     is small: such kernels share the first launch. Where the backend does not group (`groups`
     False), each kernel is a launch of its own. So is each loop.
     """
-    launches: list[Launch] = []
+    launches: list[Scheduled] = []
     for row in _levels(kernels, buffers, groups):
-        plain = tuple(_settled(k) for k in row if isinstance(k, Kernel))
-        launches += [plain] if plain else []
+        launches += _parts([_settled(k) for k in row if isinstance(k, Kernel)])
         for loop in row:
             if isinstance(loop, Loop):
                 launches += _repeated(loop, buffers, groups)
@@ -61,7 +62,7 @@ def _levels(
     return rows if groups else [[kernel] for row in rows for kernel in row]
 
 
-def _repeated(loop: Loop, buffers: Mapping[str, Buffer], groups: bool) -> list[Launch]:
+def _repeated(loop: Loop, buffers: Mapping[str, Buffer], groups: bool) -> list[Scheduled]:
     """Returns a loop with its kernels grouped, or all of its steps where they are few."""
     levels = _levels(loop.kernels, buffers, groups)
     rows = tuple(tuple(_settled(k) for k in row if isinstance(k, Kernel)) for row in levels)
@@ -93,8 +94,31 @@ def _in_step(kernel: Kernel, moves: Mapping[str, int], t: int) -> Kernel:
     return replace(kernel, name=f"{kernel.name}@{t}", body=tuple(moved(s) for s in kernel.body))
 
 
+def _parts(row: Sequence[Kernel]) -> list[tuple[Kernel, ...]]:
+    """Calls of Python layers are launches of their own, in front of the kernels beside them."""
+    calls = [(kernel,) for kernel in row if kernel.call is not None]
+    rest = tuple(kernel for kernel in row if kernel.call is None)
+    return [*calls, rest] if rest else [*calls]
+
+
+def call_launch(kernel: Kernel, places: Mapping[str, Place]) -> Launch:
+    """Returns the launch of a call, which is the same for all backends."""
+    call = kernel.call
+    assert call is not None, kernel.name
+    out = places[call.target]
+    args = [(out.slot, out.offset)]
+    if call.source is not None:
+        given = places[call.source]
+        args.append((given.slot, given.offset + call.offset * ITEMSIZE["f32"]))
+    info = KernelInfo(kernel.name, kernel.kind, kernel.layers, (), 0, 0)
+    return Launch(kernel.name, (info,), args=tuple(args), call=call.host)
+
+
 def _settled(kernel: Kernel) -> Kernel:
     """Gives new values of persistent buffers the buffer's own name: their order is settled now."""
+    if kernel.call is not None and kernel.call.source is not None:
+        source = kernel.call.source.rstrip("'")
+        return replace(kernel, call=replace(kernel.call, source=source))
 
     def visit(e: Expr) -> Expr | None:
         if isinstance(e, Load) and e.buffer.endswith("'"):

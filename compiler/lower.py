@@ -13,6 +13,7 @@ from compiler.kernel import (
     SCALAR_BUFFER,
     SCALARS,
     Acc,
+    Call,
     Const,
     Expr,
     Guard,
@@ -32,6 +33,7 @@ from compiler.prims.contract import Labels
 from compiler.prims.maps import SCALARS as MAPS
 from compiler.prims.window import LEAST, Window
 from compiler.storage import Plan, Storage
+from schemas.program import HostCall
 
 _NAMES = {1: "i", 2: "nk", 3: "nct", 4: "nchw", 5: "ncdhw"}
 
@@ -114,6 +116,8 @@ class Lowering:
         name = self.plan.names.get(node) or storage.buffer
         if node.prim == "contract":
             return self._contract(node, storage, name)
+        if node.prim == "host":
+            return Kernel(name, (), (), self._layers(node), call=self._call(node, storage))
         axes = _axes(node.shape)
         position = tuple(index(a) for a in axes)
         body: list[Statement] = []
@@ -138,6 +142,18 @@ class Lowering:
 
     def _layers(self, node: Node) -> tuple[str, ...]:
         return (self.origin[node],) if node in self.origin else ()
+
+    def _call(self, node: Node, storage: Storage) -> Call:
+        given, made = sum(node.attr("parts")), node.type.size
+        host = HostCall(node.attr("layer"), node.attr("way"), given, made, node.attr("wanted"))
+        before = [self.plan.storage[s].buffer for s in node.src[1 if given else 0 :]]
+        if not given:
+            return Call(host, None, 0, storage.buffer, tuple(before))
+        source, axis = self.plan.storage[node.src[0]], Axis("i", given)
+        offset = source.offset((index(axis),))
+        # Else it would have to be copied: the planner stores it as it is read.
+        assert given == 1 or offset == index(axis) + offset.const, f"{node}: {offset}"
+        return Call(host, source.buffer, offset.const, storage.buffer, tuple(before))
 
     def _copy(self, node: Node, storage: Storage) -> Kernel:
         axes = _axes(node.shape)

@@ -2,6 +2,7 @@
 
 from compiler.prims.contract import Labels, Slide, contract
 from compiler.prims.gather import gather, scatter
+from compiler.prims.host import host, tops_of
 from compiler.prims.leaves import const, iota, random
 from compiler.prims.maps import (
     abs_,
@@ -62,6 +63,7 @@ __all__ = [
     "expand_like",
     "floor",
     "gather",
+    "host",
     "iota",
     "less",
     "lesseq",
@@ -92,6 +94,7 @@ __all__ = [
     "sum_",
     "sum_all",
     "tanh",
+    "tops_of",
     "transpose",
     "unpool_max",
 ]

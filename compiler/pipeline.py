@@ -9,6 +9,7 @@ from math import prod
 from compiler.adapt import adapt
 from compiler.arena import on_arena
 from compiler.assemble import assemble
+from compiler.calls import asked
 from compiler.fold import fold_weights
 from compiler.fuse import fuse
 from compiler.ir import Node
@@ -35,6 +36,13 @@ def put_on_arena(unit: Unit) -> None:
     views = on_arena(graph, unit.arena, {k: graph.params[k] for k in graph.param_nodes})
     new = rewrite([*graph.roots(), *graph.param_nodes.values()], (), views)
     unit.graph = mapped(graph, new)
+    _rename(unit, new)
+
+
+def ask(unit: Unit) -> None:
+    """Calls of a layer's backward learn which gradients will be read."""
+    new = asked(unit.graph)
+    unit.graph = mapped(unit.graph, new)
     _rename(unit, new)
 
 
@@ -118,6 +126,7 @@ def generate(unit: Unit) -> None:
 Pass = Callable[[Unit], None]
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("arena", put_on_arena),
+    ("ask", ask),
     ("simplify", simplify_graph),
     ("straighten", straighten),
     ("fold", fold),

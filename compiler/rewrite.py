@@ -63,6 +63,7 @@ def mapped(graph: Graph, new: Mapping[Node, Node]) -> Graph:
         loss=of(graph.loss) if graph.loss is not None else None,
         updates={of(k): of(n) for k, n in graph.updates.items()},
         recurrences=[Recurrence(of(r.leaf), of(r.source)) for r in graph.recurrences],
+        effects=tuple(of(n) for n in graph.effects),
         origin=origin,
     )
 

@@ -133,6 +133,8 @@ class _Roller:
 
     def _restricted(self, kernel: Kernel) -> Kernel:
         """Returns the kernel over the points of step t, which is an axis outside of its space."""
+        if kernel.call is not None:
+            raise _Mixed("its Python code runs for all time steps at once")
         store = kernel.stores[0]
         row = self.row[store.buffer]
         for outer in kernel.space:

@@ -23,7 +23,7 @@ FIXED = {"param", "state", "const", "iota"}
 VIEWS = {"reshape", "transpose"}
 ANCHORS = {
     "sum", "max", "pool_max", "pool_argmax", "pool_sum", "pool_at", "unpool_max", "unpool_sum",
-    "contract", "gather", "scatter",
+    "contract", "gather", "scatter", "host",
 }  # fmt: skip
 JOINS = {"concat", "pack"}
 # A map that costs more than this is stored rather than computed again under every window tap.
@@ -130,6 +130,10 @@ class Planner:
         # One that is itself delayed has its place within another: it comes after that.
         for source in sorted(sources, key=lambda n: (n.prim == "delayed", self.nodes.index(n))):
             self._recurrent(source, [r for r in self.recurrences if r.source is source])
+        for node in self.nodes:
+            if node.prim == "host":  # its block lies as the call leaves it, whoever reads it
+                role: Role = "output" if node in self.fetched else "inner"
+                self._buffer(node, self._name(node), range(1), role)
         # Consumers before producers: a join claims the storage of its parts.
         for node in reversed(self.nodes):
             if node.prim in JOINS:
@@ -153,6 +157,8 @@ class Planner:
         for node in self.nodes:
             if node.prim == "contract":
                 wanted |= {stripped(s) for s in node.src}
+            elif node.prim == "host":
+                wanted |= set(node.src)
             elif node.prim.startswith(("pool", "unpool")):
                 wanted |= {s for s in node.src if map_cost(s, wanted) > _WINDOW_MAP_COST}
             elif node.prim == "broadcast" and node in fixed:

@@ -48,6 +48,7 @@ def graph_text(
     lines += [f"kept {name} = %{numbers[n]}" for name, n in graph.kept.items()]
     if graph.loss is not None and graph.loss in numbers:
         lines.append(f"loss = %{numbers[graph.loss]}")
+    lines += [f"always %{numbers[node]}" for node in graph.effects if node in numbers]
     for leaf, value in graph.updates.items():
         lines.append(f"update {leaf.attr('name')} = %{numbers[value]}")
     return "\n".join(lines) + "\n"

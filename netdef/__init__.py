@@ -16,16 +16,21 @@ if TYPE_CHECKING:
     from netdef.net import Net, load
     from netdef.solver import Solver
     from runtime.data.datum import datum
+    from runtime.python_layer import PythonLayer
     from schemas.errors import NetError, NetErrors
 
 __version__ = "0.1.0"
-__all__ = ["Net", "NetError", "NetErrors", "Solver", "__version__", "compile", "datum", "load"]
+__all__ = [
+    "Net", "NetError", "NetErrors", "PythonLayer", "Solver", "__version__", "compile", "datum",
+    "load",
+]  # fmt: skip
 
 # Loaded when they are first used: `netdef --help` must not wait for the compiler.
 _HOMES = {
     "Net": "netdef.net",
     "NetError": "schemas.errors",
     "NetErrors": "schemas.errors",
+    "PythonLayer": "runtime.python_layer",
     "Solver": "netdef.solver",
     "compile": "netdef.compiling",
     "datum": "runtime.data.datum",

@@ -64,4 +64,5 @@ def backward_step(graph: Graph, arena: Arena, given: tuple[str, ...]) -> Step:
         outputs["gradients"] = packed
         names[packed] = "gradients"
     apart = replace(graph, inputs=inputs, outputs=outputs, updates={}, kept={}, sinks=())
-    return Step(apart, names=names)
+    again = {name: host.again() for name, host in graph.hosts.items()}
+    return Step(replace(apart, effects=(), hosts=again), names=names)

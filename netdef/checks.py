@@ -72,14 +72,16 @@ def check_net(spec: NetSpec, shapes: Mapping[str, Shape], stages: bool = True) -
     return _judged(list(trials.values()))
 
 
-def check_solver(spec: SolverSpec, shapes: Mapping[str, Shape]) -> Findings:
+def check_solver(
+    spec: SolverSpec, shapes: Mapping[str, Shape], allow_python_layers: bool = False
+) -> Findings:
     """Checks a solver and its nets; that a net's file is not there is a warning."""
     diag = Diagnostics()
     check_schedule(spec, diag)
     if diag.errors:
         return Findings(errors=diag.errors, warnings=list(spec.warnings))
     try:
-        nets, spec = nets_of(spec)
+        nets, spec = nets_of(spec, allow_python_layers=allow_python_layers)
     except MissingNet as missing:
         return Findings(warnings=[*spec.warnings, missing])
     trials = [

@@ -12,9 +12,10 @@ from compiler.reuse import compile_or_load
 from compiler.unit import Unit
 from compiler.update import Step, train_step
 from netdef.formats import read_net
+from netdef.python_layers import with_python
 from runtime.data import probe
 from runtime.files import write_whole
-from schemas.errors import SourceError, UsageError
+from schemas.errors import BackendError, SourceError, UsageError
 from schemas.net import NetSpec
 from schemas.program import Program
 from schemas.program_file import pack_program, unpack_program
@@ -47,6 +48,7 @@ def compile(
     train: SolverSpec | None = None,
     deploy: bool = False,
     instrument: Instrument | None = None,
+    allow_python_layers: bool = False,
 ) -> Program:
     """Compiles a net for a target: `cpu` (this machine), `sm_90`, `sm_80`, `gfx942`.
 
@@ -54,6 +56,7 @@ def compile(
     forward pass of `phase`. Neither a GPU nor a driver is needed.
     """
     spec = path if isinstance(path, NetSpec) else read_net(str(path))
+    spec = with_python(spec, allow_python_layers)
     graph = build(spec, "TRAIN" if train else phase, probe=probe, deploy=deploy)
     arena = plan_arena(graph)
     step = train_step(graph, arena, train) if train else Step(graph)
@@ -67,7 +70,14 @@ def compile(
 
 
 def save_program(program: Program, path: str | Path) -> None:
-    """Writes a program to a file (`.ndp`), whole or not at all. Raises SourceError."""
+    """Writes a program to a file (`.ndp`), whole or not at all.
+
+    Raises SourceError, and BackendError for a program that does not run without Python layers.
+    """
+    if program.python_layers:
+        listed = ", ".join(f"'{name}'" for name in program.python_layers)
+        message = f"program '{program.name}' calls Python layers, which no file can hold: {listed}"
+        raise BackendError(message, hint="run the net itself, with allow_python_layers=True")
     try:
         write_whole(Path(path), pack_program(program))
     except OSError as error:

@@ -67,7 +67,7 @@ class Engine:
             return self._reference(unit, share)
         program = compile_or_load(unit)
         _check_size(step.graph, program.peak_bytes, self.memory)
-        return self._opened(self.device.load(program, share))
+        return self._opened(self.device.load(program, share, step.graph.hosts))
 
     def _reference(self, unit: Unit, share: Executable | None) -> Executable:
         from compiler.backends.reference import ReferenceExecutable

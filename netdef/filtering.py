@@ -9,7 +9,13 @@ from schemas.net import NetSpec, Value
 
 
 def next_filter(graph: Graph) -> LayerInfo | None:
-    """Returns the first Filter whose `count` is not known yet, None if there is none."""
+    """Returns the first Filter whose `count` is not known yet, None if there is none.
+
+    In a net with Python layers all keep the items they are built with: to find a count, the layers
+    would be called twice, and to use it, made anew.
+    """
+    if graph.hosts:
+        return None
     known = {layer.span for layer in graph.spec.layers if "count" in layer.params}
     filters = (one for one in graph.layers if one.type == "Filter" and one.span not in known)
     return next(filters, None)

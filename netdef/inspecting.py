@@ -150,6 +150,7 @@ def _graphs(step: Step) -> dict[str, str]:
     """Returns the forward part and what gradients and update add to it, numbered as one."""
     graph = step.graph
     ends = [*graph.outputs.values(), *([graph.loss] if graph.loss is not None else [])]
+    ends += graph.effects
     forward = toposort(ends)
     numbers = text.numbered(graph, forward)
     first = {node: numbers[node] for node in forward}
@@ -159,13 +160,13 @@ def _graphs(step: Step) -> dict[str, str]:
     if not graph.updates:
         both["backward"] = "nothing: this is a forward pass (no solver, or a net without a loss)\n"
     else:
-        rest = replace(graph, outputs={}, kept={}, loss=None)
+        rest = replace(graph, outputs={}, kept={}, loss=None, effects=())
         both["backward"] = text.graph_text(rest, numbers, forward, step.names)
     return both
 
 
 def _count(after: str, unit: Unit) -> str:
-    if after in ("arena", "simplify", "straighten", "fold", "verify"):
+    if after in ("arena", "ask", "simplify", "straighten", "fold", "verify"):
         return f"{len(unit.graph.nodes())} nodes"
     if after == "storage":
         return f"{len(unit.buffers)} buffers"

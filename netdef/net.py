@@ -19,6 +19,7 @@ from netdef.engine import Engine, open_engine, plain
 from netdef.filtering import next_filter, with_count
 from netdef.formats import read_net
 from netdef.labels import check_given, checked
+from netdef.python_layers import with_python
 from runtime.data import given_items, probe
 from runtime.executable import Executable
 from runtime.feeder import Feeder
@@ -68,7 +69,7 @@ class Net:
         self._main = self._program(self.graph, ())
         self._shared = share or self._main
         if share is None:
-            initialise(self._main, seed)
+            initialise(self._main, seed, self.graph.first)
         self._seed = seed
         self._iteration = 0
         self._given: dict[str, Array] = {}
@@ -356,13 +357,15 @@ def load(
     level: int | None = None,
     stages: Sequence[str] = (),
     lenient: bool = False,
+    allow_python_layers: bool = False,
 ) -> Net:
     """Reads, builds and compiles a net.
 
     `path` is a YAML file or a Caffe prototxt, or a NetSpec; or give `text` with its `format`
     ("yaml" or "prototxt"). `level` and `stages` choose layers by their rules; `lenient` passes over
-    fields that only other programs know, with a warning (`net.graph.warnings`). Raises NetError,
-    with the place in the file, for every mistake in it.
+    fields that only other programs know, with a warning (`net.graph.warnings`). Layers of type
+    Python run the code that they name, so they must be allowed. Raises NetError, with the place in
+    the file, for every mistake in it.
     """
     if phase.upper() not in ("TRAIN", "TEST"):
         raise UsageError(f"there is no phase '{phase}'", hint="phase is TRAIN or TEST")
@@ -371,7 +374,7 @@ def load(
     else:
         name = str(path) if path is not None else None
         spec = read_net(name, text=text, format=format, lenient=lenient)
-    spec = with_state(spec, level, tuple(stages))
+    spec = with_python(with_state(spec, level, tuple(stages)), allow_python_layers)
     net = Net(spec, phase.upper(), backend=backend, threads=threads, deploy=deploy)
     if weights is not None:
         net.load_weights(weights)

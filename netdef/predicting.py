@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from compiler.build import build
+from compiler.deploy import is_python_source
 from netdef.probing import Prober, phases_used
 from runtime.data.transform import Transform, transform_of
 from schemas.errors import BackendError, NetError, SourceError, UsageError, did_you_mean
@@ -104,7 +105,7 @@ def reader_of(spec: NetSpec, shapes: dict[str, Shape], raw: bool, bgr: bool) -> 
     ((name, node),) = deploy.inputs.items()
     item = tuple(node.shape[1:])
     transform = Transform(training=False)
-    if not raw:
+    if not raw and not _made_by_code(spec, name):
         transform = _transform(spec, name, item, shapes)
     return Reader(name, item, transform, bgr)
 
@@ -133,7 +134,12 @@ def changed(reader: Reader, scale: float | None, mean: str | None) -> Reader:
 def _written(spec: NetSpec, shapes: dict[str, Shape]) -> dict[str, Shape]:
     """Returns the shapes that the user gives for inputs rather than for data layers."""
     inputs = {top.text for one in spec.layers if one.type.text == "Input" for top in one.tops}
+    inputs |= {one.tops[0].text for one in spec.layers if is_python_source(one) and one.tops}
     return {name: shape for name, shape in shapes.items() if name in inputs}
+
+
+def _made_by_code(spec: NetSpec, name: str) -> bool:
+    return any(is_python_source(one) and name in map(str, one.tops) for one in spec.layers)
 
 
 def _transform(spec: NetSpec, name: str, item: Shape, shapes: dict[str, Shape]) -> Transform:

@@ -15,8 +15,8 @@ from schemas.params import Feed
 
 Shape = tuple[int, ...]
 PHASES = ("TRAIN", "TEST")
-# Layers whose shapes stand in the net: a shape that is given for them is the whole one.
-WRITTEN = ("Input", "DummyData", "MemoryData")
+# Layers whose shapes stand in the net, or in code: a shape that is given for them is the whole one.
+WRITTEN = ("Input", "DummyData", "MemoryData", "Python")
 # Data layers with any number of tops of any shape; the others have labels of one number.
 FREE = ("HDF5Data",)
 
@@ -87,8 +87,8 @@ def build_anyhow(
     if found.errors or found.questions:
         diag = Diagnostics()
         asked = [w for w in found.graph.warnings if isinstance(w, Question)]
-        open_ = [SourceError(q.message, q.span, q.hint) for q in found.questions]
-        diag.errors = [*asked, *in_order([*found.errors, *open_])]
+        refused = [question.refusal for question in found.questions]
+        diag.errors = [*asked, *in_order([*found.errors, *refused])]
         diag.raise_if_any()
     return found.graph, found.graph.warnings
 

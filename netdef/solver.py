@@ -19,6 +19,7 @@ from netdef.engine import Engine, check_fits, open_engine, plain
 from netdef.formats import apply_set, read_net, read_solver
 from netdef.labels import checked
 from netdef.net import Net
+from netdef.python_layers import with_python
 from runtime.data import probe
 from runtime.executable import Executable
 from runtime.monitor import Monitor
@@ -54,13 +55,18 @@ class Plan:
         return accumulate_step(self.train, self.arena), apply
 
 
-def plan_solver(spec: SolverSpec, sets: Sequence[str] = (), probe: Probe = probe) -> Plan:
+def plan_solver(
+    spec: SolverSpec,
+    sets: Sequence[str] = (),
+    probe: Probe = probe,
+    allow_python_layers: bool = False,
+) -> Plan:
     """Reads and builds the training net and the test nets of a solver.
 
     `probe` tells the shapes of data sources. `sets` are `key=value` overrides, of the solver or of
     layers (`conv1.num_output=30`).
     """
-    nets, spec = nets_of(spec, sets)
+    nets, spec = nets_of(spec, sets, allow_python_layers)
     graphs = [_graph(net, state, probe) for net, state in nets]
     need_loss(graphs[0])
     need_same_weights(graphs)
@@ -112,7 +118,7 @@ def need_same_weights(graphs: Sequence[Graph]) -> None:
 
 
 def nets_of(
-    spec: SolverSpec, sets: Sequence[str] = ()
+    spec: SolverSpec, sets: Sequence[str] = (), allow_python_layers: bool = False
 ) -> tuple[list[tuple[NetSpec, NetState]], SolverSpec]:
     """Returns the training net and the test nets, each with its state, and the solver.
 
@@ -135,7 +141,7 @@ def nets_of(
         raise SpecError("the solver names no net", spec.span, "give 'net: net.yaml'")
     nets = [train, *_test_nets(spec, main, net_at)]
     nets, spec = _override(sets, nets, spec)
-    nets = [_through_time(net, spec) for net in nets]
+    nets = [with_python(_through_time(net, spec), allow_python_layers) for net in nets]
     states = [spec.train_state, *spec.test_states]
     states += [NetState()] * (len(nets) - len(states))
     phases = ["TRAIN"] + ["TEST"] * (len(nets) - 1)
@@ -221,9 +227,10 @@ class Solver:
         monitor: Monitor | None = None,
         snapshots: Path | None = None,
         lenient: bool = False,
+        allow_python_layers: bool = False,
     ) -> None:
         spec = path if isinstance(path, SolverSpec) else read_solver(path, lenient=lenient)
-        self.plan = plan_solver(spec, sets)
+        self.plan = plan_solver(spec, sets, allow_python_layers=allow_python_layers)
         self.spec = spec = self.plan.spec
         self.seed = spec.random_seed if spec.random_seed >= 0 else time.time_ns() % 2**31
         self.monitor = monitor or Monitor(quiet=True)
@@ -234,7 +241,7 @@ class Solver:
         self._apply = self._load(apply) if apply is not None else None
         self._tests = [self._load(plain(graph)) for graph in self.plan.tests]
         self._net: Net | None = None
-        initialise(self._train, self.seed)
+        initialise(self._train, self.seed, self.plan.train.first)
         self.warnings: list[str] = []
         own = [_resolve(file, spec) for file in spec.weights]
         for file in (path for given in (*own, *weights) for path in weight_files(given)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from runtime.calls import Call, Hosts, calls_of
+from runtime.cpu_calls import CpuCalls
 from runtime.executable import Executable
 from schemas.errors import BackendError
 from schemas.program import Dtype, Program, Slot, Tensor
@@ -25,8 +26,8 @@ _DTYPES: dict[Dtype, Any] = {
 _ALIGN = 64
 # Vector loads may reach past the last element (compiler/backends/cpu.py says how far).
 _BEHIND = 512
-# The sync block (compiler/llvm/step.py): bytes, and where the yield function and the counter are.
-_YIELD, _DONE, _CLOCK = 128, 192, 256
+# The sync block (compiler/llvm/step.py): bytes, and where its functions and counters are.
+_YIELD, _CALL, _DONE, _CLOCK = 128, 136, 192, 256
 _STEP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
@@ -45,10 +46,12 @@ class CpuDevice:
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or default_threads()
 
-    def load(self, program: Program, share: Executable | None = None) -> CpuExecutable:
+    def load(
+        self, program: Program, share: Executable | None = None, hosts: Hosts | None = None
+    ) -> CpuExecutable:
         """Loads a program; see `runtime.executable.Device`."""
         _check_host(program)
-        return CpuExecutable(program, self.threads, share)
+        return CpuExecutable(program, self.threads, share, calls_of(program, hosts))
 
 
 def _check_host(program: Program) -> None:
@@ -73,7 +76,9 @@ def _check_host(program: Program) -> None:
 class CpuExecutable:
     """A program with its memory, its code and its threads."""
 
-    def __init__(self, program: Program, threads: int, share: Executable | None) -> None:
+    def __init__(
+        self, program: Program, threads: int, share: Executable | None, calls: Mapping[int, Call]
+    ) -> None:
         self._program = program
         other = share if isinstance(share, CpuExecutable) else None
         self._slots = {s.name: _memory(s, program, other) for s in program.slots}
@@ -81,7 +86,8 @@ class CpuExecutable:
         self._log: list[Mapping[str, float]] = []
         code = _load_code(program)
         slots = [self._slots[s.name] for s in program.slots]
-        self._team = _Team(code, slots, threads, len(program.launches))
+        bound = CpuCalls(program, self._slots, calls)
+        self._team = _Team(code, slots, threads, len(program.launches), bound)
         # One that is dropped without close() lets its workers go, too.
         weakref.finalize(self, self._team.stop)
 
@@ -165,15 +171,6 @@ def _load_code(program: Program) -> tuple[Any, Any]:
     return engine, _STEP(engine.get_function_address("step"))
 
 
-def _yield_function() -> int:
-    """Returns the address of a C function that gives the processor to another thread."""
-    if sys.platform == "win32":
-        function: Any = ctypes.WinDLL("kernel32").SwitchToThread
-    else:
-        function = ctypes.CDLL(None).sched_yield
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
 class _Team:
     """The calling thread and its workers, who run the native step together.
 
@@ -186,9 +183,15 @@ class _Team:
     """
 
     def __init__(
-        self, code: tuple[Any, Any], slots: list[Array], threads: int, launches: int
+        self,
+        code: tuple[Any, Any],
+        slots: list[Array],
+        threads: int,
+        launches: int,
+        calls: CpuCalls,
     ) -> None:
         self._engine, self._step = code
+        self._calls = calls
         self._slots, self._threads = slots, threads
         self._pointers = np.array([s.ctypes.data for s in slots], np.uintp)
         size = _CLOCK + 8 * (launches + 1)
@@ -196,7 +199,7 @@ class _Team:
         start = -block.ctypes.data % _ALIGN
         self._sync = block[start : start + size]
         self.clock = self._sync[_CLOCK:].view(np.int64)  # before the first launch, after each
-        self._sync[_YIELD : _YIELD + 8].view(np.uint64)[0] = _yield_function()
+        calls.attach(*(self._sync[at : at + 8].view(np.uint64) for at in (_YIELD, _CALL)))
         self._finished = self._sync[_DONE : _DONE + 8].view(np.int64)
         self._args = (self._pointers.ctypes.data, self._sync.ctypes.data)
         self._asked = 0
@@ -223,6 +226,7 @@ class _Team:
                 except KeyboardInterrupt:
                     continue
             raise
+        self._calls.check()
 
     def _share(self) -> None:
         self._wake()

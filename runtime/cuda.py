@@ -1,4 +1,7 @@
-"""Runs programs of the triton backend on an NVIDIA GPU: each step one CUDA graph."""
+"""Runs programs of the triton backend on an NVIDIA GPU: each step one CUDA graph.
+
+A step that calls Python layers is a graph before, between and after the calls.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.calls import Call, Hosts, calls_of
 from runtime.cuda_driver import (
     Arguments,
     DeviceBlock,
@@ -49,10 +53,13 @@ class CudaDevice:
         self.driver = Driver(ordinal, api)
         self.architecture = architecture(self.driver.api, ordinal)
 
-    def load(self, program: Program, share: Executable | None = None) -> CudaExecutable:
+    def load(
+        self, program: Program, share: Executable | None = None, hosts: Hosts | None = None
+    ) -> CudaExecutable:
         require_fit(program, self.architecture)
+        calls = calls_of(program, hosts)
         self.driver.use()
-        return CudaExecutable(program, self.driver, share)
+        return CudaExecutable(program, self.driver, share, calls)
 
 
 def require_fit(program: Program, architecture: tuple[int, int]) -> None:
@@ -66,7 +73,7 @@ def require_fit(program: Program, architecture: tuple[int, int]) -> None:
             f"program '{program.name}' is for {program.target}, which this runtime cannot run",
             hint="compile it with --backend triton and an sm_ target",
         )
-    if not program.code and program.launches:
+    if not program.code and any(launch.call is None for launch in program.launches):
         raise BackendError(f"program '{program.name}' holds source only, no machine code")
     major, minor = int(found[1]), int(found[2])
     exact = major >= 9
@@ -86,16 +93,30 @@ class CudaExecutable:
     collected and go in one copy before the run.
     """
 
-    def __init__(self, program: Program, driver: Driver, share: Executable | None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        driver: Driver,
+        share: Executable | None,
+        calls: Mapping[int, Call],
+    ) -> None:
         self._program, self._driver = program, driver
         self.blocks = _blocks(program, driver, share)
         self._modules: dict[str, tuple[Any, Any]] = {}
         self._staging: dict[str, Staging] = {}
         self._mirrors = _mirrors(program, self.blocks)
         self._log = _Log(driver)
-        self._graph: Any = None
+        self._graphs: list[Any] = []  # what is replayed before each call, and after the last
         self._closed = False
-        for launch in program.launches:
+        launches = program.launches
+        self._calls = [_PythonCall(driver, launches[i], self.blocks, c) for i, c in calls.items()]
+        # What is captured into each graph: the launches between two calls.
+        self._between: list[list[tuple[Launch, int]]] = [[]]
+        for launch, t in program.runs():
+            if launch.call is not None:
+                self._between.append([])
+                continue
+            self._between[-1].append((launch, t))
             if launch.code not in self._modules:
                 code, meta = program.code[launch.code], launch.meta
                 loaded = driver.function(code, meta["name"], meta["shared"])
@@ -147,11 +168,14 @@ class CudaExecutable:
 
     def run(self, log: tuple[str, ...] = ()) -> None:
         self._driver.use()
-        if self._graph is None and self._program.launches:
-            self._graph = self._capture()
+        while len(self._graphs) < len(self._between):
+            self._graphs.append(self._capture(len(self._graphs)))
         self._flush()
-        if self._graph is not None:
-            self._driver.call("cuGraphLaunch", self._graph, self._driver.stream)
+        for i, graph in enumerate(self._graphs):
+            if i:
+                self._calls[i - 1].run()
+            if graph is not None:
+                self._driver.call("cuGraphLaunch", graph, self._driver.stream)
         if log:
             self._log.add({name: self._tensor(name) for name in log})
 
@@ -159,13 +183,18 @@ class CudaExecutable:
         for mirror in self._mirrors.values():
             mirror.flush()
 
-    def _capture(self) -> Any:
-        """Records all launches into a graph, every time step of loops; nothing runs yet."""
+    def _capture(self, part: int) -> Any:
+        """Records the launches of a part into a graph, every time step of loops.
+
+        Nothing runs yet. Returns None where the part has no launch.
+        """
         driver = self._driver
+        if not self._between[part]:
+            return None
         mode = driver.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         driver.call("cuStreamBeginCapture", driver.stream, mode)
         try:
-            for launch, t in self._program.runs():
+            for launch, t in self._between[part]:
                 self._launch(launch, t)
         finally:  # a stream left capturing would be of no use
             graph = driver.call("cuStreamEndCapture", driver.stream)
@@ -204,8 +233,11 @@ class CudaExecutable:
         self._closed = True
         self._driver.use()
         self._driver.synchronize()
-        if self._graph is not None:
-            self._driver.call("cuGraphExecDestroy", self._graph)
+        for graph in self._graphs:
+            if graph is not None:
+                self._driver.call("cuGraphExecDestroy", graph)
+        for call in self._calls:
+            call.release()
         for module, _ in self._modules.values():
             self._driver.call("cuModuleUnload", module)
         for staging in self._staging.values():
@@ -237,6 +269,34 @@ def _mirrors(program: Program, blocks: dict[str, DeviceBlock]) -> dict[str, Mirr
             block.mirror = Mirror(block, program.initial.get(slot), _SCALAR_DEPTH)
         found[slot] = block.mirror
     return found
+
+
+class _PythonCall:
+    """A call of a Python layer: its blocks go through pinned memory, and the stream waits."""
+
+    def __init__(
+        self, driver: Driver, launch: Launch, blocks: Mapping[str, DeviceBlock], call: Call
+    ) -> None:
+        assert launch.call is not None
+        self._driver, self._call = driver, call
+        addresses = [blocks[slot].address + offset for slot, offset in launch.args]
+        self._out, self._given = addresses[0], addresses[1:]
+        self._reads, self._writes = launch.call.reads, launch.call.writes
+        self._made = Pinned(driver, 4 * self._writes)
+        self._values = Pinned(driver, 4 * max(1, self._reads))
+
+    def run(self) -> None:
+        for address in self._given:
+            self._driver.download(self._values.address, address, 4 * self._reads)
+        self._driver.synchronize()  # also for the copy from `made` in the step before
+        made = self._call(self._values.bytes.view(np.float32)[: self._reads])
+        self._driver.use()  # the layer may have used another GPU
+        self._made.bytes.view(np.float32)[: made.size] = made
+        self._driver.upload(self._out, self._made.address, 4 * self._writes)
+
+    def release(self) -> None:
+        self._made.release()
+        self._values.release()
 
 
 class _Log:

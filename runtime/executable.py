@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from schemas.host import Host
 from schemas.program import Program
 
 Array = np.ndarray[Any, Any]
@@ -62,8 +63,13 @@ class Device(Protocol):
 
     name: str
 
-    def load(self, program: Program, share: Executable | None = None) -> Executable:
-        """Allocates and loads a program.
+    def load(
+        self,
+        program: Program,
+        share: Executable | None = None,
+        hosts: Mapping[str, Host] | None = None,
+    ) -> Executable:
+        """Allocates and loads a program; `hosts` are the Python layers that it calls.
 
         Persistent slots that `share` also has, by name and size, are the same memory: a solver's
         test net sees the weights of its training net.

@@ -49,10 +49,14 @@ class Blobs:
             exe.write(key, array)
 
 
-def initialise(exe: Executable, seed: int) -> None:
-    """Gives every learned blob the values of its filler, and every state its first value."""
+def initialise(exe: Executable, seed: int, first: Mapping[str, Array] | None = None) -> None:
+    """Gives every learned blob the values of its filler, and every state its first value.
+
+    Blobs in `first` get the values there: a Python layer sets its own.
+    """
     for info in exe.program.params:
-        exe.write(info.key, fill(info, seed))
+        given = (first or {}).get(info.key)
+        exe.write(info.key, fill(info, seed) if given is None else given)
     for state in exe.program.states:
         if state.source:
             exe.write(state.key, read_table(state))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.calls import Call, Hosts, calls_of
 from runtime.executable import Array, Executable
 from runtime.tensor_bytes import pack, span, unpack
 from runtime.triton_worker import receive, send
@@ -90,8 +91,15 @@ class _Block:
 class InterpretedExecutable:
     """A program in the worker process; see `Executable` for the methods."""
 
-    def __init__(self, program: Program, process: _Process, share: Executable | None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        process: _Process,
+        share: Executable | None,
+        calls: Mapping[int, Call],
+    ) -> None:
         self._program, self._process = program, process
+        self._calls = calls
         self._log: list[dict[str, float]] = []
         theirs = share.blocks if isinstance(share, InterpretedExecutable) else {}
         self.blocks: dict[str, _Block] = {}
@@ -102,11 +110,11 @@ class InterpretedExecutable:
             block.users += 1
             self.blocks[slot.name] = block
         self._number: int | None = process.number()
-        names = [launch.meta["source"] for launch in program.launches]
+        kernels = [launch for launch in program.launches if launch.call is None]
         header = {
-            "sources": {name: program.text[name] for name in names},
-            "launches": {launch.name: self._plain(launch) for launch in program.launches},
-            "runs": [(launch.name, t) for launch, t in program.runs()],
+            "sources": {name: program.text[name] for name in (k.meta["source"] for k in kernels)},
+            "launches": {launch.name: self._plain(launch) for launch in kernels},
+            "runs": [(launch.name, t) for launch, t in program.runs() if launch.call is None],
         }
         process.ask({"do": "load", "program": self._number, **header})
 
@@ -142,9 +150,33 @@ class InterpretedExecutable:
         return unpack(tensor, self.blocks[tensor.slot].read(tensor.offset, span(tensor)))
 
     def run(self, log: tuple[str, ...] = ()) -> None:
-        self._process.ask({"do": "run", "program": self._number})
+        first = done = 0
+        calls = iter(self._calls.values())
+        for launch, _ in self._program.runs():
+            if launch.call is None:
+                done += 1
+                continue
+            self._run(first, done)  # the kernels before it, and then the layer, in this process
+            self._call(launch, next(calls))
+            first = done
+        self._run(first, done)
         if log:
             self._log.append({name: float(self.read(name).reshape(-1)[0]) for name in log})
+
+    def _run(self, first: int, end: int) -> None:
+        """Runs some of the kernels."""
+        if first < end:
+            header = {"do": "run", "program": self._number, "first": first, "end": end}
+            self._process.ask(header)
+
+    def _call(self, launch: Launch, call: Call) -> None:
+        assert launch.call is not None
+        (slot, out), *given = launch.args
+        values = np.zeros(0, np.float32)
+        for source, offset in given:
+            values = self.blocks[source].read(offset, 4 * launch.call.reads).view(np.float32)
+        made = np.ascontiguousarray(call(values), np.float32)
+        self.blocks[slot].write(out, made.tobytes())
 
     def drain(self) -> list[Mapping[str, float]]:
         logged: list[Mapping[str, float]] = list(self._log)
@@ -177,10 +209,13 @@ class InterpreterDevice:
     def __init__(self) -> None:
         self._process: _Process | None = None
 
-    def load(self, program: Program, share: Executable | None = None) -> InterpretedExecutable:
+    def load(
+        self, program: Program, share: Executable | None = None, hosts: Hosts | None = None
+    ) -> InterpretedExecutable:
+        calls = calls_of(program, hosts)
         if self._process is None:
             self._process = _Process()
-        return InterpretedExecutable(program, self._process, share)
+        return InterpretedExecutable(program, self._process, share, calls)
 
     def close(self) -> None:
         """Ends the process; executables of this device are not used after that."""

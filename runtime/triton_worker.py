@@ -135,7 +135,7 @@ class Worker:
             self.load(m)
         elif do == "run":
             with np.errstate(all="ignore"):
-                for launch, addresses in self.programs[m["program"]]:
+                for launch, addresses in self.programs[m["program"]][m["first"] : m["end"]]:
                     launch(addresses)
         elif do == "free":
             self.programs.pop(m.get("program", -1), None)

@@ -7,7 +7,8 @@
         StageError          a layer reads what is made only in another phase or stage
       ShapeError            shapes that do not fit each other
       SourceError           a data source or weight file: missing, unreadable, wrong content
-      Question              what only data that is not here can tell; a check assumes an answer
+      Question              what data that is not here can tell, or code that may not run; no
+                            mistake in a check, which assumes an answer or leaves out what follows
       ResourceError         a net larger than the machine
       SnapshotError         a snapshot that cannot be written or resumed
       BackendError          a backend, device or package that is not there
@@ -77,7 +78,20 @@ class SourceError(NetError):
 
 
 class Question(NetError):
-    """What only data that is not here can tell; `message` also says what a check assumes."""
+    """What data that is not here can tell, or code that may not run; asked in a check.
+
+    `message` also says what the check assumes. `refusal` is the mistake where an answer is needed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        span: Span | None = None,
+        hint: str | None = None,
+        refusal: NetError | None = None,
+    ) -> None:
+        super().__init__(message, span, hint)
+        self.refusal = refusal or SourceError(message, span, hint)
 
     def render(self, severity: str = "error") -> str:
         return super().render("question")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas.errors import NetError
+from schemas.host import OpenHost
 from schemas.span import Span
 
 NOWHERE = Span("<generated>", 0, 0)
@@ -152,6 +153,8 @@ class NetSpec:
     state: NetState = NetState()  # the file's own `state`: below the solver's train/test state
     warnings: tuple[NetError, ...] = ()  # what the reader passed over, for `netdef check`
     lenient: bool = False  # fields that a layer type does not have are passed over, with a warning
+    # What opens layers of type Python; never from a file: only the caller can let code run.
+    python: OpenHost | None = field(default=None, compare=False, repr=False)
 
     def with_param(self, layer: str, key: str, value: Value) -> NetSpec:
         """Returns a copy in which every layer of this name has `key` set (for `--set`)."""

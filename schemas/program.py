@@ -74,10 +74,23 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class HostCall:
+    """A call of a Python layer in the middle of a step, with a block of f32 in and one out."""
+
+    layer: str
+    way: Literal["forward", "backward"]
+    reads: int  # elements of the block that goes in; 0: there is none
+    writes: int  # elements of the block that comes out
+    wanted: tuple[bool, ...] = ()  # backward: which of the gradients will be read
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Kernels that may run at the same time: nothing in a launch depends on another part of it.
 
     One of a loop has the pointers of time step 0; in step t each of them is t * `moves` further on.
+    A launch with a `call` runs no code but calls a Python layer; its args are the block that comes
+    out and then, if there is one, the block that goes in.
     """
 
     name: str
@@ -85,6 +98,7 @@ class Launch:
     code: str = ""  # key into Program.code, for backends with one binary a launch
     args: tuple[tuple[str, int], ...] = ()  # (slot, byte offset) of each pointer argument
     meta: dict[str, Any] = field(default_factory=dict)  # grid, num_warps, shared ...
+    call: HostCall | None = None
     repeat: Repeat | None = None
     moves: tuple[int, ...] = ()  # bytes, one for each of `args`; nothing outside of a loop
 
@@ -128,6 +142,11 @@ class Program:
             steps = range(repeat.count) if repeat is not None else range(1)
             for t in reversed(steps) if repeat is not None and repeat.backwards else steps:
                 yield from ((launch, t) for launch in launches)
+
+    @property
+    def python_layers(self) -> tuple[str, ...]:
+        """Returns the layers that are Python code: without them the program does not run."""
+        return tuple(dict.fromkeys(one.call.layer for one in self.launches if one.call))
 
     @property
     def peak_bytes(self) -> int:

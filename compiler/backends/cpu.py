@@ -59,6 +59,6 @@ class Backend:
         `void step(ptr slots, i64 thread, i64 threads, ptr sync)`: `slots` points to the base
         addresses in the order of `slots`, each aligned to 64 bytes and readable for 512 bytes
         behind its end; `sync` to 256 zeroed bytes with the address of a function at 128 that
-        yields the processor (compiler/llvm/step.py).
+        yields the processor, and at 136 of one that makes the call of a launch (llvm/step.py).
         """
         return self._build.run(schedule, places, slots)

@@ -56,7 +56,7 @@ class ReferenceExecutable:
     ) -> None:
         self.program = program
         self._graph = unit.graph
-        self._env = Env(float_dtype=float_dtype)
+        self._env = Env(float_dtype=float_dtype, hosts=unit.graph.hosts)
         self._results: dict[str, Array] = {}
         self._log: list[Mapping[str, float]] = []
         known = share._env.feeds if share is not None else {}
@@ -115,10 +115,9 @@ class ReferenceExecutable:
     def run(self, log: tuple[str, ...] = ()) -> None:
         graph = self._graph
         fetched = graph.fetched
-        roots = [*fetched.values(), *graph.updates.values()]
-        values = evaluate(roots, self._env, graph.recurrences)
+        values = evaluate(graph.roots(), self._env, graph.recurrences)
         self._results = dict(zip(fetched, values, strict=False))
-        for leaf, value in zip(graph.updates, values[len(fetched) :], strict=True):
+        for leaf, value in zip(graph.updates, values[len(fetched) :], strict=False):
             self._env.feeds[leaf.prim, str(leaf.attr("name"))][...] = value
         if log:
             self._log.append({name: float(self.read(name)) for name in log})

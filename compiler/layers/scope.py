@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from compiler import ops
 from compiler.delays import carried, last_rows
 from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.prims import leaves
 from compiler.prims.moves import broadcast, delayed, reshape
 from compiler.recurrence import Recurrence, truncated
-from schemas.errors import NetError, ShapeError
+from schemas.errors import NetError, Question, ShapeError, SpecError
+from schemas.host import HostSpec
 from schemas.net import LayerSpec, ParamSpec
 from schemas.params import Feed, Filler, ParamInfo, Sink, StateInfo
 from schemas.span import Span
@@ -68,7 +70,8 @@ class Scope:
         prefix = f"{self.name}/"
         states = any(key.startswith(prefix) for key in self.graph.states)
         sinks = any(sink.layer == self.name for sink in self.graph.sinks)
-        return bool(self.params) or states or sinks or self._streams > 0
+        called = self.name in self.graph.hosts
+        return bool(self.params) or states or sinks or called or self._streams > 0
 
     @property
     def tops(self) -> tuple[str, ...]:
@@ -240,6 +243,31 @@ class Scope:
         tensors = {dataset: f"{self.name}:{dataset}" for dataset in datasets}
         self.graph.kept |= {tensors[dataset]: node for dataset, node in datasets.items()}
         self.graph.sinks += (Sink(self.name, file, tensors, self.spec.span),)
+
+    def call(
+        self, module: str, cls: str, param_str: str, values: tuple[Node, ...]
+    ) -> tuple[Node, ...]:
+        """Makes a Python layer of the class and returns its tops; `values` are its bottoms."""
+        spans = (self.spec.span, self.place("module"), self.place("layer"))
+        bottoms = tuple((source.blob, source.shape) for source in self.bottoms)
+        wanted = HostSpec(self.name, module, cls, param_str, self.phase, bottoms, self.tops, *spans)
+        if self.graph.spec.python is None:
+            code, span = f"'{cls}' of the Python module '{module}'", self.spec.span
+            hint = "if you trust it: --allow-python-layers (allow_python_layers=True in Python)"
+            refusal = SpecError(f"{self.who}would run {code}, and that is not allowed", span, hint)
+            raise Question(f"{self.who}may it run {code}?", span, hint, refusal)
+        made = self.graph.spec.python(wanted)
+        learned = []
+        for i, first in enumerate(made.blobs):
+            learned.append(self.param(f"blob{i}", first.shape, Filler()))
+            key = self.params[-1]
+            if self.graph.params[key].layer == self.name:  # else it is another layer's, shared
+                self.graph.first[key] = first
+        before = self.graph.effects[-1] if self.graph.effects else None
+        node = ops.host(self.name, (*values, *learned), made.tops, before)
+        self.graph.hosts[self.name] = made
+        self.graph.effects = (*self.graph.effects, node)
+        return ops.tops_of(node, made.tops)
 
     def place(self, name: str | None = None) -> Span:
         """Returns where a field of this layer is written, or the layer itself."""

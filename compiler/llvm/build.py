@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from compiler.backends import Compiled
 from compiler.cache import Cache
 from compiler.kernel import Kernel
+from compiler.launches import call_launch
 from compiler.llvm.bound import bound
 from compiler.llvm.contract import emit_contract
 from compiler.llvm.contract_plan import plan
@@ -17,6 +18,7 @@ from compiler.llvm.native import key_of
 from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
 from compiler.llvm.step import Call, emit_step
+from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule
 from schemas.program import KernelInfo, Launch
 
@@ -39,16 +41,10 @@ class Build:
         self, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
     ) -> Compiled:
         """Returns the object code of each function and of `step`, and their texts."""
-        calls = {kernel.name: self._call(kernel) for kernel in schedule.kernels()}
+        calls = {k.name: self._call(k) for k in schedule.kernels() if k.call is None}
         modules = {call.symbol: call.piece.module() for call in calls.values()}
         modules["step"] = emit_step(schedule, calls, places, slots, self.host)
-        launches = tuple(
-            Launch(
-                launch.name if isinstance(launch, Loop) else "+".join(k.name for k in launch),
-                tuple(_info(k) for k in launch),
-            )
-            for launch in schedule.launches
-        )
+        launches = tuple(self._launch(launch, places) for launch in schedule.launches)
         meta = {
             "cpu": self.host.name,
             "features": self.host.features,
@@ -56,6 +52,13 @@ class Build:
             "lanes": self.host.lanes,
         }
         return Compiled(launches, self._objects(modules), _texts(calls, modules), meta)
+
+    def _launch(self, launch: Scheduled, places: Mapping[str, Place]) -> Launch:
+        if isinstance(launch, Loop):
+            return Launch(launch.name, tuple(_info(k) for k in launch))
+        if launch[0].call is not None:
+            return call_launch(launch[0], places)
+        return Launch("+".join(k.name for k in launch), tuple(_info(k) for k in launch))
 
     def _call(self, kernel: Kernel) -> Call:
         found = bound(collapse(kernel))

@@ -11,10 +11,13 @@ from compiler.llvm.piece import Piece
 from compiler.schedule import Loop, Place, Schedule
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
-# pointer `void ()`), finished steps (i64), a place to write what nobody reads; then the counter of
-# the clock before the first launch and after each.
-ARRIVED, GENERATION, YIELD, DONE, IGNORED, CLOCK = 0, 64, 128, 192, 200, 256
+# pointer `i32 (i32 microseconds)`, which waits for so long or less), call (a function pointer
+# `i32 (i64 launch)`, for launches that call Python; 0: leave the step), finished steps (i64), a
+# place to write what nobody reads, whether a call failed (i32); then the counter of the clock
+# before the first launch and after each.
+ARRIVED, GENERATION, YIELD, CALL, DONE, IGNORED, FAILED, CLOCK = 0, 64, 128, 136, 192, 200, 208, 256
 _SPINS = 1000  # some 40 microseconds
+_NAP = 20  # microseconds; only while Python runs
 
 _BARRIER = f"""
 define internal void @barrier(ptr %sync, i64 %threads) noinline nounwind {{
@@ -45,7 +48,7 @@ again:
 yield:
   %at = getelementptr i8, ptr %sync, i64 {YIELD}
   %f = load ptr, ptr %at, align 8
-  %result = call i32 %f()
+  %result = call i32 %f(i32 {_NAP})
   br label %wait
 leave:
   ret void
@@ -71,15 +74,18 @@ _FLUSH_X86 = """  %csr = alloca i32
   %new = alloca i32
   store i32 %flush, ptr %new
   call void @llvm.x86.sse.ldmxcsr(ptr %new)"""
+_AGAIN_X86 = "  call void @llvm.x86.sse.ldmxcsr(ptr %new)"
 _FLUSH_ARM = """  %mode = call i64 @llvm.aarch64.get.fpcr()
   %flush = or i64 %mode, 16777216
   call void @llvm.aarch64.set.fpcr(i64 %flush)"""
-# (pause, enter flush-to-zero mode, leave it, read the clock, declarations)
+_AGAIN_ARM = "  call void @llvm.aarch64.set.fpcr(i64 %flush)"
+# (pause, enter flush-to-zero mode, leave it, enter it again, read the clock, declarations)
 _TARGETS = {
     "x86": (
         "call void @llvm.x86.sse2.pause()",
         _FLUSH_X86,
         "  call void @llvm.x86.sse.ldmxcsr(ptr %csr)",
+        _AGAIN_X86,
         "call i64 @llvm.readcyclecounter()",
         "declare void @llvm.x86.sse2.pause()\ndeclare void @llvm.x86.sse.stmxcsr(ptr)\n"
         "declare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare i64 @llvm.readcyclecounter()\n",
@@ -88,11 +94,12 @@ _TARGETS = {
         "call void @llvm.aarch64.hint(i32 1)",
         _FLUSH_ARM,
         "  call void @llvm.aarch64.set.fpcr(i64 %mode)",
+        _AGAIN_ARM,
         "call i64 @llvm.readsteadycounter()",  # the cycle counter is not for users there
         "declare void @llvm.aarch64.hint(i32)\ndeclare i64 @llvm.aarch64.get.fpcr()\n"
         "declare void @llvm.aarch64.set.fpcr(i64)\ndeclare i64 @llvm.readsteadycounter()\n",
     ),
-    "other": ("", "", "", "add i64 0, 0", ""),
+    "other": ("", "", "", "", "add i64 0, 0", ""),
 }
 
 
@@ -114,11 +121,16 @@ def emit_step(
 ) -> str:
     """Returns the module of the step; `calls` gives each kernel's function by its name."""
     kind = "x86" if host.x86 else "arm" if host.triple.startswith(("aarch64", "arm64")) else "other"
-    pause, enter, leave, clock, declares = _TARGETS[kind]
+    pause, enter, leave, again, clock, declares = _TARGETS[kind]
     lines = [*_slot_loads(slots), *([enter] if enter else []), *_mark(0, clock)]
     for n, launch in enumerate(schedule.launches):
         rows = launch.rows if isinstance(launch, Loop) else (launch,)
+        called = any(kernel.call is not None for kernel in launch)
         body: list[str] = []
+        if called:
+            python = _PYTHON_CALL.replace("#", str(n)).replace("OUT", leave)
+            body.append(python.replace("IN", again))
+            rows = ((),)
         for r, row in enumerate(rows):
             for turn, kernel in enumerate(row):
                 body.append(f"  ; {_word(kernel.name)}")
@@ -127,6 +139,7 @@ def emit_step(
                 body += _call(key, calls[kernel.name], turn, places, slots, moves, time)
             body.append(_BARRIER_CALL.replace("#", f"{n}_{r}"))
         lines += _steps(n, launch, body) if isinstance(launch, Loop) else body
+        lines += [_GO_ON.replace("#", str(n))] * called
         lines += _mark(n + 1, clock)
     functions = dict.fromkeys(
         f"declare void @{call.symbol}({call.piece.parameters})" for call in calls.values()
@@ -142,12 +155,34 @@ meet#:
   br label %after#
 after#:"""
 
+# Thread 0 calls Python, in the processor's usual mode; the others wait at the barrier behind it.
+_PYTHON_CALL = f"""  br i1 %first, label %python#, label %called#
+python#:
+OUT
+  %pcall# = getelementptr i8, ptr %sync, i64 {CALL}
+  %python_f# = load ptr, ptr %pcall#, align 8
+  %ok# = call i32 %python_f#(i64 #)
+IN
+  %bad# = icmp eq i32 %ok#, 0
+  %flag# = zext i1 %bad# to i32
+  store i32 %flag#, ptr %failed, align 4
+  br label %called#
+called#:"""
+# Behind the barrier, all threads leave a step whose call failed.
+_GO_ON = """  %fail# = load i32, ptr %failed, align 4
+  %stop# = icmp ne i32 %fail#, 0
+  br i1 %stop#, label %out, label %go#
+go#:"""
+
 _STEP = f"""
 define void @step(ptr %slots, i64 %thread, i64 %threads, ptr %sync) nounwind {{
   %alone = icmp eq i64 %threads, 1
   %first = icmp eq i64 %thread, 0
   %ignored = getelementptr i8, ptr %sync, i64 {IGNORED}
+  %failed = getelementptr i8, ptr %sync, i64 {FAILED}
 BODY
+  br label %out
+out:
 LEAVE
   br i1 %first, label %count, label %end
 count:

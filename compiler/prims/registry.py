@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compiler.ir import Node, TensorType, intern
+from schemas.host import Host
 
 Array = np.ndarray[Any, Any]
 
@@ -21,6 +22,7 @@ class Env:
     float_dtype: type[np.floating[Any]] = np.float64
     seed: int = 0
     iteration: int = 0
+    hosts: Mapping[str, Host] = field(default_factory=dict)  # layers that are Python code
 
     def cast(self, array: Any, dtype: str) -> Array:
         """Returns `array` in the NumPy type that stands for `dtype` at this precision."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from compiler.backends import Compiled
 from compiler.kernel import Kernel
+from compiler.launches import call_launch
 from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule
 from compiler.triton_source.aot import Binary, compile_module, require_triton
@@ -76,24 +77,41 @@ class Build:
 
     def run(self, schedule: Schedule) -> Compiled:
         groups = [g for launch in schedule.launches for g in self.all_groups(schedule, launch)]
-        made = self.make(groups)
+        made = self.make([g for g in groups if isinstance(g, Group)])
         # What did not compile without spilling falls apart, in the end into single kernels.
-        while any(group.key not in made for group in groups):
-            groups = [p for g in groups for p in ([g] if g.key in made else self.apart(g))]
-            made.update(self.make([group for group in groups if group.key not in made]))
+        while any(isinstance(g, Group) and g.key not in made for g in groups):
+            groups = [part for g in groups for part in self.settled(g, made)]
+            made.update(
+                self.make([g for g in groups if isinstance(g, Group) and g.key not in made])
+            )
         code, text = {}, {}
         for m in made.values():
             text[f"{m.label}.py"] = m.module.source
             if m.binary is not None:
                 code[m.label] = m.binary.code
                 text.update({f"{m.label}.{s}": t for s, t in m.binary.text.items()})
-        slots = (Slot(BARRIER, 4, False),) if any(BARRIER in g.buffers for g in groups) else ()
-        return Compiled(tuple(self.launch(g, made[g.key]) for g in groups), code, text, slots=slots)
+        shared = any(isinstance(g, Group) and BARRIER in g.buffers for g in groups)
+        slots = (Slot(BARRIER, 4, False),) if shared else ()
+        launches = tuple(
+            g if isinstance(g, Launch) else self.launch(g, made[g.key]) for g in groups
+        )
+        return Compiled(launches, code, text, slots=slots)
 
-    def all_groups(self, schedule: Schedule, launch: Scheduled) -> list[Group]:
-        """Returns a launch as groups: a loop as one, if it may be, else what its steps repeat."""
+    def settled(self, group: Group | Launch, made: Mapping[Any, Any]) -> list[Group | Launch]:
+        """Returns a group that was made, or the parts of one that was not."""
+        if isinstance(group, Launch) or group.key in made:
+            return [group]
+        return [*self.apart(group)]
+
+    def all_groups(self, schedule: Schedule, launch: Scheduled) -> list[Group | Launch]:
+        """Returns a launch as groups: a loop as one, if it may be, else what its steps repeat.
+
+        A call of a Python layer is a launch already.
+        """
         if not isinstance(launch, Loop):
-            return self.groups(self.members(launch))
+            if launch[0].call is not None:
+                return [call_launch(launch[0], self.places)]
+            return [*self.groups(self.members(launch))]
         repeat = Repeat(launch.name, launch.count, launch.backwards)
         rows = [self.members([self.moved(schedule, launch, k) for k in row]) for row in launch.rows]
         programs = programs_for([[f for _, f, _ in row] for row in rows], self.target)
@@ -217,7 +235,7 @@ class Build:
         if group.steps is not None:
             return Launch(group.label, infos, code, args, meta | {"cooperative": m.programs > 1})
         moves = tuple(move for _, move in at)
-        return Launch(group.label, infos, code, args, meta, group.repeat, moves)
+        return Launch(group.label, infos, code, args, meta, repeat=group.repeat, moves=moves)
 
 
 def programs_for(rows: Sequence[Sequence[Function]], target: Target) -> int | str:

@@ -114,7 +114,7 @@ def judge(
             found = check_net(reading.net(spec), shapes, stages=not reading.stages)
         else:
             verdict.kind = "solver"
-            found = check_solver(reading.solver(spec), shapes)
+            found = check_solver(reading.solver(spec), shapes, reading.python)
         verdict.phases = found.phases
         verdict.errors += found.errors
         verdict.warnings += found.warnings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from netdef.cli import options, output
     help="cpu (this machine), sm_80, sm_90, sm_100, gfx942 or reference.",
 )
 @options.phase_option("TEST")
-@options.reading_options
+@functools.partial(options.reading_options, python=False)
 @click.option("--deploy", is_flag=True, help="Leave data, label and loss layers out.")
 @click.option("--solver", metavar="SOLVER", help="Compile the whole training step of this solver.")
 @click.option("-o", "--output", "path", required=True, metavar="FILE.ndp", help="File to write.")
@@ -38,13 +39,14 @@ def compile_(
     """
     from netdef.compiling import compile, save_program
     from netdef.formats import read_solver
+    from netdef.python_layers import without_python
     from schemas.errors import UsageError
 
     if not Path(path).parent.is_dir():  # asked before the long work
         raise UsageError(f"there is no folder '{Path(path).parent}' to write '{path}' to")
     spec = read_solver(solver) if solver is not None else None
-    read = options.read_net(net, (), reading)
-    program = compile(read, target, phase=phase, train=spec, deploy=deploy)
+    alone = without_python(options.read_net(net, (), reading))
+    program = compile(alone, target, phase=phase, train=spec, deploy=deploy)
     save_program(program, path)
     kernels = sum(len(launch.kernels) for launch in program.launches)
     code = sum(map(len, program.code.values()))

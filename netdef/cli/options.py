@@ -22,21 +22,24 @@ BACKENDS = ("auto", "cpu", "triton", "reference")
 
 @dataclass(frozen=True)
 class Reading:
-    """How a net or a solver is read: which layers take part, what is passed over."""
+    """How a net or a solver is read: which layers take part, what is passed over, what may run."""
 
     lenient: bool = False
     level: int | None = None
     stages: tuple[str, ...] = ()
+    python: bool = False  # layers of type Python; those of a solver's nets: `nets_of`
 
     def net(self, spec: NetSpec) -> NetSpec:
+        from netdef.python_layers import with_python
         from schemas.net import with_state
 
-        return with_state(spec, self.level, self.stages)
+        return with_python(with_state(spec, self.level, self.stages), self.python)
 
     def words(self) -> list[str]:
         """Returns the options that say this."""
         words = ["--lenient"] if self.lenient else []
         words += ["--level", str(self.level)] if self.level is not None else []
+        words += ["--allow-python-layers"] if self.python else []
         return words + [word for stage in self.stages for word in ("--stage", stage)]
 
     def solver(self, spec: SolverSpec) -> SolverSpec:
@@ -50,15 +53,25 @@ class Reading:
 PLAIN = Reading()
 
 
-def reading_options(command: F, stage: str = "--stage") -> F:
-    """Adds --lenient, --level and --stage; the command takes them as one `reading`."""
+def reading_options(command: F, stage: str = "--stage", python: bool = True) -> F:
+    """Adds --lenient, --level, --stage and --allow-python-layers, if `python`, as one `reading`."""
 
     @functools.wraps(command)
     def packed(
-        *args: Any, lenient: bool, level: int | None, net_stages: tuple[str, ...], **kwargs: Any
+        *args: Any,
+        lenient: bool,
+        level: int | None,
+        net_stages: tuple[str, ...],
+        allowed: bool = False,
+        **kwargs: Any,
     ) -> Any:
         names = tuple(part for text in net_stages for part in text.split(",") if part)
-        return command(*args, reading=Reading(lenient, level, names), **kwargs)
+        return command(*args, reading=Reading(lenient, level, names, allowed), **kwargs)
+
+    if python:
+        text = "Let layers of type Python run the code that the net names."
+        flag = click.option("--allow-python-layers", "allowed", is_flag=True, help=text)
+        packed = flag(packed)
 
     text = "Take the layers of this stage (include and exclude rules)."
     named: dict[str, Any] = {"multiple": True, "metavar": "NAME[,NAME]", "help": text}

@@ -63,7 +63,7 @@ def time_(
         begun = time.perf_counter()
         exe = engine.load(step, arena)
         compiled = time.perf_counter() - begun
-        _fill(exe)
+        _fill(exe, step.graph.first)
         times, shares = measure(exe, iterations)
         program = exe.program
         where = f"{engine.name} on {engine.describe()}"
@@ -145,13 +145,13 @@ def _rates(seconds: float | None, flops: int, touched: int) -> tuple[str, str, s
     return f"{1e3 * seconds:.3f}", f"{flops / seconds / 1e9:.1f}", f"{touched / seconds / 1e9:.1f}"
 
 
-def _fill(exe: Executable) -> None:
+def _fill(exe: Executable, first: dict[str, Any]) -> None:
     """Gives inputs and weights values: zeros would be faster than anything real."""
     import numpy as np
 
     from runtime.params import initialise
 
-    initialise(exe, 1)
+    initialise(exe, 1, first)
     random = np.random.default_rng(1)
     labels = {top for feed in exe.program.feeds for top in feed.tops[1:]}
     for name, tensor in exe.program.tensors.items():

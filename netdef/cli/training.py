@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ class Request:
         for text in self.sets:
             if any(text.startswith(f"{name}.") for name in layers):
                 words += ["--set", text]
-        words += options.Reading(self.reading.lenient).words()
+        words += replace(self.reading, level=None, stages=()).words()
         return shlex.join(words) + ("" if plan.tests else " INPUT")
 
 
@@ -123,6 +123,7 @@ def run(request: Request) -> int:
         sets=request.sets,
         weights=request.weights,
         monitor=monitor,
+        allow_python_layers=request.reading.python,
     )
     try:
         compiled = time.perf_counter() - begun

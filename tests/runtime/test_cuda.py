@@ -84,7 +84,7 @@ def test_a_loop_is_captured_step_by_step(backwards, api):
 
     def launch(name: str, *buffers: str) -> Launch:
         args, moves = tuple(at[b] for b in buffers), tuple(moved[b] for b in buffers)
-        return Launch(name, (), name, args, META | {"name": name}, repeat, moves)
+        return Launch(name, (), name, args, META | {"name": name}, repeat=repeat, moves=moves)
 
     def blend(pointers) -> None:
         h, x = (floats(p, 1) for p in pointers)
