@@ -72,7 +72,7 @@ class Training:
         self.prefix = prefix or default_prefix(spec, self.monitor.folder)
         self.iteration = 0
         self.losses = Losses(train, spec)
-        self.blobs = Blobs([train, apply] if apply else [train])
+        self.blobs = Blobs([train, apply] if apply else [train], self.tests)
         self._opener = opener
         self._open()
         self._stop = False
