@@ -74,7 +74,9 @@ def check_prompt(prompt: str) -> None:
     wrong = "".join(dict.fromkeys(c for c in prompt if c not in VOCABULARY))
     if wrong:
         hint = "printable ASCII characters, tab and line feed"
-        raise UsageError(f"the prompt has characters outside of the vocabulary: {wrong!a}", hint=hint)
+        raise UsageError(
+            f"the prompt has characters outside of the vocabulary: {wrong!a}", hint=hint
+        )
 
 
 def open_sampler(spec: NetSpec, backend: str = "auto", threads: int | None = None) -> Sampler:

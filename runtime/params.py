@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Blobs:
     def __init__(self, exes: Sequence[Executable], tests: Sequence[Executable] = ()) -> None:
         self._owners: dict[str, tuple[Executable, str]] = {}
         self.shapes: dict[str, Shape] = {}
+        self.tested: list[str] = []  # what the tests carry
         for exe in exes:
             weights = weight_shapes(exe.program)
             history = [s for s in exe.program.states if s.key not in weights and not s.source]
@@ -43,10 +44,12 @@ class Blobs:
                 if s.carried:
                     name = f"{HISTORY}test{number}/{s.key}"
                     self._owners[name], self.shapes[name] = (exe, s.key), s.shape
+                    self.tested.append(name)
 
-    def read(self) -> dict[str, Array]:
-        """Returns a copy of each, by name."""
-        return {name: exe.read(key) for name, (exe, key) in self._owners.items()}
+    def read(self, names: Iterable[str] | None = None) -> dict[str, Array]:
+        """Returns a copy of each, or of those that are named."""
+        chosen = {n: self._owners[n] for n in (self._owners if names is None else names)}
+        return {name: exe.read(key) for name, (exe, key) in chosen.items()}
 
     def write(self, arrays: Mapping[str, Array]) -> None:
         """Sets those named in `arrays`."""

@@ -13,7 +13,7 @@ from schemas.params import Feed
 from schemas.philox import philox
 
 HARMONICS = 6  # of which a curve is made
-FORGED = 0.6  # how far a forgery is from the true form, as a share of its coefficients
+FORGED = 0.4  # how far a forgery is from the true form, as a share of its coefficients
 _COEFFICIENTS = 4 * HARMONICS  # sine and cosine along x and y
 
 # Random words for the counters 0 to n - 1: four arrays.
@@ -80,20 +80,20 @@ def curves(options: dict[str, Any], words: Words) -> tuple[Array, ...]:
     forms = (own, np.where(same[:, None, None], own, other))
     habits = hand[: count * 8].reshape(2, 4, count, 1)
     pair = np.concatenate([drawing(*p, steps) for p in zip(forms, habits, strict=True)], axis=1)
-    return pair + 0.03 * noise[: pair.size].reshape(pair.shape), same
+    return pair + 0.05 * noise[: pair.size].reshape(pair.shape), same
 
 
 def drawing(form: Array, habit: Array, steps: int) -> Array:
     """Returns a curve (N, 2, T) of a form (N, 4, harmonics), with the habits of one time."""
     speed, phase, size, slant = habit
     t = np.linspace(0, 1, steps)
-    t = t + 0.02 * speed * np.sin(2 * np.pi * (t + phase))
+    t = t + 0.03 * speed * np.sin(2 * np.pi * (t + phase))
     k = np.arange(1, HARMONICS + 1)
     angle = 2 * np.pi * k[:, None] * t[:, None]  # (N, harmonics, T)
     waves = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
     weights = form.reshape(len(form), 2, 2 * HARMONICS) / np.tile(k, 2)
-    x, y = np.moveaxis(weights @ waves, 1, 0) * (1 + 0.1 * size)
-    return np.stack([x + 0.1 * slant * y, y], axis=1)
+    x, y = np.moveaxis(weights @ waves, 1, 0) * (1 + 0.2 * size)
+    return np.stack([x + 0.3 * slant * y, y], axis=1)
 
 
 def uniform(words: Array) -> Array:

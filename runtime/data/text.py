@@ -26,14 +26,15 @@ _CODES[[ord(c) for c in VOCABULARY]] = range(1, CLASSES)
 def encode(text: str | bytes) -> Array:
     """Returns the class of each character of a text (UTF-8) as uint8."""
     content = text.encode() if isinstance(text, str) else text
-    codes = _CODES[np.frombuffer(content.replace(b"\r\n", b"\n"), np.uint8)]
-    return codes[codes != _CONTINUES]
+    codes: Array = _CODES[np.frombuffer(content.replace(b"\r\n", b"\n"), np.uint8)]
+    whole: Array = codes[codes != _CONTINUES]
+    return whole
 
 
 class TextSource:
     """`batch_size` streams, each of its own part of the text and from its start again at the end.
 
-    Batch i holds the steps i * T to (i + 1) * T of each: where a stream stands follows from i alone.
+    Batch i holds the steps i * T to (i + 1) * T of each: where a stream stands depends on i alone.
     """
 
     def __init__(self, feed: Feed, seed: int) -> None:
