@@ -29,6 +29,7 @@ from netdef.cli.guard import INTERRUPTED, warn
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another text.")
 @click.option("--prompt", default="", metavar="TEXT", help="What the text begins with.")
+@options.reading_options
 @options.layer_set_option
 @options.backend_option
 @options.threads_option
@@ -39,6 +40,7 @@ def sample(
     temperature: float,
     seed: int,
     prompt: str,
+    reading: options.Reading,
     sets: tuple[str, ...],
     backend: str,
     threads: int | None,
@@ -53,7 +55,7 @@ def sample(
 
     file, arrays = find(net, weights)
     check_prompt(prompt)
-    sampler = open_sampler(options.read_net(file, sets), backend, threads)
+    sampler = open_sampler(options.read_net(file, sets, reading), backend, threads)
     try:
         warn(sampler.net.load_weights(arrays))
         print(prompt, end="", flush=True)
