@@ -104,8 +104,8 @@ def open_sampler(spec: NetSpec, backend: str = "auto", threads: int | None = Non
 
 
 def _text_layer(spec: NetSpec) -> LayerSpec:
-    state = spec.state
-    used = [one for one in spec.layers if one.used("TEST", state.level, frozenset(state.stages))]
+    level, stages = spec.state.level or 0, frozenset(spec.state.stages)
+    used = [one for one in spec.layers if one.used("TEST", level, stages)]
     found = [one for one in used if one.type.text == TEXT]
     if len(found) != 1:
         count = "no" if not found else f"{len(found)}"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from netdef.__main__ import INTERRUPTED
 from netdef.cli import options
-from netdef.cli.guard import INTERRUPTED, warn
+from netdef.cli.guard import warn
 
 
 @click.command()

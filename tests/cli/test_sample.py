@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from netdef.cli.guard import INTERRUPTED
+from netdef.__main__ import INTERRUPTED
 from netdef.formats import read_net
 from netdef.net import Net
 from netdef.sampling import drawn, open_sampler
