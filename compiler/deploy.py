@@ -11,7 +11,10 @@ from schemas.errors import Diagnostics
 from schemas.net import LayerSpec, Name, NetSpec, value_of
 
 # Data layers whose second top is the label of the first.
-LABELLED = frozenset(["Data", "ImageData", "MemoryData", "WindowData"])
+LABELLED = frozenset(
+    ["Data", "ImageData", "MemoryData", "WindowData"]
+    + ["TextData", "AddingData", "CopyData", "CurveData"]
+)
 MEASURES = frozenset(["Accuracy", "HDF5Output"])
 
 
@@ -28,9 +31,12 @@ def deployed(layers: Sequence[LayerSpec]) -> tuple[LayerSpec, ...]:
     gone: set[str] = set()
     for layer in layers:
         kind = layer.type.text
-        if kind in LABELLED or is_python_source(layer):
+        if is_python_source(layer):
             gone |= {top.text for top in layer.tops[1:]}
             kept.append(replace(layer, tops=layer.tops[:1]))
+        elif kind in LABELLED:
+            gone |= {top.text for top in layer.tops[1:2]}
+            kept.append(replace(layer, tops=layer.tops[:1] + layer.tops[2:]))
         elif is_loss(kind):
             kept += _activation(layer, layers, layer is main)
         elif kind in MEASURES or any(b.text in gone for b in layer.bottoms):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 from compiler.graph import Graph
@@ -26,6 +26,7 @@ ANCHORS = {
     "contract", "gather", "scatter", "host",
 }  # fmt: skip
 JOINS = {"concat", "pack"}
+SLID = VIEWS | {"slice", "broadcast", "pad"}  # what an address can express
 # A map that costs more than this is stored rather than computed again under every window tap.
 _WINDOW_MAP_COST = 4
 # And, outside of training, a map of weights alone that costs more than this, rather than computed
@@ -176,7 +177,8 @@ class Planner:
                     wanted.add(node)
         # What a loop reads is there before it begins, but for what is cheap and the same each step.
         outside = {s for n in self.plan.loops for s in n.src if s not in self.plan.loops}
-        wanted |= {stripped(s) for s in outside if not _cheap(s, wanted)}
+        # A pad may be one of time, which is not the same work in each step.
+        wanted |= {stripped(s, SLID - {"pad"}) for s in outside if not _cheap(s, wanted)}
         return {n for n in wanted if n.prim not in LEAVES}
 
     def _sink(self, node: Node) -> Node:
@@ -336,9 +338,9 @@ class Planner:
         return name
 
 
-def stripped(node: Node) -> Node:
+def stripped(node: Node, through: Set[str] = SLID) -> Node:
     """Returns the node under views that a contraction's loads can see through."""
-    while node.prim in VIEWS | {"slice", "broadcast", "pad"}:
+    while node.prim in through:
         node = node.src[0]
     return node
 

@@ -1,4 +1,4 @@
-"""Opens data sources, and refuses labels for which the net has no class."""
+"""Opens data sources, and refuses labels without a class and lengths beyond a sequence."""
 
 from __future__ import annotations
 
@@ -57,12 +57,35 @@ class Reader:
 
 
 @dataclass(frozen=True)
+class LengthReader:
+    """A layer that takes a top as lengths of sequences of so many steps."""
+
+    top: str
+    layer: str
+    steps: int
+
+    def wrong(self, lengths: Array) -> str | None:
+        """Returns what is wrong with lengths of which some are more than there are steps."""
+        if ((lengths > -1) & (lengths <= self.steps)).all():
+            return None
+        return (
+            f"lengths go from {lengths.min():g} to {lengths.max():g}, but a sequence has "
+            f"{self.steps} steps (layer '{self.layer}')"
+        )
+
+    def check(self, feed: Feed, lengths: Array) -> None:
+        """Raises SourceError where a data layer's sequence is longer than there are steps."""
+        if wrong := self.wrong(lengths):
+            raise SourceError(f"layer '{feed.layer}' ({feed.type}): its {wrong}", feed.span)
+
+
+@dataclass(frozen=True)
 class CheckedSource:
     """A source whose labels are only known as they are read; each batch is checked."""
 
     source: Source
     feed: Feed
-    readers: tuple[Reader, ...]
+    readers: tuple[Reader | LengthReader, ...]
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -122,18 +145,21 @@ def check_given(graph: Graph, blob: str, values: Array) -> None:
             )
 
 
-def _fed(graph: Graph, feed: Feed) -> list[Reader]:
-    """Returns the layers of a net that take a top of this data layer as labels."""
+def _fed(graph: Graph, feed: Feed) -> list[Reader | LengthReader]:
+    """Returns the layers of a net that take a top of this data layer as labels or lengths."""
     if not any((one.layer, one.phase) == (feed.layer, feed.phase) for one in graph.feeds):
         return []
     return _readers(graph, feed.tops)
 
 
-def _readers(graph: Graph, blobs: Sequence[str]) -> list[Reader]:
-    """Returns the layers of a net that take one of these blobs as labels."""
+def _readers(graph: Graph, blobs: Sequence[str]) -> list[Reader | LengthReader]:
+    """Returns the layers of a net that take one of these blobs as labels or lengths."""
     specs = {layer.span: layer for layer in graph.spec.layers}
-    found = []
+    found: list[Reader | LengthReader] = []
     for info in graph.layers:
+        if info.type == "SequenceMask" and info.bottoms[1][0] in blobs:
+            top, steps = info.bottoms[1][0], info.bottoms[0][1][0]
+            found.append(LengthReader(top, info.name, steps))
         spec = specs.get(info.span)
         if info.type not in _READERS or spec is None or info.bottoms[1][0] not in blobs:
             continue

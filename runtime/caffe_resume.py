@@ -70,7 +70,10 @@ def _histories(
 ) -> dict[str, Array]:
     """Returns the solver's own states: one value for each weight, laid out like the weights."""
     keys = list(dict.fromkeys(key for layer in program.layers for key in layer.keys))
-    names = [name for name in blobs.shapes if name.startswith(HISTORY)]
+    every = [name for name in blobs.shapes if name.startswith(HISTORY)]
+    names = [
+        name for name in every if "/" not in name
+    ]  # not what a layer carries: Caffe keeps none
     need = len(keys) * max(1, len(names))
     if len(state.history) != need:
         message = (

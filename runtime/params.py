@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,14 @@ class Blobs:
     """All learned blobs and states of the programs that train one net, each once.
 
     A blob that several programs hold is one block of memory; the first of them reads and writes it.
-    The solver's states have HISTORY before their names, so that no layer can be taken for one.
+    What is no weight (momentum, carried states) has HISTORY before its name, so that no layer can
+    be taken for it. Of `tests`, nets that read these weights, only what they carry counts.
     """
 
-    def __init__(self, exes: Sequence[Executable]) -> None:
+    def __init__(self, exes: Sequence[Executable], tests: Sequence[Executable] = ()) -> None:
         self._owners: dict[str, tuple[Executable, str]] = {}
         self.shapes: dict[str, Shape] = {}
+        self.tested: list[str] = []  # what the tests carry
         for exe in exes:
             weights = weight_shapes(exe.program)
             history = [s for s in exe.program.states if s.key not in weights and not s.source]
@@ -37,10 +39,17 @@ class Blobs:
             for name, (key, shape) in shapes.items():
                 self._owners.setdefault(name, (exe, key))
                 self.shapes.setdefault(name, shape)
+        for number, exe in enumerate(tests):
+            for s in exe.program.states:
+                if s.carried:
+                    name = f"{HISTORY}test{number}/{s.key}"
+                    self._owners[name], self.shapes[name] = (exe, s.key), s.shape
+                    self.tested.append(name)
 
-    def read(self) -> dict[str, Array]:
-        """Returns a copy of each, by name."""
-        return {name: exe.read(key) for name, (exe, key) in self._owners.items()}
+    def read(self, names: Iterable[str] | None = None) -> dict[str, Array]:
+        """Returns a copy of each, or of those that are named."""
+        chosen = {n: self._owners[n] for n in (self._owners if names is None else names)}
+        return {name: exe.read(key) for name, (exe, key) in chosen.items()}
 
     def write(self, arrays: Mapping[str, Array]) -> None:
         """Sets those named in `arrays`."""
@@ -68,10 +77,11 @@ def weight_shapes(program: Program) -> dict[str, Shape]:
     """Returns the shapes of what a weight file holds: learned blobs and the net's own states.
 
     A layer's states (a running mean) are named LAYER/STATE; those of the solver, such as the
-    momentum, have a bare name and are no weights. What comes from a file of its own is none either.
+    momentum, have a bare name and are no weights. What comes from a file of its own is none either,
+    nor is what a batch leaves to the next one.
     """
     shapes = {info.key: info.shape for info in program.params}
-    kept = (s for s in program.states if "/" in s.key and not s.source)
+    kept = (s for s in program.states if "/" in s.key and not (s.source or s.carried))
     return shapes | {s.key: s.shape for s in kept}
 
 

@@ -72,7 +72,7 @@ class Training:
         self.prefix = prefix or default_prefix(spec, self.monitor.folder)
         self.iteration = 0
         self.losses = Losses(train, spec)
-        self.blobs = Blobs([train, apply] if apply else [train])
+        self.blobs = Blobs([train, apply] if apply else [train], self.tests)
         self._opener = opener
         self._open()
         self._stop = False
@@ -274,6 +274,7 @@ class Training:
     def _run_tests(self) -> bool:
         """Runs all test nets; returns False, as if none had begun, if a request to stop comes."""
         before = [feeder.positions for feeder in self._test_feeders]
+        states = self.blobs.read(self.blobs.tested)
         begun = time.perf_counter()
         results = []
         for index in range(len(self.tests)):
@@ -281,6 +282,7 @@ class Training:
             if outputs is None:
                 for feeder, positions in zip(self._test_feeders, before, strict=True):
                     feeder.seek(positions)
+                self.blobs.write(states)
                 return False
             results.append(outputs)
         for index, outputs in enumerate(results):

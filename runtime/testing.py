@@ -12,8 +12,11 @@ from runtime.executable import Executable
 from runtime.feeder import Feeder
 from runtime.scalars import Scalars
 from runtime.sinks import Sinks
+from schemas.program import Program
 
 Array = np.ndarray[Any, Any]
+Outputs = dict[str, float | list[float]]
+LARGEST = 709.0  # whose exponential a float can hold
 READ_EVERY = 256  # runs between two reads of the logged outputs
 
 
@@ -24,14 +27,29 @@ def run_test(
     batches: int,
     iteration: int,
     stopped: Callable[[], bool] = lambda: False,
-) -> dict[str, float | list[float]] | None:
+) -> Outputs | None:
     """Returns the mean of each net output over `batches` runs, summed in float64.
 
-    Outputs of one element are floats, others flat lists. Returns None if `stopped` says so.
+    Outputs of one element are floats, others flat lists; a net of one loss that reads text has its
+    perplexity besides. Returns None if `stopped` says so.
     HDF5Output layers write the rows of this pass, unless it is stopped or fails.
     """
     with Sinks(exe.program.sinks) as sinks:
-        return _run(exe, feeder, scalars, batches, iteration, stopped, sinks)
+        means = _run(exe, feeder, scalars, batches, iteration, stopped, sinks)
+    return means if means is None else means | _perplexity(exe.program, means)
+
+
+def _perplexity(program: Program, means: Outputs) -> Outputs:
+    """Returns exp(loss) of a net of characters: among how many it hesitates, on average.
+
+    It is that of the mean loss, not a mean over batches as a layer would give.
+    """
+    losses = [means[name] for name in program.loss_weights]
+    if len(losses) != 1 or not any(feed.type == "TextData" for feed in program.feeds):
+        return {}
+    loss = losses[0]
+    assert isinstance(loss, float)
+    return {"perplexity": math.exp(loss) if loss < LARGEST else math.inf}
 
 
 def _run(
@@ -42,7 +60,7 @@ def _run(
     iteration: int,
     stopped: Callable[[], bool],
     sinks: Sinks,
-) -> dict[str, float | list[float]] | None:
+) -> Outputs | None:
     program = exe.program
     single = tuple(n for n in program.outputs if math.prod(program.tensors[n].shape) == 1)
     sums: dict[str, Array] = {n: np.zeros(1) for n in single}

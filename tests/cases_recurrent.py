@@ -1,11 +1,13 @@
-"""Layer cases of sequences: RNN, LSTM, GRU, with marks, static input, states and reversed."""
+"""Layer cases of sequences: RNN, LSTM, GRU, masks of lengths, and what makes sequences."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tests import references_recurrent as seq
-from tests.cases import Bottom, case
+from tests.cases import Bottom, case, source
 
 # T = 6 goes through a loop over time, T = 3 is written out, T = 1 has no earlier step.
 _SHAPES = {"plain": (6, 3, 4), "short": (3, 2, 5), "one": (1, 2, 3), "image": (5, 2, 2, 3)}
@@ -51,3 +53,32 @@ for _kind in ("RNN", "LSTM", "GRU"):
     )
 recurrent("GRU", "before", [(6, 3, 4)], reset="BEFORE")
 recurrent("GRU", "before_cont", [(6, 3, 4), _marks((6, 3))], given=("cont",), reset="BEFORE")
+
+
+def _lengths(count: int, steps: int) -> Bottom:
+    return Bottom((count,), labels=steps + 1)
+
+
+def _masked(x: Any, length: Any, fill: float) -> Any:
+    beyond = np.arange(len(x))[:, None] >= length
+    return np.where(beyond.reshape(*beyond.shape, *[1] * (x.ndim - 2)), fill, x)
+
+
+for _name, _shape in {"": (6, 3, 4), "_images": (4, 2, 3, 2), "_numbers": (5, 3)}.items():
+    case(
+        f"sequence_mask{_name}",
+        {"type": "SequenceMask"},
+        [_shape, _lengths(_shape[1], _shape[0])],
+        lambda p, x, length: _masked(x, length, 0),
+    )
+case(
+    "sequence_mask_fill",
+    {"type": "SequenceMask", "fill": -1},
+    [(6, 3), _lengths(3, 6)],
+    lambda p, x, length: _masked(x, length, -1),
+)
+
+source("text_data", {"type": "TextData", "batch_size": 3, "steps": 4}, tops=3)
+source("adding_data", {"type": "AddingData", "batch_size": 3, "steps": 5}, tops=3)
+source("copy_data", {"type": "CopyData", "batch_size": 3, "delay": 2, "symbols": 4}, tops=2)
+source("curve_data", {"type": "CurveData", "batch_size": 3, "steps": 6}, tops=2)

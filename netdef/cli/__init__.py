@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "netdef.cli.training:train",
     "test": "netdef.cli.testing:test",
     "predict": "netdef.cli.predicting:predict",
+    "sample": "netdef.cli.sampling:sample",
     "check": "netdef.cli.checking:check",
     "summary": "netdef.cli.summary:summary",
     "layers": "netdef.cli.layers:layers",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+from runtime.data.generated import MAKERS, GeneratedSource
 from runtime.data.hdf5_data import HDF5Source, hdf5_shapes
 from runtime.data.places import wrong
 from runtime.data.record_source import RecordSource, record_shapes
 from runtime.data.records import Array
+from runtime.data.text import TextSource
 from runtime.data.windows import WindowSource, window_shapes
 from runtime.fillers import draw
 from schemas.params import Feed, Filler
@@ -95,4 +97,6 @@ _KINDS: dict[str, _Kind] = {
     "WindowData": _Kind(window_shapes, WindowSource),
     "HDF5Data": _Kind(hdf5_shapes, HDF5Source),
     "DummyData": _Kind(lambda feed: feed.shapes, DummySource),  # written in the net
+    "TextData": _Kind(lambda feed: feed.shapes, TextSource),
+    **{name: _Kind(lambda feed: feed.shapes, GeneratedSource) for name in MAKERS},
 }

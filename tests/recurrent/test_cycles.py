@@ -132,6 +132,12 @@ layers:
 - {name: sum, type: Eltwise, bottom: [xh, hh]}
 - {name: h, type: TanH}
 """,
+    "many to one": elman()
+    + """
+- {name: parts, type: Slice, axis: 0, slice_point: 5, bottom: h, top: [early, last]}
+- {name: quiet, type: Silence, bottom: early, top: []}
+- {name: answer, type: Reshape, bottom: last, shape: [3, 5]}
+""",
     "a product of states": """
 layers:
 - {name: x, type: Input, shape: [6, 3, 5]}

@@ -96,6 +96,14 @@ def test_states_of_another_shape_are_left_alone() -> None:
     assert not exe.read("rnn/h").any()
 
 
+def test_what_a_batch_leaves_to_the_next_is_no_weight() -> None:
+    exe = Holder(NET)
+    carried = StateInfo("rnn/h", (4,), carried=True)
+    exe.program = replace(exe.program, states=(carried,))
+    assert set(read_weights(exe)) == set(NET)
+    assert set(Blobs([exe]).shapes) == {*NET, "history:rnn/h"}  # a snapshot has it
+
+
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     exe = Holder(NET)
     write_weight_file(tmp_path / "w.safetensors", {"x": np.ones(3)})
