@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -12,6 +14,7 @@ from compiler.index import Axis, Index, index
 from compiler.ir import Node
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
 from compiler.schedule import Buffer, Loop
+from compiler.schedule import Launch as ScheduledLaunch
 from compiler.unit import Unit
 from schemas.params import LayerBlobs
 from schemas.program import ITEMSIZE, KernelInfo, Launch, Program, Role, Tensor
@@ -101,32 +104,25 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _launches(unit: Unit) -> tuple[Launch, ...]:
-    infos = {
-        k.name: _info(unit, k, launch.count if isinstance(launch, Loop) else 1)
-        for launch in unit.schedule.launches
-        for k in launch
-    }
+    infos = {k.name: _info(unit, k, launch) for launch in unit.schedule.launches for k in launch}
     if unit.compiled.launches:
         return tuple(
-            Launch(
-                launch.name,
-                tuple(infos[k.name] for k in launch.kernels),
-                launch.code,
-                launch.args,
-                launch.meta,
-            )
+            replace(launch, kernels=tuple(infos[k.name] for k in launch.kernels))
             for launch in unit.compiled.launches
         )
     return tuple(
         Launch(
             launch.name if isinstance(launch, Loop) else launch[0].name,
             tuple(infos[k.name] for k in launch),
+            steps=launch.count if isinstance(launch, Loop) else 1,
         )
         for launch in unit.schedule.launches
     )
 
 
-def _info(unit: Unit, kernel: Kernel, times: int) -> KernelInfo:
+def _info(unit: Unit, kernel: Kernel, launch: ScheduledLaunch) -> KernelInfo:
+    times = launch.count if isinstance(launch, Loop) else 1
+    moves = launch.moves.get(kernel.name, {}) if isinstance(launch, Loop) else {}
     places = (unit.graph.places.get(layer) for layer in kernel.layers)
     return KernelInfo(
         kernel.name,
@@ -134,7 +130,7 @@ def _info(unit: Unit, kernel: Kernel, times: int) -> KernelInfo:
         kernel.layers,
         tuple(f"{p.file}:{p.line}" for p in places if p is not None),
         flops(kernel) * times,
-        _traffic(kernel, unit.schedule.buffers) * times,
+        _traffic(kernel, unit.schedule.buffers, moves) * times,
         tuple(sorted(kernel.reads())),
         tuple(sorted(kernel.writes())),
     )
@@ -147,11 +143,15 @@ def flops(kernel: Kernel) -> int:
     return points * (each * 2 if kernel.kind == "contract" else each + len(kernel.stores))
 
 
-def _traffic(kernel: Kernel, buffers: dict[str, Buffer]) -> int:
-    """Returns the bytes that move if every buffer is read once and every result written once."""
+def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int]) -> int:
+    """Returns the bytes that move if every buffer is read once and every result written once.
+
+    Of a buffer that moves from step to step, a kernel in a loop reads what it moves by.
+    """
     total = 0
     for name in kernel.reads():
-        total += buffers[name].size * ITEMSIZE[buffers[name].dtype]
+        size = abs(moves.get(name, 0)) or buffers[name].size
+        total += min(size, buffers[name].size) * ITEMSIZE[buffers[name].dtype]
     for store in kernel.stores:
         points = prod(a.size for a in (*kernel.space, *store.axes))
         total += points * ITEMSIZE[store.dtype]

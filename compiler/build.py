@@ -10,7 +10,7 @@ from typing import Any
 from compiler import deploy as deployment
 from compiler import ops
 from compiler.delays import Delays
-from compiler.graph import Graph, LayerInfo
+from compiler.graph import Cycle, Graph, LayerInfo
 from compiler.ir import Node
 from compiler.layers import layer_types
 from compiler.layers.fields import read_fields
@@ -125,6 +125,7 @@ class _Builder:
     infos: dict[int, LayerInfo] = field(default_factory=dict)
     named: dict[str, Scope] = field(default_factory=dict)
     losses: list[Node] = field(default_factory=list)
+    pasts: dict[int, Node] = field(default_factory=dict)  # recurrent layer -> one of its states
 
     def run(self, spec: NetSpec) -> None:
         if not self.layers:
@@ -147,14 +148,16 @@ class _Builder:
         """Fills in what concerns the net as a whole; `hidden` blobs are not part of it."""
         graph = self.graph
         assert self.delays is not None
-        self.delays.close()
+        for kept, layer in self.delays.close().items():
+            claim(graph, [kept], layer)
         for name in self.given:
             if name not in graph.inputs:
                 hint = did_you_mean(name, graph.inputs)
                 raise UsageError(f"the net has no input '{name}'", hint=hint)
         for i, keys in self.delays.learned.items():
             self.infos[i] = replace(self.infos[i], params=(*self.infos[i].params, *keys))
-        graph.layers = tuple(self.infos[i] for i in self.wiring.order)
+        cycles = self._cycles()
+        graph.layers = tuple(replace(self.infos[i], cycle=cycles.get(i)) for i in self.wiring.order)
         graph.inputs = {k: v for k, v in graph.inputs.items() if k not in hidden}
         final = {k: self.values[v] for k, v in self.wiring.final.items() if k not in hidden}
         graph.blobs = final
@@ -163,6 +166,17 @@ class _Builder:
             graph.loss = part if graph.loss is None else ops.add(graph.loss, part)
         if graph.loss is not None:
             claim(graph, [graph.loss], "loss")
+
+    def _cycles(self) -> dict[int, Cycle]:
+        """Returns the cycle of each layer that is on one; a recurrent layer is one by itself."""
+        wiring = self.wiring
+        wheres = {i: (self.infos[i].bottoms[k][1], wiring.delays[i, k]) for i, k in wiring.cyclic}
+        wheres |= {i: (s.shape, s.attr("by")) for i, s in self.pasts.items() if i not in wheres}
+        found: dict[int, Cycle] = {}  # by what `together` calls it
+        for i, (shape, by) in sorted(wheres.items()):
+            fresh = Cycle(len(found) + 1, shape[0], by < 0)
+            found.setdefault(wiring.together[i], fresh)
+        return {i: found[part] for i, part in enumerate(wiring.together) if part in found}
 
     def _check_name(self, scope: Scope) -> None:
         """Raises where two layers of one name have something that is found by the name."""
@@ -221,7 +235,10 @@ class _Builder:
             tuple(scope.params),
             scope.macs,
             tuple(scope.running_keys),
+            tuple((p.attr("name").rpartition("/")[2], p.attr("by")) for p in scope.pasts),
         )
+        if scope.pasts:
+            self.pasts[i] = scope.pasts[0]
 
     def _known(self, i: int, k: int, source: Output) -> bool:
         return source in self.values or (i, k) in self.wiring.cyclic

@@ -64,14 +64,20 @@ class Delays:
                 seen.add(node.shape)
                 yield node.shape
 
-    def close(self) -> None:
-        """Ties every delayed sequence to the blob that it is, and keeps the last steps."""
+    def close(self) -> dict[Node, str]:
+        """Ties every delayed sequence to the blob that it is, and keeps the last steps.
+
+        Returns what is kept and the layer that it is of.
+        """
         graph = self.graph
         for (source, _), leaf in self._leaves.items():
             graph.recurrences.append(Recurrence(leaf, self.values[source]))
+        kept: dict[Node, str] = {}
         for (source, past), start in self._starts.items():
             if past and start.prim == "state":
                 graph.updates[start] = last_rows(start, self.values[source])
+                kept[graph.updates[start]] = self.layers[source[0]].name.text
+        return kept
 
     def hint(self) -> str | None:
         """Returns what is often forgotten where the shapes on a cycle do not fit."""

@@ -8,8 +8,9 @@ from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.kernel import Kernel
 from compiler.kernel_text import render
+from compiler.launches import WRITTEN_OUT
 from compiler.memory import ARENA, MemoryPlan, nbytes
-from compiler.schedule import Buffer, Schedule
+from compiler.schedule import Buffer, Launch, Loop, Schedule
 
 _MARKS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _ROWS, _COLUMNS = 32, 96
@@ -44,6 +45,9 @@ def graph_text(
         note = (names or {}).get(node) or graph.origin.get(node)
         lines.append(_node(node, numbers) + (f"  # {note}" if note else ""))
     lines.append("")
+    for r in graph.recurrences:
+        if r.leaf in numbers and r.source in numbers and r.leaf not in shown:
+            lines.append(f"%{numbers[r.leaf]}[t] = %{numbers[r.source]}[t{-r.delay:+d}]")
     lines += [f"output {name} = %{numbers[n]}" for name, n in graph.outputs.items()]
     lines += [f"kept {name} = %{numbers[n]}" for name, n in graph.kept.items()]
     if graph.loss is not None and graph.loss in numbers:
@@ -78,15 +82,36 @@ def fused_text(graph: Graph, schedule: Schedule, refused: Sequence[tuple[str, st
     """
     lines = []
     for number, launch in enumerate(schedule.launches):
-        lines += [f"launch {number}", ""]
-        for kernel in launch:
-            lines += [f"  # {place}" for place in places(graph, kernel)]
-            lines += [f"  {line}" for line in render(kernel).splitlines()]
-            lines.append("")
+        lines += [f"launch {number}{_loop_words(launch)}", ""]
+        rows = launch.rows if isinstance(launch, Loop) else (launch,)
+        for row_number, row in enumerate(rows):
+            lines += [f"  launch {number}.{row_number} of each step", ""] if len(rows) > 1 else []
+            for kernel in row:
+                lines += [f"  # {place}" for place in places(graph, kernel)]
+                lines += [f"  {line}" for line in render(kernel).splitlines()]
+                moves = launch.moves.get(kernel.name) if isinstance(launch, Loop) else None
+                lines += [f"  # {_moves_words(moves)}"] if moves else []
+                lines.append("")
     if refused:
         lines += ["not fused", ""]
         lines += [f"  {first} into {second}: {why}" for first, second, why in refused]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _loop_words(launch: Launch) -> str:
+    """Returns what a launch has to do with time, "" for one that has nothing to do with it."""
+    if isinstance(launch, Loop):
+        way = "backwards" if launch.backwards else "forwards"
+        each = f"{len(launch.rows)} launch{'' if len(launch.rows) == 1 else 'es'} a step"
+        why = f"written out up to {WRITTEN_OUT} steps"
+        return f": loop over {launch.count} steps, {way}: {each}; {why}"
+    step = next((k.name.rpartition("@")[2] for k in launch if "@" in k.name), None)
+    return f": step {step} of a loop that is written out" if step is not None else ""
+
+
+def _moves_words(moves: Mapping[str, int]) -> str:
+    """Returns how far the buffers of a kernel are further on in each step."""
+    return "each step on: " + ", ".join(f"{name} by {by}" for name, by in sorted(moves.items()))
 
 
 def places(graph: Graph, kernel: Kernel) -> list[str]:

@@ -32,6 +32,8 @@ class Wiring:
     delays: dict[tuple[int, int], int] = field(default_factory=dict)
     # Which of those are read before they are made: they close a cycle.
     cyclic: set[tuple[int, int]] = field(default_factory=set)
+    # For each layer the number of the cycle that it is on, its own where it is on none.
+    together: list[int] = field(default_factory=list)
     # Layers that a layer needs besides: the makers of what stands before the first step.
     starts: dict[int, set[int]] = field(default_factory=dict)
 
@@ -66,7 +68,7 @@ def wire(layers: Sequence[LayerSpec], spec: NetSpec, diag: Diagnostics) -> Wirin
                 wiring.delays[i, k] = delay
             found.append(_find(i, name, layers, writers, spec, diag, delayed=bool(delay)))
         wiring.sources.append(tuple(found))
-    together = _cycles(wiring)
+    wiring.together = together = _cycles(wiring)
     wiring.cyclic = {
         (i, k)
         for i, k in wiring.delays
@@ -130,18 +132,26 @@ def _find(
     return outputs[0] if outputs[0][0] < i else outputs[-1]
 
 
-def _delay(layer: LayerSpec, bottom: Name, diag: Diagnostics) -> tuple[Name, int]:
-    """Returns the blob that a bottom names and how many steps earlier it is read."""
-    found = DELAY.fullmatch(bottom.text)
+def split_delay(bottom: str) -> tuple[str, int]:
+    """Returns the blob that `h[t-1]` names and how many steps earlier it is read, 0 for this one.
+
+    Negative: later.
+    """
+    found = DELAY.fullmatch(bottom)
     if found is None:
         return bottom, 0
-    steps = int(found[3] or 0) * (-1 if found[2] == "+" else 1)
-    if steps == 0:
+    return found[1], int(found[3] or 0) * (-1 if found[2] == "+" else 1)
+
+
+def _delay(layer: LayerSpec, bottom: Name, diag: Diagnostics) -> tuple[Name, int]:
+    """Returns the blob that a bottom names and how many steps earlier it is read."""
+    blob, steps = split_delay(bottom.text)
+    if blob != bottom.text and steps == 0:
         message = f"layer '{layer.name}' ({layer.type}): '{bottom}' has a delay of 0"
-        hint = f"'{found[1]}' reads this step, '{found[1]}[t-1]' the one before"
+        hint = f"'{blob}' reads this step, '{blob}[t-1]' the one before"
         diag.error(GraphError(message, bottom.span, hint))
         steps = 1  # what is meant, so that nothing follows from the mistake
-    return Name(found[1], bottom.span), steps
+    return Name(blob, bottom.span), steps
 
 
 def _cycles(wiring: Wiring) -> list[int]:

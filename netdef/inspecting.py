@@ -11,6 +11,7 @@ from compiler.arena import Arena
 from compiler.backends import get_backend
 from compiler.ir import toposort
 from compiler.pipeline import compile_unit
+from compiler.schedule import Loop
 from compiler.unit import Unit
 from compiler.update import Step
 from netdef.compiling import backend_of
@@ -152,12 +153,15 @@ def _graphs(step: Step) -> dict[str, str]:
 
 
 def _count(after: str, unit: Unit) -> str:
-    if after in ("arena", "simplify", "fold", "verify"):
+    if after in ("arena", "simplify", "straighten", "fold", "verify"):
         return f"{len(unit.graph.nodes())} nodes"
     if after == "storage":
         return f"{len(unit.buffers)} buffers"
-    if after in ("lower", "fuse", "adapt"):
-        return f"{len(unit.kernels)} kernels"
+    if after in ("lower", "fuse", "roll", "adapt"):
+        loops = sum(isinstance(work, Loop) for work in unit.kernels)
+        inside = sum(len(work.kernels) for work in unit.kernels if isinstance(work, Loop))
+        words = f"{len(unit.kernels) - loops + inside} kernels"
+        return f"{words}, {inside} of them in {loops} loop{'s'[: loops > 1]}" if loops else words
     if after == "launches":
         return f"{len(unit.schedule.launches)} launches"
     if after == "memory":

@@ -61,13 +61,17 @@ class KernelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Kernels that may run at the same time: nothing in a launch depends on another part of it."""
+    """Kernels that may run at the same time: nothing in a launch depends on another part of it.
+
+    `steps` above 1: a loop over time, whose kernels all run once a step, in groups one by one.
+    """
 
     name: str
     kernels: tuple[KernelInfo, ...]
     code: str = ""  # key into Program.code, for backends with one binary a launch
     args: tuple[tuple[str, int], ...] = ()  # (slot, byte offset) of each pointer argument
     meta: dict[str, Any] = field(default_factory=dict)  # grid, num_warps, shared ...
+    steps: int = 1
 
 
 @dataclass(frozen=True, slots=True)

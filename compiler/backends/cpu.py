@@ -62,6 +62,7 @@ class Backend:
             Launch(
                 launch.name if isinstance(launch, Loop) else "+".join(k.name for k in launch),
                 tuple(_info(k) for k in launch),
+                steps=launch.count if isinstance(launch, Loop) else 1,
             )
             for launch in schedule.launches
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,11 +50,15 @@ def summary(
         return
     count = output.amount(len(found.rows), "layer")
     print(f"{graph.name or net}, phase {phase}: {count}\n")
-    output.print_table(HEADS, rows(found), total(found), RIGHT)
+    heads: tuple[str, ...] = (*HEADS, "cycle")
+    lines = [*rows(found), (*total(found), "")]
+    if not any(row.cycle for row in found.rows):
+        heads, lines = HEADS, [line[:-1] for line in lines]
+    output.print_table(heads, lines[:-1], lines[-1], RIGHT)
 
 
 def rows(found: Summary) -> list[tuple[str, ...]]:
-    """Returns a line of text cells for each layer."""
+    """Returns a line of text cells for each layer; the last says which cycle it is on."""
     return [
         (
             row.layer,
@@ -62,6 +67,7 @@ def rows(found: Summary) -> list[tuple[str, ...]]:
             output.count(row.parameters) if row.parameters else "",
             output.count(row.macs) if row.macs else "",
             output.size(row.activation_bytes) if row.activation_bytes else "in place",
+            f"{row.cycle.number}: {row.cycle}" if row.cycle else "",
         )
         for row in found.rows
     ]
@@ -86,6 +92,7 @@ def document(name: str, phase: str, found: Summary) -> dict[str, Any]:
                 "parameters": row.parameters,
                 "macs": row.macs,
                 "activation_bytes": row.activation_bytes,
+                "cycle": asdict(row.cycle) if row.cycle else None,
             }
             for row in found.rows
         ],
