@@ -79,8 +79,19 @@ def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
         if not wrong:
             return builder
         waiting.insert(0, {**shapes, **wrong})
-    message = "the shapes on the net's cycle never agree: each time round they are others"
-    raise first or GraphError(message, builder.graph.spec.span)
+    raise first or _unsettled(builder)
+
+
+def _unsettled(builder: _Builder) -> NetError:
+    """Returns the error about a cycle that never gives back the shape that it was given."""
+    assert builder.delays is not None
+    source, shape = next(iter(builder.delays.missing().items()))
+    wiring, layers = builder.wiring, builder.layers
+    i, k = next(at for at in sorted(wiring.cyclic) if wiring.sources[at[0]][at[1]] == source)
+    bottom = layers[i].bottoms[k]
+    message = f"layer '{layers[i].name}' ({layers[i].type}): '{bottom}' has another shape each "
+    message += f"time round its cycle, at last {shape}"
+    return GraphError(message, bottom.span, "what goes round must keep its shape")
 
 
 def used_layers(
@@ -150,6 +161,7 @@ class _Builder:
         assert self.delays is not None
         for kept, layer in self.delays.close().items():
             claim(graph, [kept], layer)
+        self._check_initial()
         for name in self.given:
             if name not in graph.inputs:
                 hint = did_you_mean(name, graph.inputs)
@@ -166,6 +178,17 @@ class _Builder:
             graph.loss = part if graph.loss is None else ops.add(graph.loss, part)
         if graph.loss is not None:
             claim(graph, [graph.loss], "loss")
+
+    def _check_initial(self) -> None:
+        """Warns of an initial state that nobody sees."""
+        seen = {source[0] for i, k in self.wiring.delays if (source := self.wiring.sources[i][k])}
+        for i, layer in enumerate(self.layers):
+            if layer.initial is not None and i not in seen:
+                message = f"layer '{layer.name}' ({layer.type}): initial has no effect: nothing "
+                message += "reads an earlier step of what it makes"
+                own = bool(self.infos[i].remembered)
+                hint = "expose_hidden: true takes initial states as bottoms" if own else None
+                self.graph.warnings.append(GraphError(message, layer.initial.span, hint))
 
     def _cycles(self) -> dict[int, Cycle]:
         """Returns the cycle of each layer that is on one; a recurrent layer is one by itself."""

@@ -170,7 +170,8 @@ class Delays:
         node = self.values[made]
         if node.shape not in (shape, shape[1:], (1, *shape[1:])):
             message = f"{who}'{name}' {node.shape} does not fit the state {shape[1:]}"
-            raise GraphError(message, initial.span)
+            hint = "it is what one time step of the blob is, without T"
+            raise GraphError(message, initial.span, hint)
         if node.shape == shape[1:]:
             node = reshape(node, (1, *node.shape))
         return broadcast(node, shape)

@@ -244,6 +244,10 @@ class Scope:
         value = self.spec.params.get(name) if name else None
         return value.span if value else self.spec.span
 
+    def bottom(self, index: int) -> Span:
+        """Returns where a bottom is written."""
+        return self.spec.bottoms[index].span
+
     def error(
         self,
         message: str,

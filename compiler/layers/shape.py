@@ -172,14 +172,15 @@ class Concat:
 
     def build(self, scope: Scope, x: Node, *more: Node) -> Node:
         axis = scope.axis(self.axis if self.concat_dim is None else self.concat_dim, x.type.rank)
-        for source, other in zip(scope.bottoms[1:], more, strict=True):
+        for k, (source, other) in enumerate(zip(scope.bottoms[1:], more, strict=True), 1):
             same = x.type.rank == other.type.rank and all(
                 a == b or i == axis
                 for i, (a, b) in enumerate(zip(x.shape, other.shape, strict=True))
             )
             if not same:
                 message = f"cannot join {scope.bottoms[0]} and {source}"
-                scope.error(message, hint=f"only axis {axis} may differ")
+                hint = f"only axis {axis} may differ"
+                scope.error(message, hint=hint, span=scope.bottom(k))
         return ops.concat((x, *more), axis)
 
 
@@ -194,11 +195,10 @@ class Eltwise:
 
     def build(self, scope: Scope, a: Node, b: Node, *more: Node) -> Node:
         parts = (a, b, *more)
-        for source, part in zip(scope.bottoms, parts, strict=True):
+        for k, (source, part) in enumerate(zip(scope.bottoms, parts, strict=True)):
             if part.shape != a.shape:
-                scope.error(
-                    f"cannot join {scope.bottoms[0]} and {source}", hint="equal shapes only"
-                )
+                message = f"cannot join {scope.bottoms[0]} and {source}"
+                scope.error(message, hint="equal shapes only", span=scope.bottom(k))
         if self.coeff and self.operation != "SUM":
             scope.error(f"coeff is for SUM, not {self.operation}", "coeff")
         if len(self.coeff) not in (0, len(parts)):

@@ -39,11 +39,8 @@ ERRORS = {
     ),
     "in_place_on_nothing": (
         "- {name: a, type: Eltwise, bottom: [data, b], top: b}",
-        "3:43: layer 'a' (Eltwise): unknown bottom 'b'; known: data",
-    ),
-    "recurrence": (
-        "- {name: a, type: ReLU, bottom: 'h[t-1]', top: h}",
-        "3:33: layer 'a' (ReLU): 'h[t-1]' reads 'h' one step earlier; recurrence is not built yet",
+        "3:43: layer 'a' (Eltwise): reads 'b', which nothing but the layer itself makes; "
+        "read it one step earlier with 'b[t-1]' if a recurrence is meant",
     ),
     "two_makers": (
         "- {name: a, type: ReLU, top: x}\n- {name: b, type: ReLU, top: x, bottom: data}",
@@ -129,13 +126,13 @@ ERRORS = {
     ),
     "eltwise": (
         "- {name: a, type: Flatten}\n- {name: e, type: Eltwise, bottom: [data, a]}",
-        "4:3: layer 'e' (Eltwise): cannot join 'data' (2, 3, 7, 7) of layer 'data' and 'a' "
+        "4:43: layer 'e' (Eltwise): cannot join 'data' (2, 3, 7, 7) of layer 'data' and 'a' "
         "(2, 147) of layer 'a'; equal shapes only",
     ),
     "concat": (
         "- {name: a, type: Pooling, kernel_size: 3}\n"
         "- {name: c, type: Concat, bottom: [data, a], axis: 2}",
-        "4:3: layer 'c' (Concat): cannot join 'data' (2, 3, 7, 7) of layer 'data' and 'a' "
+        "4:42: layer 'c' (Concat): cannot join 'data' (2, 3, 7, 7) of layer 'data' and 'a' "
         "(2, 3, 5, 5) of layer 'a'; only axis 2 may differ",
     ),
     "axis": (
