@@ -168,7 +168,7 @@ def test_more_steps_are_no_larger_a_program(kind, what):
     assert len(few.schedule.launches) == len(many.schedule.launches)
     assert len(few.schedule.kernels()) == len(many.schedule.kernels())
     few, many = (len(unit.compiled.text["step.ll"]) for unit in (few, many))
-    assert abs(many - few) <= 0.1 * few
+    assert many <= 1.1 * few
 
 
 @pytest.mark.parametrize("what", STEP)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
+from textwrap import dedent
 from xml.etree import ElementTree
 
 import pytest
@@ -144,3 +147,19 @@ def test_time_counts_all_steps_of_a_loop(run):
     params = 4 * 16 * 5
     assert rows["h"]["bytes"] == 6 * (4 * 45 + params)
     assert rows["slice.copy"]["layers"] == ["h"]
+
+
+GUIDE = (Path(__file__).parents[2] / "docs/recurrence.md").read_text()
+EXAMPLES = [dedent(text) for text in re.findall(r"(?m)^    layers:\n(?:    .*\n)+", GUIDE)]
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_the_nets_of_the_guide_are_right(text):
+    graph = build(read_net(text=text, format="yaml"), "TEST")
+    assert graph.recurrences and not graph.warnings
+
+
+def test_the_guide_shows_what_inspect_prints(run):
+    (line,) = re.findall(r"(?m)^    (launch 1: .*)$", GUIDE)
+    text = BOTH_WAYS.replace("[6,", "[50,")
+    assert line in run("inspect", text, "--stage", "fused")
