@@ -13,8 +13,8 @@ from compiler.graph import Graph
 from compiler.index import Axis, Index, index
 from compiler.ir import Node
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
-from compiler.schedule import Buffer, Loop
-from compiler.schedule import Launch as ScheduledLaunch
+from compiler.schedule import Buffer, Loop, repeat_of
+from compiler.schedule import Launch as Scheduled
 from compiler.unit import Unit
 from schemas.params import LayerBlobs
 from schemas.program import ITEMSIZE, KernelInfo, Launch, Program, Role, Tensor
@@ -27,7 +27,7 @@ def assemble(unit: Unit) -> Program:
         name=graph.name,
         target=unit.backend.target,
         launches=_launches(unit),
-        slots=unit.memory.slots,
+        slots=(*unit.memory.slots, *unit.compiled.slots),
         tensors=_tensors(unit),
         params=tuple(graph.params.values()),
         states=tuple(graph.states.values()),
@@ -114,15 +114,15 @@ def _launches(unit: Unit) -> tuple[Launch, ...]:
         Launch(
             launch.name if isinstance(launch, Loop) else launch[0].name,
             tuple(infos[k.name] for k in launch),
-            steps=launch.count if isinstance(launch, Loop) else 1,
+            repeat=repeat_of(launch),
         )
         for launch in unit.schedule.launches
     )
 
 
-def _info(unit: Unit, kernel: Kernel, launch: ScheduledLaunch) -> KernelInfo:
+def _info(unit: Unit, kernel: Kernel, launch: Scheduled) -> KernelInfo:
     times = launch.count if isinstance(launch, Loop) else 1
-    moves = launch.moves.get(kernel.name, {}) if isinstance(launch, Loop) else {}
+    moves = unit.schedule.byte_moves(launch, kernel)
     places = (unit.graph.places.get(layer) for layer in kernel.layers)
     return KernelInfo(
         kernel.name,
@@ -146,12 +146,12 @@ def flops(kernel: Kernel) -> int:
 def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int]) -> int:
     """Returns the bytes that move if every buffer is read once and every result written once.
 
-    Of a buffer that moves from step to step, a kernel in a loop reads what it moves by.
+    In a loop, that of one time step: of a buffer that `moves`, so many bytes belong to it.
     """
     total = 0
     for name in kernel.reads():
-        size = abs(moves.get(name, 0)) or buffers[name].size
-        total += min(size, buffers[name].size) * ITEMSIZE[buffers[name].dtype]
+        whole = buffers[name].size * ITEMSIZE[buffers[name].dtype]
+        total += abs(moves.get(name, whole))
     for store in kernel.stores:
         points = prod(a.size for a in (*kernel.space, *store.axes))
         total += points * ITEMSIZE[store.dtype]

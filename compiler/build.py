@@ -9,15 +9,25 @@ from typing import Any
 
 from compiler import deploy as deployment
 from compiler import ops
+from compiler.cycles import cycles, unseen
 from compiler.delays import Delays
-from compiler.graph import Cycle, Graph, LayerInfo
+from compiler.graph import Graph, LayerInfo
 from compiler.ir import Node
 from compiler.layers import layer_types
 from compiler.layers.fields import read_fields
 from compiler.layers.scope import Probe, Scope, Shape, Source
 from compiler.wiring import Output, Wiring, wire
-from schemas.errors import Diagnostics, GraphError, NetError, SpecError, UsageError, did_you_mean
-from schemas.net import LayerSpec, NetSpec
+from schemas.errors import (
+    Diagnostics,
+    GraphError,
+    NetError,
+    Question,
+    ShapeError,
+    SpecError,
+    UsageError,
+    did_you_mean,
+)
+from schemas.net import LayerSpec, NetSpec, NetState
 
 MAX_RANK = 8
 _TRIES = 32  # builds until a cycle's shapes must have settled
@@ -28,28 +38,73 @@ def build(
     spec: NetSpec,
     phase: str,
     *,
-    level: int = 0,
-    stages: frozenset[str] = frozenset(),
+    level: int | None = None,
+    stages: frozenset[str] | None = None,
     probe: Probe | None = None,
     inputs: dict[str, Shape] | None = None,
     deploy: bool = False,
 ) -> Graph:
     """Returns the net that `spec` describes for a phase ("TRAIN" or "TEST"), level and stages.
 
+    Level and stages are those of `spec.state` unless they are given.
     `probe` tells the shapes of data sources; `inputs` gives the shapes of inputs by name and wins
     over both the file and the probe. `deploy` leaves data sources, labels and losses out.
     Raises NetError, or NetErrors of all that is wrong; what only follows from another error is not
     mentioned. `Graph.warnings` holds what is probably not meant.
     """
-    layers, hidden = used_layers(spec, phase, level, stages, deploy)
+    state = NetState(level=level, stages=spec.state.stages if stages is None else tuple(stages))
+    found = attempt(spec, phase, spec.state.merged(state), probe, inputs, deploy)
+    diag = Diagnostics()
+    diag.errors = in_order([*found.errors, *found.questions])
+    diag.raise_if_any()
+    return found.graph
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A net as far as it can be built: `graph` holds the layers that could be.
+
+    The others are `wrong` (they have errors of their own), or ask for data that is not here, or
+    depend on such layers.
+    """
+
+    graph: Graph
+    layers: Sequence[LayerSpec]  # those of the phase, level and stages
+    errors: list[NetError]
+    questions: list[Question]
+    wrong: int
+
+    @property
+    def unreached(self) -> int:
+        """Returns how many layers could not be looked at, for what stands before them."""
+        return len(self.layers) - len(self.graph.layers) - self.wrong - len(self.questions)
+
+
+def attempt(
+    spec: NetSpec,
+    phase: str,
+    state: NetState,
+    probe: Probe | None = None,
+    inputs: dict[str, Shape] | None = None,
+    deploy: bool = False,
+) -> Attempt:
+    """Builds as much of a net as can be built; never raises NetError for what is wrong with it."""
+    rest = (state.level or 0, frozenset(state.stages))
+    layers, hidden = used_layers(spec, phase, *rest, deploy)
+    unread = hidden - set(inputs or {})  # their shapes need not be known
+    layers = [one for one in layers if not one.tops or {t.text for t in one.tops} - unread]
     given = dict(inputs or {})
-    builder = _settled(
-        lambda shapes: _Builder(
-            Graph(spec.name, phase, spec), layers, phase, probe, dict(given), deploy, shapes
-        )
-    )
+
+    def fresh(shapes: Shapes) -> _Builder:
+        graph, diag = Graph(spec.name, phase, spec), Diagnostics(spec.lenient)
+        return _Builder(graph, layers, phase, probe, dict(given), deploy, diag, shapes)
+
+    builder = _settled(fresh)
     builder.finish(hidden)
-    return builder.graph
+    graph, diag = builder.graph, builder.diag
+    graph.warnings += diag.warnings
+    wrong = len(builder.wrong)
+    return Attempt(graph, layers, in_order(diag.errors), builder.questions, wrong)
 
 
 def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
@@ -58,7 +113,7 @@ def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
     A blob on a cycle is read before its shape is known: the build is tried with what a guess leads
     to until the cycle gives back what it was given.
     """
-    first: NetError | None = None
+    first: _Builder | None = None
     waiting: list[Shapes] = [{}]
     tried: list[Shapes] = []
     while waiting and len(tried) < _TRIES:
@@ -67,24 +122,29 @@ def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
             continue
         tried.append(shapes)
         builder = fresh(shapes)
-        try:
-            builder.run(builder.graph.spec)
-        except NetError as error:
-            first = first or _with_hint(error, builder.delays)
-            guessed = builder.delays.guessed if builder.delays is not None else {}
-            others = list(builder.delays.other_shapes()) if builder.delays is not None else []
-            waiting += [{**shapes, **dict.fromkeys(guessed, other)} for other in others if guessed]
-            continue
-        wrong = builder.delays.missing() if builder.delays is not None else {}
-        if not wrong:
+        builder.run()
+        delays = builder.delays
+        if builder.diag.errors:
+            first = first or builder
+            others = delays.other_shapes() if delays.guessed else ()
+            waiting += [{**shapes, **dict.fromkeys(delays.guessed, other)} for other in others]
+        elif not (wrong := delays.missing()):
             return builder
-        waiting.insert(0, {**shapes, **wrong})
-    raise first or _unsettled(builder)
+        else:
+            waiting.insert(0, {**shapes, **wrong})
+    if first is None:
+        builder.diag.error(_unsettled(builder))
+        return builder
+    if first.delays.guessed and (hint := first.delays.hint()):
+        at = next((n for n, e in enumerate(first.diag.errors) if isinstance(e, ShapeError)), None)
+        if at is not None:
+            error = first.diag.errors[at]
+            first.diag.errors[at] = ShapeError(error.message, error.span, hint)
+    return first
 
 
 def _unsettled(builder: _Builder) -> NetError:
     """Returns the error about a cycle that never gives back the shape that it was given."""
-    assert builder.delays is not None
     source, shape = next(iter(builder.delays.missing().items()))
     wiring, layers = builder.wiring, builder.layers
     i, k = next(at for at in sorted(wiring.cyclic) if wiring.sources[at[0]][at[1]] == source)
@@ -92,6 +152,11 @@ def _unsettled(builder: _Builder) -> NetError:
     message = f"layer '{layers[i].name}' ({layers[i].type}): '{bottom}' has another shape each "
     message += f"time round its cycle, at last {shape}"
     return GraphError(message, bottom.span, "what goes round must keep its shape")
+
+
+def in_order(errors: Iterable[NetError]) -> list[NetError]:
+    """Returns errors in the order of their places in the file."""
+    return sorted(errors, key=lambda e: (e.span.line, e.span.column) if e.span else (0, 0))
 
 
 def used_layers(
@@ -112,12 +177,6 @@ def _with_top(layer: LayerSpec) -> LayerSpec:
     return replace(layer, tops=(layer.name,))
 
 
-def _with_hint(error: NetError, delays: Delays | None) -> NetError:
-    """Returns an error about shapes with a hint at what a cycle needs, if it lacks it."""
-    hint = delays.hint() if delays is not None and delays.guessed else None
-    return type(error)(error.message, error.span, hint) if hint and error.span else error
-
-
 @dataclass
 class _Builder:
     """The state of one build."""
@@ -128,9 +187,11 @@ class _Builder:
     probe: Probe | None
     given: dict[str, Shape]
     deploy: bool
+    diag: Diagnostics
     shapes: Shapes  # of blobs that are read before they are made
-    delays: Delays | None = None
-    diag: Diagnostics = field(default_factory=Diagnostics)
+    delays: Delays = field(init=False)
+    questions: list[Question] = field(default_factory=list)
+    wrong: set[int] = field(default_factory=set)  # layers with errors of their own
     wiring: Wiring = field(default_factory=Wiring)
     values: dict[tuple[int, int], Node] = field(default_factory=dict)  # (layer, top) -> node
     infos: dict[int, LayerInfo] = field(default_factory=dict)
@@ -138,68 +199,62 @@ class _Builder:
     losses: list[Node] = field(default_factory=list)
     pasts: dict[int, Node] = field(default_factory=dict)  # recurrent layer -> one of its states
 
-    def run(self, spec: NetSpec) -> None:
+    def __post_init__(self) -> None:
+        self._wire(Wiring())
+
+    def _wire(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+        self.delays = Delays(self.graph, self.layers, wiring, self.values, self.shapes)
+
+    def run(self) -> None:
+        spec = self.graph.spec
         if not self.layers:
             message = f"the net has no layers in phase {self.phase}"
-            raise GraphError(message, spec.span, "check the include and exclude rules")
+            hint = "check the include and exclude rules"
+            self.diag.error(GraphError(message, spec.span, hint))
+            return
         made = [self._read(layer) for layer in self.layers]
-        self.wiring = wire(self.layers, spec, self.diag)
-        self.delays = Delays(self.graph, spec, self.layers, self.wiring, self.values, self.shapes)
+        self._wire(wire(self.layers, spec, self.diag))
+        self.wrong = {i for i, layer in enumerate(made) if layer is None}
+        self.wrong |= {i for i, sources in enumerate(self.wiring.sources) if None in sources}
         for i in self.wiring.order:
             if made[i] is not None:
                 try:
                     self._build(i, made[i])
+                except Question as question:
+                    self.questions.append(question)
                 except NetError as error:
                     self.diag.error(error)
-        self.diag.errors.sort(key=lambda e: (e.span.line, e.span.column) if e.span else (0, 0))
-        self.diag.raise_if_any()
-        assert len(self.infos) == len(self.layers), "a layer failed and nobody said why"
+                    self.wrong.add(i)
+        tops = {top.text for layer in spec.layers for top in layer.tops}
+        for name in self.given.keys() - self.graph.inputs.keys():
+            if name not in tops:  # else it is made elsewhere, or in another phase
+                near = did_you_mean(name, self.graph.inputs)
+                self.diag.error(UsageError(f"the net has no input '{name}'", hint=near))
+        whole = len(self.infos) == len(self.layers)
+        assert whole or self.diag.errors or self.questions, "a layer failed, nobody said why"
 
     def finish(self, hidden: frozenset[str]) -> None:
         """Fills in what concerns the net as a whole; `hidden` blobs are not part of it."""
         graph = self.graph
-        assert self.delays is not None
         for kept, layer in self.delays.close().items():
             claim(graph, [kept], layer)
-        self._check_initial()
-        for name in self.given:
-            if name not in graph.inputs:
-                hint = did_you_mean(name, graph.inputs)
-                raise UsageError(f"the net has no input '{name}'", hint=hint)
         for i, keys in self.delays.learned.items():
-            self.infos[i] = replace(self.infos[i], params=(*self.infos[i].params, *keys))
-        cycles = self._cycles()
-        graph.layers = tuple(replace(self.infos[i], cycle=cycles.get(i)) for i in self.wiring.order)
+            if i in self.infos:
+                self.infos[i] = replace(self.infos[i], params=(*self.infos[i].params, *keys))
+        graph.warnings += unseen(self.layers, self.wiring, self.infos)
+        found = cycles(self.wiring, self.infos, self.pasts)
+        built = [i for i in self.wiring.order if i in self.infos]
+        graph.layers = tuple(replace(self.infos[i], cycle=found.get(i)) for i in built)
         graph.inputs = {k: v for k, v in graph.inputs.items() if k not in hidden}
-        final = {k: self.values[v] for k, v in self.wiring.final.items() if k not in hidden}
+        made = {k: v for k, v in self.wiring.final.items() if v in self.values}
+        final = {k: self.values[v] for k, v in made.items() if k not in hidden}
         graph.blobs = final
         graph.outputs = {k: final[k] for k in self.wiring.unread() if k in final}
         for part in self.losses:
             graph.loss = part if graph.loss is None else ops.add(graph.loss, part)
         if graph.loss is not None:
             claim(graph, [graph.loss], "loss")
-
-    def _check_initial(self) -> None:
-        """Warns of an initial state that nobody sees."""
-        seen = {source[0] for i, k in self.wiring.delays if (source := self.wiring.sources[i][k])}
-        for i, layer in enumerate(self.layers):
-            if layer.initial is not None and i not in seen:
-                message = f"layer '{layer.name}' ({layer.type}): initial has no effect: nothing "
-                message += "reads an earlier step of what it makes"
-                own = bool(self.infos[i].remembered)
-                hint = "expose_hidden: true takes initial states as bottoms" if own else None
-                self.graph.warnings.append(GraphError(message, layer.initial.span, hint))
-
-    def _cycles(self) -> dict[int, Cycle]:
-        """Returns the cycle of each layer that is on one; a recurrent layer is one by itself."""
-        wiring = self.wiring
-        wheres = {i: (self.infos[i].bottoms[k][1], wiring.delays[i, k]) for i, k in wiring.cyclic}
-        wheres |= {i: (s.shape, s.attr("by")) for i, s in self.pasts.items() if i not in wheres}
-        found: dict[int, Cycle] = {}  # by what `together` calls it
-        for i, (shape, by) in sorted(wheres.items()):
-            fresh = Cycle(len(found) + 1, shape[0], by < 0)
-            found.setdefault(wiring.together[i], fresh)
-        return {i: found[part] for i, part in enumerate(wiring.together) if part in found}
 
     def _check_name(self, scope: Scope) -> None:
         """Raises where two layers of one name have something that is found by the name."""
@@ -269,7 +324,6 @@ class _Builder:
     def _bottom(self, i: int, k: int, source: Output) -> Node:
         if (i, k) not in self.wiring.delays:
             return self.values[source]
-        assert self.delays is not None
         return self.delays.bottom(i, k, source)
 
     def _weigh(self, scope: Scope, tops: Sequence[Node]) -> None:
@@ -296,8 +350,13 @@ def claim(graph: Graph, roots: Iterable[Node], layer: str) -> None:
             stack.extend(source for source in node.src if source not in graph.origin)
 
 
+_bottoms: dict[type[Any], tuple[tuple[str, ...], int, bool]] = {}  # signatures are slow to read
+
+
 def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
     """Returns the names of a layer type's bottoms, how many must be there, whether more may be."""
+    if cls in _bottoms:
+        return _bottoms[cls]
     named: list[str] = []
     needed, more = 0, False
     for parameter in list(inspect.signature(cls.build).parameters.values())[2:]:
@@ -306,7 +365,8 @@ def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
             continue
         named.append(parameter.name)
         needed += parameter.default is inspect.Parameter.empty
-    return tuple(named), needed, more
+    _bottoms[cls] = tuple(named), needed, more
+    return _bottoms[cls]
 
 
 def _check_bottoms(scope: Scope, layer: Any) -> None:

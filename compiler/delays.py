@@ -13,7 +13,7 @@ from compiler.prims.moves import broadcast, concat, delayed, reshape, slice_axis
 from compiler.recurrence import Recurrence, truncated
 from compiler.wiring import Output, Wiring
 from schemas.errors import GraphError, did_you_mean
-from schemas.net import LayerSpec, Name, NetSpec, Value
+from schemas.net import LayerSpec, Name, Value
 from schemas.params import Filler, ParamInfo, StateInfo
 
 Shape = tuple[int, ...]
@@ -29,7 +29,6 @@ class Delays:
     """
 
     graph: Graph
-    spec: NetSpec
     layers: Sequence[LayerSpec]
     wiring: Wiring
     values: Mapping[Output, Node]
@@ -49,11 +48,12 @@ class Delays:
             start = self._start(i, source, shape, delay)
             leaf = delayed(label, shape, delay, start)
             self._leaves[source, delay] = leaf
-        return truncated(self._leaves[source, delay], self.spec.unroll)
+        return truncated(self._leaves[source, delay], self.graph.spec.unroll)
 
     def missing(self) -> dict[Output, Shape]:
         """Returns the shapes of blobs that turned out to be others than they were taken for."""
-        found = {source: self.values[source].shape for source, _ in self._leaves}
+        made = [source for source, _ in self._leaves if source in self.values]
+        found = {source: self.values[source].shape for source in made}
         return {s: shape for s, shape in found.items() if shape != self._taken(s)}
 
     def other_shapes(self) -> Iterator[Shape]:
@@ -71,10 +71,11 @@ class Delays:
         """
         graph = self.graph
         for (source, _), leaf in self._leaves.items():
-            graph.recurrences.append(Recurrence(leaf, self.values[source]))
+            if source in self.values:  # else there are errors
+                graph.recurrences.append(Recurrence(leaf, self.values[source]))
         kept: dict[Node, str] = {}
         for (source, past), start in self._starts.items():
-            if past and start.prim == "state":
+            if past and start.prim == "state" and source in self.values:
                 graph.updates[start] = last_rows(start, self.values[source])
                 kept[graph.updates[start]] = self.layers[source[0]].name.text
         return kept
@@ -140,7 +141,7 @@ class Delays:
         label = maker.tops[source[1]].text
         if initial is None or isinstance(initial.data, int | float):
             fill = float(initial.data) if initial is not None else 0.0
-            if past and self.spec.carry_state:
+            if past and self.graph.spec.carry_state:
                 return carried(self.graph, f"{maker.name}/{label}", shape, fill)
             return broadcast(leaves.const(fill), shape)
         if initial.data == LEARNED:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from compiler.schedule import Work
 
@@ -23,10 +25,15 @@ class Dependence:
         self.writers: dict[str, set[int]] = {}
         self._next = 0
         for kernel in kernels:
-            self.add(kernel)
+            self._add(kernel)
+        # All that depends on a kernel, directly or not, as the bits of a number: merging keeps the
+        # order between all others, so that these sets are kept up to date and never found anew.
+        self._below: dict[int, int] = {}
+        for i in reversed(self.order()):
+            after = self.after(i)
+            self._below[i] = reduce(or_, (self._below[j] | 1 << j for j in after), 0)
 
-    def add(self, kernel: Work) -> int:
-        """Takes a kernel in and returns its number."""
+    def _add(self, kernel: Work) -> int:
         i = self._next
         self._next += 1
         self.kernels[i], self.kind[i] = kernel, kernel.kind
@@ -37,8 +44,7 @@ class Dependence:
             self.writers.setdefault(buffer, set()).add(i)
         return i
 
-    def remove(self, i: int) -> None:
-        """Takes a kernel out."""
+    def _remove(self, i: int) -> None:
         for buffer in self.reads.pop(i):
             self.readers[buffer].discard(i)
         for buffer in self.writes.pop(i):
@@ -78,23 +84,24 @@ class Dependence:
         assert len(done) == len(self.kernels), "kernels depend on each other in a circle"
         return done
 
-    def leads(self, starts: Iterable[int], end: int) -> bool:
-        """Says whether `end` depends on one of `starts`, directly or not, or is one."""
-        seen = set(starts)
-        stack = list(seen)
-        while stack:
-            i = stack.pop()
-            if i == end:
-                return True
-            fresh = self.after(i) - seen
-            seen |= fresh
-            stack.extend(fresh)
-        return False
+    def merge(self, i: int, j: int, merged: Work) -> int:
+        """Puts one kernel in the place of two; returns its number."""
+        gone = 1 << i | 1 << j
+        below = (self._below.pop(i) | self._below.pop(j)) & ~gone
+        self._remove(i)
+        self._remove(j)
+        number = self._add(merged)
+        reached = below | 1 << number
+        for k, old in self._below.items():
+            if old & gone:
+                self._below[k] = old & ~gone | reached
+        self._below[number] = below
+        return number
 
     def detour(self, i: int, j: int) -> bool:
         """Says whether a third kernel must run after kernel i and before kernel j."""
-        return self.leads(self.after(i) - {j}, j)
+        return any(self._below[k] >> j & 1 for k in self.after(i) - {j})
 
     def connected(self, i: int, j: int) -> bool:
         """Says whether one of the two depends on the other."""
-        return self.leads([i], j) or self.leads([j], i)
+        return bool(self._below[i] >> j & 1 or self._below[j] >> i & 1)

@@ -99,6 +99,7 @@ class _State:
         self.dependence = Dependence(kernels)
         self._why: dict[tuple[int, int], str] = {}
         self._pairs: dict[tuple[int, int], tuple[Kernel, Kernel]] = {}
+        self._unlike: set[tuple[int, int]] = set()
 
     def refused(self) -> list[tuple[Kernel, Kernel, str]]:
         return [(*self._pairs[pair], why) for pair, why in self._why.items() if why]
@@ -122,8 +123,7 @@ class _State:
         if d.kind[i] in ("reduce", "row"):
             near = {j for b in d.reads[i] for j in d.readers[b] if d.kind[j] in ("reduce", "row")}
             for j in sorted(near - {i}):
-                both = _side_by_side(*self._both(i, j))
-                if both is not None and not d.connected(i, j):
+                if (both := self._beside(i, j)) is not None:
                     return self._replace(i, j, both)
         return None
 
@@ -141,20 +141,29 @@ class _State:
         # A detour may vanish when other kernels merge: it is not remembered.
         return None if merged is None or self.dependence.detour(i, j) else merged
 
+    def _beside(self, i: int, j: int) -> Kernel | None:
+        """Returns kernels i and j as one, None if they are unlike or depend on each other."""
+        if (i, j) in self._unlike or self.dependence.connected(i, j):
+            return None
+        merged = _side_by_side(*self._both(i, j))
+        if merged is None:
+            self._unlike.add((i, j))
+        return merged
+
     def _replace(self, i: int, j: int, merged: Kernel) -> int:
         d = self.dependence
         layers = tuple(dict.fromkeys((*d.kernels[i].layers, *d.kernels[j].layers)))
-        d.remove(i)
-        d.remove(j)
-        wanted = self.read | merged.reads() | {b for b, readers in d.readers.items() if readers}
-        body = tuple(s for s in merged.body if not self._dead(s, wanted))
-        return d.add(replace(merged, body=body, layers=layers))
+        read = merged.reads() | self.read
+        body = tuple(s for s in merged.body if not self._dead(s, read, {i, j}))
+        return d.merge(i, j, replace(merged, body=body, layers=layers))
 
-    def _dead(self, statement: Statement, read: set[str]) -> bool:
+    def _dead(self, statement: Statement, read: set[str], gone: set[int]) -> bool:
+        """Says whether nothing reads what a statement stores: not `read`, nor any other kernel."""
         return (
             isinstance(statement, Store)
-            and statement.buffer not in read
             and self.buffers[statement.buffer].role == "inner"
+            and statement.buffer not in read
+            and self.dependence.readers.get(statement.buffer, set()) <= gone
         )
 
 

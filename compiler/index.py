@@ -52,11 +52,15 @@ class Index:
 
     def __add__(self, other: Index | int) -> Index:
         other = index(other)
+        if not (self.terms and other.terms):
+            return Index(self.const + other.const, self.terms or other.terms)
         return _sum(self.const + other.const, (*self.terms, *other.terms))
 
     def __mul__(self, factor: int) -> Index:
         if factor == 0:
             return Index(0)
+        if factor == 1:
+            return self
         return Index(self.const * factor, tuple((a, c * factor) for a, c in self.terms))
 
     def __sub__(self, other: Index | int) -> Index:
@@ -175,10 +179,16 @@ def substitute(i: Index, values: Mapping[Axis, Index]) -> Index:
     """Returns the index with axes replaced by other indices."""
     if not i.terms:
         return i
-    total = Index(i.const)
-    for atom, factor in i.terms:
-        total = total + _substitute_atom(atom, values) * factor
-    return total
+    return _combined(i.const, ((_substitute_atom(a, values), c) for a, c in i.terms))
+
+
+def _combined(const: int, parts: Iterable[tuple[Index, int]]) -> Index:
+    """Returns constant + sum of index * factor."""
+    terms: list[tuple[Atom, int]] = []
+    for part, factor in parts:
+        const += part.const * factor
+        terms += ((atom, c * factor) for atom, c in part.terms)
+    return _sum(const, terms)
 
 
 def _substitute_atom(atom: Atom, values: Mapping[Axis, Index]) -> Index:
@@ -207,16 +217,14 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
 
 def linear(position: Sequence[Index], strides: Sequence[int]) -> Index:
     """Returns the offset of a multi-dimensional position."""
-    total = Index(0)
-    for i, stride in zip(position, strides, strict=True):
-        total = total + i * stride
-    return total
+    return _combined(0, zip(position, strides, strict=True))
 
 
 def unravel(offset: Index, shape: Sequence[int]) -> tuple[Index, ...]:
     """Returns the row-major position of an offset within a shape."""
     position = []
     for size in reversed(shape):
+        size = size or 1  # of an axis without elements nobody asks for a position
         position.append(offset % size)
         offset = offset // size
     return tuple(reversed(position))

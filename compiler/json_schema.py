@@ -21,7 +21,6 @@ def json_schema() -> Schema:
     types = layer_types()
     one = {
         "type": "object",
-        "required": ["name"],
         "properties": {"type": {"enum": list(types)}},
         "if": {"required": ["block"]},
         "then": {"$ref": "#/$defs/use"},
@@ -35,7 +34,10 @@ def json_schema() -> Schema:
         "additionalProperties": False,
         "properties": {
             "name": _doc({"type": "string"}, "name of the net"),
-            "layers": {"type": "array", "items": {"$ref": "#/$defs/layer"}},
+            "layers": {
+                "type": "array",
+                "items": {"$ref": "#/$defs/layer", "required": ["name"]},
+            },
             "blocks": {"type": "object", "additionalProperties": {"$ref": "#/$defs/block"}},
             "state": _doc(_closed(_state()), "which rules of include and exclude are met"),
             "force_backward": _doc({"type": "boolean"}, "compute gradients of the inputs too"),

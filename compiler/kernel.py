@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from compiler.index import Axis, Index, axes_of, bounds, substitute
@@ -159,7 +160,7 @@ Statement = Reduce | Store
 Kind = Literal["map", "reduce", "row", "contract"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kernel:
     """One loop nest; see the module's docstring. `space` is ordered, its last axis fastest."""
 
@@ -169,7 +170,7 @@ class Kernel:
     layers: tuple[str, ...] = ()
     loop: int = 0  # kernels of one loop go through time together, step by step; 0: none
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """What the generators choose by; it follows from the body alone.
 
@@ -188,26 +189,27 @@ class Kernel:
         chained = any(isinstance(e, Acc) for r in reduces for e in walk(r.value))
         return "reduce" if same and not wide and not chained else "row"
 
-    @property
+    @cached_property
     def stores(self) -> tuple[Store, ...]:
         return tuple(s for s in self.body if isinstance(s, Store))
 
-    @property
+    @cached_property
     def reduces(self) -> tuple[Reduce, ...]:
         return tuple(s for s in self.body if isinstance(s, Reduce))
 
+    @cached_property
+    def leaves(self) -> tuple[Load | Random, ...]:
+        """What is read from memory, repeated reads too."""
+        parts = (x for s in self.body for e in values(s) for x in walk(e))
+        return tuple(x for x in parts if isinstance(x, (Load, Random)))
+
     def loads(self) -> Iterator[Load]:
         """Yields every load, repeated ones too."""
-        for statement in self.body:
-            for e in values(statement):
-                yield from (x for x in walk(e) if isinstance(x, Load))
+        return (x for x in self.leaves if isinstance(x, Load))
 
     def reads(self) -> set[str]:
         """Returns the buffers that the kernel reads, the scalar block included."""
-        found = {load.buffer for load in self.loads()}
-        if any(isinstance(x, Random) for s in self.body for e in values(s) for x in walk(e)):
-            found.add(SCALAR_BUFFER)
-        return found
+        return {x.buffer if isinstance(x, Load) else SCALAR_BUFFER for x in self.leaves}
 
     def writes(self) -> set[str]:
         return {s.buffer for s in self.stores}
@@ -252,21 +254,24 @@ def walk(e: Expr) -> Iterator[Expr]:
 
 def rebuild(e: Expr, visit: Callable[[Expr], Expr | None]) -> Expr:
     """Returns e with every part for which `visit` gives a replacement replaced, outermost first."""
-    done: dict[Expr, Expr] = {}
+    done: dict[int, Expr] = {}  # by id: hashing an expression walks all of it
 
     def go(e: Expr) -> Expr:
-        if e in done:
-            return done[e]
-        new = visit(e)
+        new = done.get(id(e))
         if new is None:
-            if isinstance(e, Op):
-                new = replace(e, args=tuple(go(a) for a in e.args))
-            elif isinstance(e, Guarded):
-                new = replace(e, value=go(e.value))
-            else:
-                new = e
-        done[e] = new
+            new = done[id(e)] = visit(e) or inside(e)
         return new
+
+    def inside(e: Expr) -> Expr:
+        if isinstance(e, Op):
+            args = tuple(go(a) for a in e.args)
+            if any(new is not old for new, old in zip(args, e.args, strict=True)):
+                return Op(e.name, args, e.dtype, e.attrs)
+        elif isinstance(e, Guarded):
+            value = go(e.value)
+            if value is not e.value:
+                return Guarded(e.guards, value, e.other, e.dtype)
+        return e
 
     return go(e)
 
@@ -275,12 +280,13 @@ def shift(e: Expr, axes: dict[Axis, Index]) -> Expr:
     """Returns e with axes replaced by index expressions."""
 
     def guards(all_: Guards) -> Guards:
-        moved = (replace(g, index=substitute(g.index, axes)) for g in all_)
+        moved = (Guard(substitute(g.index, axes), g.low, g.high) for g in all_)
         return tuple(g for g in moved if not g.always())
 
     def visit(e: Expr) -> Expr | None:
         if isinstance(e, Load):
-            return replace(e, offset=substitute(e.offset, axes), guards=guards(e.guards))
+            offset = substitute(e.offset, axes)
+            return Load(e.buffer, offset, e.dtype, guards(e.guards), e.other)
         if isinstance(e, Position):
             return replace(e, index=substitute(e.index, axes))
         if isinstance(e, Random):

@@ -71,13 +71,13 @@ class Lowering:
         """
         updates = {v: leaf for leaf, v in self.plan.updates.items() if v.prim in MAPS}
         updates = {v: leaf for v, leaf in updates.items() if v in self.plan.order}
+        reads = {v: self._reads(v) for v in updates}
         groups: list[list[Node]] = []
         for value, leaf in updates.items():
             joined, rest = [value], []
             for group in groups:
                 near = any(
-                    self._reads(value, {n, updates[n]}) or self._reads(n, {value, leaf})
-                    for n in group
+                    reads[value] & {n, updates[n]} or reads[n] & {value, leaf} for n in group
                 )
                 if near and group[0].shape == value.shape:
                     joined = group + joined
@@ -86,16 +86,17 @@ class Lowering:
             groups = [*rest, joined]
         return [group for group in groups if len(group) > 1]
 
-    def _reads(self, node: Node, wanted: set[Node]) -> bool:
-        """Says whether computing `node` on the spot reads one of the wanted nodes."""
+    def _reads(self, node: Node) -> set[Node]:
+        """Returns what computing `node` on the spot reads: stored nodes, and those on the way."""
+        found: set[Node] = set()
         stack = list(node.src)
         while stack:
             source = stack.pop()
-            if source in wanted:
-                return True
-            if source not in self.plan.storage:
-                stack.extend(source.src)
-        return False
+            if source not in found:
+                found.add(source)
+                if source not in self.plan.storage:
+                    stack.extend(source.src)
+        return found
 
     def _together(self, group: Sequence[Node]) -> Kernel:
         """One kernel that gives several leaves their new values, all from the old ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import prod
 
 from compiler.adapt import adapt
 from compiler.arena import on_arena
@@ -17,6 +18,7 @@ from compiler.lower import Lowering
 from compiler.memory import plan_memory
 from compiler.rewrite import mapped, rewrite, straightened, verify
 from compiler.roll import roll
+from compiler.schedule import Buffer
 from compiler.simplify import RULES
 from compiler.storage import Planner
 from compiler.unit import Unit
@@ -68,6 +70,9 @@ def place(unit: Unit) -> None:
     """Which nodes are stored, and in what layout."""
     unit.plan = Planner(unit.graph, unit.names).run()
     unit.buffers = unit.plan.buffers
+    # Weights and states can be read and set even where nothing of this step looks at them.
+    for (role, key), shape in unit.lasting().items():
+        unit.buffers.setdefault(key, Buffer(key, "f32", prod(shape), role))
 
 
 def lower(unit: Unit) -> None:

@@ -133,4 +133,10 @@ def _ends(pad: Node) -> list[tuple[int, int]]:
     return list(zip(pad.attr("low"), pad.attr("high"), strict=True))
 
 
-RULES: tuple[Rule, ...] = (_views, _constants, _arithmetic, _reductions, _joined)
+def _empty(n: Node) -> Node | None:
+    if n.prim in ("sum", "contract") and any(s.type.size == 0 for s in n.src):
+        return full(0.0, n)  # the sum of nothing -> 0
+    return None
+
+
+RULES: tuple[Rule, ...] = (_empty, _views, _constants, _arithmetic, _reductions, _joined)

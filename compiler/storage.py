@@ -108,6 +108,8 @@ class Planner:
             if node.prim in LEAVES and node.prim != "delayed":
                 self._leaf(node)
         for leaf, value in self.graph.updates.items():
+            if leaf not in self.plan.storage:  # written, never read: a history of momentum 0
+                self._leaf(leaf)
             old = self.plan.storage[leaf]
             # The new value has a name of its own until the order of kernels is settled.
             fresh = f"{old.buffer}'"

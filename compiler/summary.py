@@ -33,6 +33,12 @@ class Summary:
     parameters: int
     macs: int
     activation_bytes: int
+    batch: int  # items in the batch; 1 where the inputs do not agree on a number
+
+    @property
+    def macs_an_item(self) -> int:
+        """Multiply-accumulates of one forward pass of one item, the figure that papers tell."""
+        return self.macs // self.batch
 
 
 def summarize(graph: Graph) -> Summary:
@@ -64,4 +70,12 @@ def summarize(graph: Graph) -> Summary:
         sum(row.parameters for row in rows),
         sum(row.macs for row in rows),
         sum(row.activation_bytes for row in rows),
+        _batch(graph, rows),
     )
+
+
+def _batch(graph: Graph, rows: list[Row]) -> int:
+    """Returns the number of items that every input holds and every layer works on, else 1."""
+    sizes = {node.shape[0] if node.shape else 1 for node in graph.inputs.values()}
+    batch = sizes.pop() if len(sizes) == 1 else 1
+    return 1 if batch < 1 or any(row.macs % batch for row in rows) else batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from compiler.graph import Graph
 from compiler.ir import Node
@@ -75,22 +75,31 @@ def _short(value: object) -> str:
     return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
 
 
-def fused_text(graph: Graph, schedule: Schedule, refused: Sequence[tuple[str, str, str]]) -> str:
+def fused_text(
+    graph: Graph,
+    schedule: Schedule,
+    refused: Sequence[tuple[str, str, str]],
+    note: Callable[[Loop], str],
+) -> str:
     """Returns every launch with its kernels as loops and the spec lines they came from.
+
+    `note` says how the backend runs a loop over time.
 
     At the end stand the fusions that were refused, each with its reason.
     """
     lines = []
     for number, launch in enumerate(schedule.launches):
-        lines += [f"launch {number}{_loop_words(launch)}", ""]
+        if isinstance(launch, Loop):
+            lines += [f"launch {number}: {_loop_words(launch)}", f"  {note(launch)}", ""]
+        else:
+            lines += [f"launch {number}{_step_words(launch)}", ""]
         rows = launch.rows if isinstance(launch, Loop) else (launch,)
-        for row_number, row in enumerate(rows):
-            lines += [f"  launch {number}.{row_number} of each step", ""] if len(rows) > 1 else []
+        for i, row in enumerate(rows, 1):
+            lines += [f"  in each step, {i} of {len(rows)}", ""] if isinstance(launch, Loop) else []
             for kernel in row:
                 lines += [f"  # {place}" for place in places(graph, kernel)]
+                lines += _moves(launch, kernel)
                 lines += [f"  {line}" for line in render(kernel).splitlines()]
-                moves = launch.moves.get(kernel.name) if isinstance(launch, Loop) else None
-                lines += [f"  # {_moves_words(moves)}"] if moves else []
                 lines.append("")
     if refused:
         lines += ["not fused", ""]
@@ -98,20 +107,24 @@ def fused_text(graph: Graph, schedule: Schedule, refused: Sequence[tuple[str, st
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _loop_words(launch: Launch) -> str:
-    """Returns what a launch has to do with time, "" for one that has nothing to do with it."""
-    if isinstance(launch, Loop):
-        way = "backwards" if launch.backwards else "forwards"
-        each = f"{len(launch.rows)} launch{'' if len(launch.rows) == 1 else 'es'} a step"
-        why = f"written out up to {WRITTEN_OUT} steps"
-        return f": loop over {launch.count} steps, {way}: {each}; {why}"
+def _loop_words(loop: Loop) -> str:
+    """Returns how a loop goes through time, and why it is a loop."""
+    way = "backwards" if loop.backwards else "forwards"
+    each = f"{len(loop.rows)} launch{'' if len(loop.rows) == 1 else 'es'} a step"
+    return f"loop over {loop.count} steps, {way}: {each}; written out up to {WRITTEN_OUT} steps"
+
+
+def _step_words(launch: Sequence[Kernel]) -> str:
+    """Returns which step of a loop that is written out a launch is, "" for any other."""
     step = next((k.name.rpartition("@")[2] for k in launch if "@" in k.name), None)
     return f": step {step} of a loop that is written out" if step is not None else ""
 
 
-def _moves_words(moves: Mapping[str, int]) -> str:
-    """Returns how far the buffers of a kernel are further on in each step."""
-    return "each step on: " + ", ".join(f"{name} by {by}" for name, by in sorted(moves.items()))
+def _moves(launch: Launch, kernel: Kernel) -> list[str]:
+    """Says how many elements a kernel's pointers are further on in each step of its loop."""
+    moves = launch.moves.get(kernel.name, {}) if isinstance(launch, Loop) else {}
+    words = ", ".join(f"{buffer} {by:+}" for buffer, by in moves.items())
+    return [f"  # from step to step: {words}"] if words else []
 
 
 def places(graph: Graph, kernel: Kernel) -> list[str]:

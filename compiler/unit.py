@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.arena import Arena
-from compiler.backends import Backend, Compiled
-from compiler.graph import Graph
-from compiler.ir import Node
-from compiler.memory import MemoryPlan
-from compiler.schedule import Buffer, Schedule, Work
-from compiler.storage import Plan
+from compiler.arena import NAME
+
+if TYPE_CHECKING:  # of what the passes make, a net that was compiled before needs nothing
+    from compiler.arena import Arena
+    from compiler.backends import Backend, Compiled
+    from compiler.graph import Graph
+    from compiler.ir import Node
+    from compiler.memory import MemoryPlan
+    from compiler.schedule import Buffer, Schedule, Work
+    from compiler.storage import Plan
+    from schemas.program import Role
 
 
 @dataclass
@@ -26,10 +30,17 @@ class Unit:
     backend: Backend
     names: dict[Node, str] = field(default_factory=dict)
     tables: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
-    plan: Plan = field(default_factory=Plan)
+    plan: Plan = field(init=False, repr=False)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     kernels: list[Work] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
-    schedule: Schedule = field(default_factory=lambda: Schedule((), {}))
-    memory: MemoryPlan = field(default_factory=lambda: MemoryPlan({}, (), {}))
-    compiled: Compiled = field(default_factory=lambda: Compiled(()))
+    schedule: Schedule = field(init=False, repr=False)
+    memory: MemoryPlan = field(init=False, repr=False)
+    compiled: Compiled = field(init=False, repr=False)
+
+    def lasting(self) -> dict[tuple[Role, str], tuple[int, ...]]:
+        """Returns the shapes of what outlives a step: the states, and the arena if there is one."""
+        found: dict[tuple[Role, str], tuple[int, ...]] = {}
+        if self.arena.slots:
+            found["param", NAME] = self.arena.shape
+        return found | {("state", key): info.shape for key, info in self.graph.states.items()}

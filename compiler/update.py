@@ -118,6 +118,8 @@ def packed_gradients(graph: Graph, arena: Arena, names: dict[Node, str]) -> Node
         while g.prim in ("reshape", "transpose"):
             g = g.src[0]
             names[g] = f"d({key})"
+    if not parts:  # everything is frozen: the net runs and learns nothing, as in Caffe
+        return broadcast(leaves.const(0.0), arena.shape)
     packed = pack(parts, tuple(v.offset for v in views), arena.shape)
     names[packed] = "gradients"
     return packed

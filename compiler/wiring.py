@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schemas.errors import Diagnostics, GraphError, did_you_mean
+from schemas.errors import Diagnostics, GraphError, StageError, did_you_mean
 from schemas.net import LayerSpec, Name, NetSpec
 
 # `h[t-1]`: the blob h one step earlier.
@@ -131,8 +131,10 @@ def _find(
             message = f"{who}reads '{bottom}', which nothing but the layer itself makes"
             diag.error(GraphError(message, bottom.span, _once_earlier(bottom)))
             return None
-        hint = _elsewhere(bottom, spec) or _other_step(bottom, writers) or near
-        diag.error(GraphError(f"{who}unknown bottom '{bottom}'", bottom.span, hint))
+        elsewhere = _elsewhere(bottom, spec)
+        kind = StageError if elsewhere else GraphError
+        hint = elsewhere or _other_step(bottom, writers) or near
+        diag.error(kind(f"{who}unknown bottom '{bottom}'", bottom.span, hint))
         return None
     if own:
         at = next(k for k, (writer, _) in enumerate(outputs) if writer == i)

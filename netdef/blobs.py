@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from netdef.arrays import shaped
 from runtime.executable import Executable
 from schemas.errors import UsageError, did_you_mean
 
@@ -30,7 +31,7 @@ class Blobs(Mapping[str, Array]):
 
     def _key(self, name: str) -> str:
         if name not in self._keys:
-            raise UnknownName(f"no blob '{name}'", hint=did_you_mean(name, self._keys))
+            raise UnknownName(f"no blob '{name}'", hint=did_you_mean(str(name), self._keys))
         return self._prefix + self._keys[name]
 
     def __getitem__(self, name: str) -> Array:
@@ -38,11 +39,7 @@ class Blobs(Mapping[str, Array]):
 
     def __setitem__(self, name: str, value: Array) -> None:
         key = self._key(name)
-        shape = self._exe.program.tensors[key].shape
-        array = np.asarray(value)
-        if array.shape != shape:
-            raise UsageError(f"'{key}' has shape {shape}, not {array.shape}")
-        self._exe.write(key, array)
+        self._exe.write(key, shaped(key, value, self._exe.program.tensors[key].shape))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
@@ -69,11 +66,14 @@ class Layers(Mapping[str, Blobs]):
     def __getitem__(self, name: str) -> Blobs:
         if name not in self._layers:
             message = f"no layer '{name}' with learned blobs"
-            raise UnknownName(message, hint=did_you_mean(name, self._layers))
+            raise UnknownName(message, hint=did_you_mean(str(name), self._layers))
         return self._layers[name]
 
-    def __setitem__(self, name: str, values: Mapping[str, Array]) -> None:
+    def __setitem__(self, name: str, values: object) -> None:
         blobs = self[name]
+        if not isinstance(values, Mapping):
+            listed = ", ".join(f"'{blob}': ..." for blob in blobs)
+            raise UsageError(f"'{name}' takes its blobs by name", hint=f"give {{{listed}}}")
         for blob, value in values.items():
             blobs[blob] = value
 

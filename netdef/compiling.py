@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compiler.arena import plan_arena
 from compiler.backends import get_backend
 from compiler.build import build
-from compiler.pipeline import Instrument, compile_unit
+from compiler.reuse import compile_or_load
 from compiler.unit import Unit
 from compiler.update import Step, train_step
 from netdef.formats import read_net
@@ -18,6 +19,9 @@ from schemas.net import NetSpec
 from schemas.program import Program
 from schemas.program_file import pack_program, unpack_program
 from schemas.solver import SolverSpec
+
+if TYPE_CHECKING:
+    from compiler.pipeline import Instrument
 
 CPU_TARGETS = ("cpu", "host", "native")
 
@@ -55,6 +59,10 @@ def compile(
     step = train_step(graph, arena, train) if train else Step(graph)
     name, own = backend_of(target)
     unit = Unit(step.graph, arena, get_backend(name, own), step.names, step.tables)
+    if instrument is None:
+        return compile_or_load(unit)
+    from compiler.pipeline import compile_unit
+
     return compile_unit(unit, instrument)
 
 

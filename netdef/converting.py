@@ -26,7 +26,7 @@ from runtime.weights import (
     write_layers,
     write_weight_file,
 )
-from schemas.errors import SourceError, UsageError, did_you_mean
+from schemas.errors import NetError, SourceError, UsageError, did_you_mean
 from schemas.net import NetSpec
 from schemas.params import LayerBlobs
 from schemas.solver import SolverSpec
@@ -72,9 +72,10 @@ def spec_bytes(spec: NetSpec | SolverSpec, out: str) -> bytes:
     return (solver_yaml(spec) if form == "yaml" else solver_prototxt(spec)).encode()
 
 
-def convert_spec(source: str, out: str) -> bytes:
-    """Returns a spec file in the form of another. Raises NetError."""
-    return spec_bytes(read_spec(source), out)
+def convert_spec(source: str, out: str, lenient: bool = False) -> tuple[bytes, list[NetError]]:
+    """Returns a spec file in the form of another, and what was passed over. Raises NetError."""
+    spec = read_spec(source, lenient=lenient)
+    return spec_bytes(spec, out), list(spec.warnings)
 
 
 def convert_weights(source: Path, out: Path, layers: Sequence[LayerBlobs] | None) -> list[str]:

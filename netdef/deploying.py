@@ -61,8 +61,8 @@ def deployed_net(spec: NetSpec, shapes: dict[str, Shape], weights: str | None = 
     contraction is folded into its weight and bias. Raises NetError.
     """
     graph, warnings = build_anyhow(spec, PHASE, shapes, deploy=True)
-    state = spec.state
-    layers, hidden = used_layers(spec, PHASE, state.level, frozenset(state.stages), deploy=True)
+    rest = (spec.state.level or 0, frozenset(spec.state.stages))
+    layers, hidden = used_layers(spec, PHASE, *rest, deploy=True)
     inputs = {name: node.shape for name, node in graph.inputs.items()}
     kept = without_dropout(with_inputs(layers, inputs, hidden))
     made = Deployed(spec, treatment=_treatment(layers, inputs), warnings=list(warnings))

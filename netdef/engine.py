@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from compiler.arena import Arena
 from compiler.backends import Backend, backend_names, get_backend
-from compiler.backends.reference import ReferenceExecutable
 from compiler.graph import Graph
-from compiler.pipeline import Instrument, compile_unit
+from compiler.reuse import compile_or_load
 from compiler.unit import Unit
 from compiler.update import Step
 from runtime.executable import Device, Executable
@@ -51,9 +52,9 @@ class Engine:
     def unit(self, step: Step, arena: Arena) -> Unit:
         return Unit(step.graph, arena, self.backend, step.names, step.tables)
 
-    def compile(self, step: Step, arena: Arena, instrument: Instrument | None = None) -> Program:
+    def compile(self, step: Step, arena: Arena) -> Program:
         """Returns the Program of a step, not loaded."""
-        return compile_unit(self.unit(step, arena), instrument)
+        return compile_or_load(self.unit(step, arena))
 
     def load(self, step: Step, arena: Arena, share: Executable | None = None) -> Executable:
         """Compiles a step and loads it; persistent memory is shared with `share` by name.
@@ -62,14 +63,22 @@ class Engine:
         """
         check_fits([step.graph], arena, self.memory)
         unit = self.unit(step, arena)
-        program = compile_unit(unit)
-        _check_size(step.graph, program.peak_bytes, self.memory)
-        exe: Executable
         if self.device is None:
-            assert share is None or isinstance(share, ReferenceExecutable)
-            exe = ReferenceExecutable(unit, program, share)
-        else:
-            exe = self.device.load(program, share)
+            return self._reference(unit, share)
+        program = compile_or_load(unit)
+        _check_size(step.graph, program.peak_bytes, self.memory)
+        return self._opened(self.device.load(program, share))
+
+    def _reference(self, unit: Unit, share: Executable | None) -> Executable:
+        from compiler.backends.reference import ReferenceExecutable
+        from compiler.pipeline import compile_unit
+
+        program = compile_unit(unit)  # which simplifies the graph that is evaluated
+        _check_size(unit.graph, program.peak_bytes, self.memory)
+        assert share is None or isinstance(share, ReferenceExecutable)
+        return self._opened(ReferenceExecutable(unit, program, share))
+
+    def _opened(self, exe: Executable) -> Executable:
         self.open.append(exe)
         return exe
 
@@ -153,9 +162,20 @@ def _gpu() -> str | None:
     """Returns the target of a usable NVIDIA GPU (`sm_90`), or None."""
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("triton") is None:
         return None
+    if not _has_driver():
+        return None
     from runtime.cuda import usable_gpu
 
     return usable_gpu()
+
+
+def _has_driver() -> bool:
+    """Says whether NVIDIA's driver is installed, in less time than the bindings take to load."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _cuda() -> Device:

@@ -11,7 +11,6 @@ from compiler.arena import Arena
 from compiler.backends import get_backend
 from compiler.ir import toposort
 from compiler.pipeline import compile_unit
-from compiler.schedule import Loop
 from compiler.unit import Unit
 from compiler.update import Step
 from netdef.compiling import backend_of
@@ -20,8 +19,15 @@ from schemas.net import NetSpec
 from schemas.program import Program
 from schemas.program_file import manifest_of
 
-STAGES = ("spec", "graph", "backward", "fused", "kernels", "code", "memory")
-BEFORE_CODE = ("spec", "graph", "backward", "fused", "memory")
+# The last pass of compiler/pipeline.py that each stage needs, None: the graph as it was built.
+LAST_PASS = {
+    "graph": None,
+    "backward": None,
+    "fused": "launches",
+    "kernels": "memory",
+    "memory": "memory",
+    "code": "code",
+}
 Files = dict[str, str | bytes]
 
 
@@ -40,15 +46,17 @@ class Inspection:
     counts: list[str] = field(default_factory=list)  # what each pass left
     program: Program | None = None  # None: code was not asked for
 
-    def run(self, code: bool = True) -> None:
-        """Runs the pipeline, without the last pass unless `code`."""
+    def run(self, last: str | None = "code") -> None:
+        """Runs the pipeline up to the pass `last`, None: not at all."""
+        if last is None:
+            return
         name, own = backend_of(self.target)
         step = self.step
         self.unit = Unit(step.graph, self.arena, get_backend(name, own), step.names, step.tables)
 
         def instrument(after: str, unit: Unit) -> None:
             self.counts.append(f"{after:<9} {_count(after, unit)}")
-            if after == "memory" and not code:
+            if after == last != "code":
                 raise _Enough
 
         try:
@@ -61,7 +69,7 @@ class Inspection:
         return self.unit.backend.name
 
     def stage(self, name: str) -> str:
-        """Returns one stage as text."""
+        """Returns one stage as text; the pass that it needs must have run."""
         if name == "spec":
             return net_yaml(self.spec)
         if name in ("graph", "backward"):
@@ -69,7 +77,7 @@ class Inspection:
         unit = self.unit
         if name == "fused":
             head = [f"# {line}" for line in ["after each pass:", *self.counts]]
-            fused = text.fused_text(unit.graph, unit.schedule, unit.refused)
+            fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.loop_note)
             return "\n".join(head) + "\n\n" + fused
         if name == "memory":
             return text.memory_text(unit.schedule, unit.memory)
@@ -83,7 +91,9 @@ class Inspection:
 
     def kernels(self) -> Files:
         """Returns the rendered sources by file name: LLVM IR, Triton, pseudo-code."""
-        assert self.program is not None
+        if self.program is None:
+            backend = self.unit.backend
+            return {kernel.name: backend.render(kernel) for kernel in self.unit.schedule.kernels()}
         texts = self.program.text
         return {n: t for n, t in texts.items() if n.endswith((".ll", ".py", ".txt"))}
 
@@ -97,7 +107,9 @@ class Inspection:
             from compiler.llvm.native import assembly
 
             host = find_host(backend_of(self.target)[1])
-            files["step.s"] = assembly(self.program.text["step.ll"], host)
+            for name, text in shown.items():
+                if isinstance(text, str) and "\ndefine " in f"\n{text}":  # no mere reference
+                    files[f"{name.removesuffix('.ll')}.s"] = assembly(text, host)
         suffix = {"cpu": "o", "triton": "hsaco" if self.target.startswith("gfx") else "cubin"}
         ending = suffix.get(self.backend, "bin")
         for name, content in self.program.code.items():
@@ -158,10 +170,7 @@ def _count(after: str, unit: Unit) -> str:
     if after == "storage":
         return f"{len(unit.buffers)} buffers"
     if after in ("lower", "fuse", "roll", "adapt"):
-        loops = sum(isinstance(work, Loop) for work in unit.kernels)
-        inside = sum(len(work.kernels) for work in unit.kernels if isinstance(work, Loop))
-        words = f"{len(unit.kernels) - loops + inside} kernels"
-        return f"{words}, {inside} of them in {loops} loop{'s'[: loops > 1]}" if loops else words
+        return f"{len(unit.kernels)} kernels"
     if after == "launches":
         return f"{len(unit.schedule.launches)} launches"
     if after == "memory":

@@ -11,7 +11,7 @@ import numpy as np
 from compiler.graph import Graph
 from runtime.data import Source, open_source
 from runtime.feeder import Opener
-from schemas.errors import SourceError
+from schemas.errors import SourceError, UsageError
 from schemas.params import Feed
 
 Array = np.ndarray[Any, Any]
@@ -19,29 +19,39 @@ MEMORY_HINT = (
     "give arrays: net.forward(data=..., label=...); to train, store them in an .npz file and "
     "write type: Data"
 )
-_READERS = {"SoftmaxWithLoss", "Accuracy"}  # bottoms: scores of each class, labels
+# Bottoms: scores of each class, labels.
+_READERS = {
+    *("Accuracy", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"),
+}
+_INDICES = {"BatchReindex": 1, "Embed": 0}  # which bottom holds numbers of items
 
 
 @dataclass(frozen=True)
 class Reader:
     """A layer that takes a top as labels of so many classes."""
 
-    feed: Feed
     top: str
     layer: str
     scores: str
     classes: int
     ignored: float | None
 
-    def check(self, labels: Array) -> None:
-        """Raises SourceError where a label is no class."""
-        wrong = (labels != self.ignored) & ((labels < 0) | (labels >= self.classes))
-        if wrong.any():
+    def wrong(self, labels: Array) -> str | None:
+        """Returns what is wrong with labels of which some are no class, else None."""
+        # Written so that what is no number counts as wrong.
+        if ((labels == self.ignored) | ((labels > -1) & (labels < self.classes))).all():
+            return None
+        return (
+            f"labels go from {labels.min():g} to {labels.max():g}, but '{self.scores}' has scores "
+            f"of {self.classes} classes, 0 to {self.classes - 1} (layer '{self.layer}')"
+        )
+
+    def check(self, feed: Feed, labels: Array) -> None:
+        """Raises SourceError where a label of a data layer is no class."""
+        if wrong := self.wrong(labels):
             raise SourceError(
-                f"layer '{self.feed.layer}' ({self.feed.type}): its labels go from "
-                f"{labels.min():g} to {labels.max():g}, but '{self.scores}' has scores of "
-                f"{self.classes} classes, 0 to {self.classes - 1} (layer '{self.layer}')",
-                self.feed.span,
+                f"layer '{feed.layer}' ({feed.type}): its {wrong}",
+                feed.span,
                 f"set num_output of the layer that makes '{self.scores}' to the number of classes",
             )
 
@@ -51,6 +61,7 @@ class CheckedSource:
     """A source whose labels are only known as they are read; each batch is checked."""
 
     source: Source
+    feed: Feed
     readers: tuple[Reader, ...]
 
     @property
@@ -64,7 +75,7 @@ class CheckedSource:
     def batch(self, index: int) -> dict[str, Array]:
         batch = self.source.batch(index)
         for reader in self.readers:
-            reader.check(batch[reader.top])
+            reader.check(self.feed, batch[reader.top])
         return batch
 
 
@@ -79,31 +90,55 @@ def checked(graphs: Sequence[Graph]) -> Opener:
             message = f"layer '{feed.layer}' (MemoryData): nobody gives it data"
             raise SourceError(message, feed.span, MEMORY_HINT)
         source = open_source(feed, seed)
-        readers = tuple(reader for graph in graphs for reader in _readers(graph, feed))
+        readers = tuple(reader for graph in graphs for reader in _fed(graph, feed))
         if source is None or not readers or feed.type == "DummyData":
             return source
         labels = getattr(source, "labels", None)
         if labels is None:
-            return CheckedSource(source, readers)
+            return CheckedSource(source, feed, readers)
         for reader in readers:
-            reader.check(labels)
+            reader.check(feed, labels)
         return source
 
     return opener
 
 
-def _readers(graph: Graph, feed: Feed) -> list[Reader]:
+def check_given(graph: Graph, blob: str, values: Array) -> None:
+    """Raises UsageError for labels or numbers of items from the caller that the net has not."""
+    for reader in _readers(graph, (blob,)):
+        if wrong := reader.wrong(values):
+            raise UsageError(f"'{blob}': {wrong}")
+    specs = {layer.span: layer for layer in graph.spec.layers}
+    for info in graph.layers:
+        which = _INDICES.get(info.type)
+        if which is None or info.bottoms[which][0] != blob:
+            continue
+        rows = specs[info.span].params.get("input_dim")
+        count = info.bottoms[0][1][0] if rows is None else rows.data
+        if not ((values > -1) & (values < count)).all():
+            raise UsageError(
+                f"'{blob}' goes from {values.min():g} to {values.max():g}, but layer "
+                f"'{info.name}' ({info.type}) has items 0 to {count - 1}"
+            )
+
+
+def _fed(graph: Graph, feed: Feed) -> list[Reader]:
     """Returns the layers of a net that take a top of this data layer as labels."""
     if not any((one.layer, one.phase) == (feed.layer, feed.phase) for one in graph.feeds):
         return []
+    return _readers(graph, feed.tops)
+
+
+def _readers(graph: Graph, blobs: Sequence[str]) -> list[Reader]:
+    """Returns the layers of a net that take one of these blobs as labels."""
     specs = {layer.span: layer for layer in graph.spec.layers}
     found = []
     for info in graph.layers:
         spec = specs.get(info.span)
-        if info.type not in _READERS or spec is None or info.bottoms[1][0] not in feed.tops:
+        if info.type not in _READERS or spec is None or info.bottoms[1][0] not in blobs:
             continue
         fields = {name: value.data for name, value in spec.params.items()}
         scores, shape = info.bottoms[0]
         classes, ignored = shape[fields.get("axis", 1)], fields.get("ignore_label")
-        found.append(Reader(feed, info.bottoms[1][0], info.name, scores, classes, ignored))
+        found.append(Reader(info.bottoms[1][0], info.name, scores, classes, ignored))
     return found

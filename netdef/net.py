@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from compiler.arena import Arena, plan_arena
-from compiler.autodiff import gradients
 from compiler.build import build
 from compiler.graph import Graph
-from compiler.prims.leaves import input_
-from compiler.prims.moves import pack
-from compiler.update import Step
+from netdef.arrays import numbers, shaped
+from netdef.backward import CHANGED, backward_step, check_names
 from netdef.blobs import Layers
 from netdef.engine import Engine, open_engine, plain
+from netdef.filtering import next_filter, with_count
 from netdef.formats import read_net
-from netdef.labels import checked
+from netdef.labels import check_given, checked
 from runtime.data import given_items, probe
 from runtime.executable import Executable
 from runtime.feeder import Feeder
@@ -27,13 +26,11 @@ from runtime.params import initialise
 from runtime.sinks import Sinks
 from runtime.weights import load_weights, save_weights, weight_files
 from schemas.errors import UsageError, did_you_mean
-from schemas.net import NetSpec
+from schemas.net import NetSpec, with_state
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 SEED = 1  # of a net that is loaded on its own; a solver has its own
-# Before the name of an output that is also an input's: a layer worked on it in place.
-CHANGED = "changed:"
 
 
 class Net:
@@ -61,10 +58,12 @@ class Net:
         self.spec = spec
         self.phase = phase
         self._deploy = deploy
-        self.graph = graph or self._build(dict(inputs or {}))
+        self.graph = graph or self._build(spec, dict(inputs or {}))
         self._engine = engine or open_engine(backend, threads=threads)
         self._arena: Arena = plan_arena(self.graph)
         self._programs: dict[Any, Executable] = {}
+        self._graphs: dict[Any, Graph] = {(*sorted(self.inputs.items()),): self.graph}
+        self._weights = _lasting(self.graph)
         self._shared = share  # whose weights are this net's
         self._main = self._program(self.graph, ())
         self._shared = share or self._main
@@ -79,8 +78,8 @@ class Net:
         self._before: dict[str, Array] = {}  # the states that the last forward pass began with
         self._backward: Executable | None = None
 
-    def _build(self, inputs: dict[str, Shape]) -> Graph:
-        return build(self.spec, self.phase, probe=probe, inputs=inputs, deploy=self._deploy)
+    def _build(self, spec: NetSpec, inputs: dict[str, Shape]) -> Graph:
+        return build(spec, self.phase, probe=probe, inputs=inputs, deploy=self._deploy)
 
     @property
     def backend(self) -> str:
@@ -111,7 +110,7 @@ class Net:
 
     @property
     def grads(self) -> Layers:
-        """The gradients of the learned blobs after `backward`."""
+        """The gradients of the learned blobs after `backward`; 0 for those of lr_mult 0."""
         if self._backward is None:
             raise UsageError("there are no gradients yet", hint="call net.backward first")
         return Layers(self._backward, self._layer_keys(running=False), "d:")
@@ -133,17 +132,25 @@ class Net:
     ) -> dict[str, Array]:
         """Runs the net and returns its outputs by name, and inner `blobs` if asked for.
 
-        Inputs are arrays in Caffe's axis order. One left out keeps its last value; where none was
-        ever given, data layers read their next batch. A batch of another size than the net's
-        compiles the net again for that size (once). Items for a MemoryData layer are transformed
-        as the layer says (scale, mean, mirror, crop); those for all others are taken as they are.
+        Inputs are arrays in Caffe's axis order. One left out keeps its last value; one that was
+        never given is the next batch of its data layer, or zeros if it has none. A batch of another
+        size than the net's compiles the net again for that size (once). Items for a MemoryData
+        layer are transformed as the layer says (scale, mean, mirror, crop); those for all others
+        are taken as they are.
         """
-        given = {**self._given, **{n: np.asarray(v) for n, v in inputs.items()}}
-        values = given_items(self.graph.feeds, given, self._seed, self._iteration)
-        graph = self._shaped(values)
-        exe = self._program(graph, (blobs,) if isinstance(blobs, str) else tuple(blobs))
+        given = {**self._given, **{n: numbers(n, v) for n, v in inputs.items()}}
+        items = given_items(self.graph.feeds, given, self._seed, self._iteration)
+        graph = self._shaped(items)
+        for name in inputs:
+            check_given(graph, name, items[name])
+        wanted = (blobs,) if isinstance(blobs, str) else tuple(blobs)
+        check_names(wanted, graph)
         self._given = given
-        values = values or self._batch()
+        # Zeros, too, are written each time: a run uses the memory of inputs for other things.
+        blank = {n: np.zeros(v.shape) for n, v in graph.inputs.items() if n not in given}
+        values = {**blank, **self._batch(given), **items}
+        graph = self._filtered(graph, values)
+        exe = self._program(graph, wanted)
         _write(exe, values)
         self._last = (graph, values)
         self._before = states(exe)
@@ -153,14 +160,18 @@ class Net:
         self._sinks.collect(exe)
         return {name.removeprefix(CHANGED): exe.read(name) for name in exe.program.outputs}
 
-    def _batch(self) -> dict[str, Array]:
-        """Returns the next batch of the data layers by top."""
+    def _batch(self, given: Collection[str]) -> dict[str, Array]:
+        """Returns the next batch of the data layers by top, if some of them are not given."""
+        feeds = [f for f in self._main.program.feeds if not set(f.tops) <= set(given)]
+        # Images alone will do for a MemoryData layer: its labels are 0.
+        feeds = [f for f in feeds if f.type != "MemoryData" or not set(f.tops) & set(given)]
+        if not feeds:
+            return {}
         if self._feeder is None:
             self._feeder = Feeder(self._main, self._seed, "net", checked([self.graph]))
         self._feeder.forget()
         self._feeder.feed()
-        tops = [top for feed in self._main.program.feeds for top in feed.tops]
-        return {top: self._main.read(top) for top in tops}
+        return {top: self._main.read(top) for feed in feeds for top in feed.tops}
 
     def backward(self, **gradient: Array) -> dict[str, Array]:
         """Returns the gradient of each input for given gradients of outputs (or inner blobs).
@@ -173,10 +184,8 @@ class Net:
         graph, inputs = self._last
         exe = self._backward_program(graph, tuple(sorted(gradient)))
         for name, value in gradient.items():
-            shape, own = np.shape(value), graph.blobs[name].shape
-            if shape != own:
-                raise UsageError(f"'{name}' has shape {own}, not {shape}")
-            _write(exe, {f"d:{name}": np.asarray(value)})  # nothing may depend on it: a threshold
+            array = shaped(name, value, graph.blobs[name].shape)
+            _write(exe, {f"d:{name}": array})  # nothing may depend on it: a threshold
         _write(exe, inputs)
         exe.write("iteration", self._iteration - 1)
         after = states(exe)
@@ -201,29 +210,81 @@ class Net:
             if info.carried:
                 self._main.write(info.key, np.full(info.shape, info.fill, np.float32))
 
+    def reshape(self, **shapes: Shape) -> None:
+        """Makes inputs of other shapes the net's own, as images of another size; weights stay.
+
+        >>> net.reshape(data=(1, 3, 500, 400))
+
+        Raises UsageError where a learned blob would have another shape.
+        """
+        fed = {top: feed.layer for feed in self.graph.feeds for top in feed.tops}
+        for name, shape in shapes.items():
+            if name not in self.inputs:
+                raise UsageError(f"no input '{name}'", hint=did_you_mean(name, self.inputs))
+            if name in fed:
+                raise UsageError(f"layer '{fed[name]}' gives '{name}' its shape, {shape} does not")
+        self.graph = self._graph_of({**self.inputs, **{n: tuple(s) for n, s in shapes.items()}})
+        self._given = {n: v for n, v in self._given.items() if v.shape == self.inputs[n]}
+
     def _shaped(self, inputs: Mapping[str, Array]) -> Graph:
-        """Returns the graph for the shapes of these inputs."""
+        """Returns the graph for batches of the size of these inputs."""
         shapes = dict(self.inputs)
+        fed = {top for feed in self.graph.feeds for top in feed.tops}
         for name, value in inputs.items():
             if name not in shapes:
                 raise UsageError(f"no input '{name}'", hint=did_you_mean(name, shapes))
-            shapes[name] = tuple(np.shape(value))
-        if shapes == self.inputs:
-            return self.graph
-        for name, old in self.inputs.items():
-            if shapes[name][1:] != old[1:]:
-                raise UsageError(f"input '{name}' has shape {old}, not {shapes[name]}")
-        key = ("graph", tuple(sorted(shapes.items())))
-        if key not in self._programs:
-            self._programs[key] = self._build(shapes)  # type: ignore[assignment]
-        return self._programs[key]  # type: ignore[return-value]
+            own, shape = shapes[name], value.shape
+            if (len(shape), shape[1:]) != (len(own), own[1:]):
+                message = f"input '{name}' has shape {own}, not {shape}"
+                hint = f"if that is meant: net.reshape({name}={shape})"
+                can = len(shape) == len(own) and name not in fed
+                raise UsageError(message, hint=hint if can else None)
+            shapes[name] = shape
+        return self._graph_of(shapes)
+
+    def _graph_of(self, shapes: dict[str, Shape]) -> Graph:
+        """Builds the net for inputs of these shapes, once. Raises where weights do not fit."""
+        key = tuple(sorted(shapes.items()))
+        if key not in self._graphs:
+            graph = self._build(self.spec, shapes)
+            for blob, shape in _lasting(graph).items():
+                own = self._weights[blob]
+                if shape != own:
+                    given = ", ".join(f"'{n}' {s}" for n, s in shapes.items())
+                    raise UsageError(
+                        f"the net's weights do not fit {given}",
+                        hint=f"'{blob}' would have shape {shape}, but has {own}",
+                    )
+            self._graphs[key] = graph
+        return self._graphs[key]
+
+    def _filtered(self, graph: Graph, values: Mapping[str, Array]) -> Graph:
+        """Returns the graph in which each Filter has as many items as it chooses of `values`."""
+        shapes = {name: node.shape for name, node in graph.inputs.items()}
+        while (layer := next_filter(graph)) is not None:
+            blob = layer.bottoms[-1][0]
+            node, chosen = graph.blobs[blob], values.get(blob)
+            if chosen is None or node is not graph.inputs[blob]:
+                key = (id(graph), "selector", blob)
+                if key not in self._programs:
+                    alone = replace(graph, outputs={blob: node}, updates={}, kept={}, sinks=())
+                    self._programs[key] = self._engine.load(plain(alone), self._arena, self._shared)
+                exe = self._programs[key]
+                _write(exe, values)
+                exe.write("iteration", self._iteration)
+                exe.run()
+                chosen = exe.read(blob)
+            count = int(np.count_nonzero(chosen))
+            again = (id(graph), layer.name, count)
+            if again not in self._graphs:
+                spec = with_count(graph.spec, layer, count)
+                self._graphs[again] = self._build(spec, shapes)
+            graph = self._graphs[again]
+        return graph
 
     def _program(self, graph: Graph, blobs: tuple[str, ...]) -> Executable:
         key = (id(graph), blobs)
         if key not in self._programs:
-            for name in blobs:
-                if name not in graph.blobs:
-                    raise UsageError(f"no blob '{name}'", hint=did_you_mean(name, graph.blobs))
             extra = {name: graph.blobs[name] for name in blobs}
             outputs = {
                 CHANGED + name if node is not graph.inputs.get(name, node) else name: node
@@ -262,6 +323,13 @@ class Net:
             self._engine.close()
 
 
+def _lasting(graph: Graph) -> dict[str, Shape]:
+    """Returns the shapes of all blobs of the layers: learned ones and measured ones."""
+    measured = (key for layer in graph.layers for key in layer.running)
+    learned = {key: info.shape for key, info in graph.params.items()}
+    return learned | {key: graph.states[key].shape for key in measured}
+
+
 def _write(exe: Executable, values: Mapping[str, Array]) -> None:
     """Writes those inputs that the program has."""
     for name, value in values.items():
@@ -275,41 +343,6 @@ def states(exe: Executable) -> dict[str, Array]:
     return {s.key: exe.read(s.key) for s in exe.program.states if s.carried and s.key in tensors}
 
 
-def backward_step(graph: Graph, arena: Arena, given: tuple[str, ...]) -> Step:
-    """Returns the step that computes input and parameter gradients from output gradients."""
-    seeds = {}
-    for name in given:
-        if name not in graph.blobs:
-            raise UsageError(f"no blob '{name}'", hint=did_you_mean(name, graph.blobs))
-        node = graph.blobs[name]
-        seeds[node] = input_(f"d:{name}", node.shape)
-    if not given and graph.loss is None:
-        raise UsageError("the net has no loss", hint="give the gradient of an output by name")
-    keys = [k for k in arena.slots if k in graph.params]
-    wrt = [*graph.inputs.values(), *(graph.param_nodes[k] for k in keys)]
-    graph = replace(graph, recurrences=list(graph.recurrences))
-    found = gradients(
-        None if given else graph.loss,
-        wrt,
-        seeds or None,
-        origin=graph.origin,
-        recurrences=graph.recurrences,
-    )
-    count = len(graph.inputs)
-    named = (f"{CHANGED if n in given else ''}d:{n}" for n in graph.inputs)
-    outputs = dict(zip(named, found, strict=False))
-    inputs = {**graph.inputs, **{f"d:{n}": seeds[graph.blobs[n]] for n in given}}
-    names = {}
-    if keys:
-        slots = [arena.slots[k] for k in keys]
-        parts = tuple(s.stored(g) for s, g in zip(slots, found[count:], strict=True))
-        packed = pack(parts, tuple(s.offset for s in slots), arena.shape)
-        outputs["gradients"] = packed
-        names[packed] = "gradients"
-    apart = replace(graph, inputs=inputs, outputs=outputs, updates={}, kept={}, sinks=())
-    return Step(apart, names=names)
-
-
 def load(
     path: str | Path | NetSpec | None = None,
     phase: str = "TEST",
@@ -320,18 +353,25 @@ def load(
     weights: str | Path | None = None,
     threads: int | None = None,
     deploy: bool = False,
+    level: int | None = None,
+    stages: Sequence[str] = (),
+    lenient: bool = False,
 ) -> Net:
     """Reads, builds and compiles a net.
 
     `path` is a YAML file or a Caffe prototxt, or a NetSpec; or give `text` with its `format`
-    ("yaml" or "prototxt"). Raises NetError, with the place in the file, for every mistake in it.
+    ("yaml" or "prototxt"). `level` and `stages` choose layers by their rules; `lenient` passes over
+    fields that only other programs know, with a warning (`net.graph.warnings`). Raises NetError,
+    with the place in the file, for every mistake in it.
     """
     if phase.upper() not in ("TRAIN", "TEST"):
         raise UsageError(f"there is no phase '{phase}'", hint="phase is TRAIN or TEST")
     if isinstance(path, NetSpec):
         spec = path
     else:
-        spec = read_net(str(path) if path is not None else None, text=text, format=format)
+        name = str(path) if path is not None else None
+        spec = read_net(name, text=text, format=format, lenient=lenient)
+    spec = with_state(spec, level, tuple(stages))
     net = Net(spec, phase.upper(), backend=backend, threads=threads, deploy=deploy)
     if weights is not None:
         net.load_weights(weights)

@@ -27,8 +27,8 @@ from runtime.signals import catch_signals
 from runtime.snapshot import default_prefix
 from runtime.solver import Training
 from runtime.weights import load_weights, weight_files
-from schemas.errors import GraphError, SpecError, UsageError
-from schemas.net import NetSpec
+from schemas.errors import Diagnostics, GraphError, ShapeError, SpecError, UsageError
+from schemas.net import NetSpec, with_state
 from schemas.program import Program
 from schemas.solver import NetState, SolverSpec
 from schemas.span import Span
@@ -44,6 +44,7 @@ class Plan:
     train: Graph
     tests: tuple[Graph, ...]
     arena: Arena
+    state: NetState  # of the training net
 
     def steps(self) -> tuple[Step, Step | None]:
         """Returns the training step, and the update on its own where iter_size > 1."""
@@ -59,14 +60,73 @@ def plan_solver(spec: SolverSpec, sets: Sequence[str] = (), probe: Probe = probe
     `probe` tells the shapes of data sources. `sets` are `key=value` overrides, of the solver or of
     layers (`conv1.num_output=30`).
     """
+    nets, spec = nets_of(spec, sets)
+    graphs = [_graph(net, state, probe) for net, state in nets]
+    need_loss(graphs[0])
+    need_same_weights(graphs)
+    for graph in graphs:
+        _warn_of_blanks(graph)
+    return Plan(spec, graphs[0], tuple(graphs[1:]), plan_arena(*graphs), nets[0][1])
+
+
+def _graph(net: NetSpec, state: NetState, probe: Probe) -> Graph:
+    stages = frozenset(state.stages)
+    return build(net, state.phase or "TRAIN", level=state.level, stages=stages, probe=probe)
+
+
+def _warn_of_blanks(graph: Graph) -> None:
+    """Warns of inputs that stay 0 in a solver."""
+    hint = "a solver takes its data from data layers, such as Data or DummyData"
+    for layer in graph.layers:
+        for top, _ in layer.tops:
+            if layer.type == "Input":
+                message = f"layer '{layer.name}' (Input): '{top}' is 0 all along: nothing fills it"
+                graph.warnings.append(GraphError(message, layer.span, hint))
+
+
+def need_loss(graph: Graph) -> None:
+    """Raises GraphError where there is nothing to train for."""
+    if graph.loss is None:
+        raise GraphError(
+            f"net '{graph.name}' has no loss in phase {graph.phase}",
+            graph.spec.span,
+            "add a loss layer, such as {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}",
+        )
+
+
+def need_same_weights(graphs: Sequence[Graph]) -> None:
+    """Raises ShapeErrors where a test net has other shapes of weights than the net to train."""
+    diag = Diagnostics()
+    train, *tests = graphs
+    for graph in tests:
+        for key, info in graph.params.items():
+            known = train.params.get(key, info)
+            if known.shape != info.shape:
+                message = (
+                    f"'{key}' {info.shape} of the test net is {known.shape} in the net to train"
+                )
+                hint = f"'{key}' is of layer '{info.layer}', which must get bottoms of one shape"
+                place = graph.places.get(info.layer, info.span)
+                diag.error(ShapeError(message, place, hint))
+    diag.raise_if_any()
+
+
+def nets_of(
+    spec: SolverSpec, sets: Sequence[str] = ()
+) -> tuple[list[tuple[NetSpec, NetState]], SolverSpec]:
+    """Returns the training net and the test nets, each with its state, and the solver.
+
+    A state is the phase, then what the net's own `state` says, then the solver's, as in Caffe.
+    Raises NetError, MissingNet for a file that is not there.
+    """
     read: dict[str, NetSpec] = {}
 
     def net_at(path: str) -> NetSpec:
         if path not in read:
             try:
-                read[path] = read_net(_resolve(path, spec))
+                read[path] = read_net(_resolve(path, spec), lenient=spec.lenient)
             except UsageError as error:  # no such file: say who asks for it
-                raise SpecError(error.message, _where(path, spec), error.hint) from None
+                raise MissingNet(error.message, _where(path, spec), error.hint) from None
         return read[path]
 
     main = spec.net_param or (net_at(spec.net) if spec.net else None)
@@ -79,14 +139,14 @@ def plan_solver(spec: SolverSpec, sets: Sequence[str] = (), probe: Probe = probe
     states = [spec.train_state, *spec.test_states]
     states += [NetState()] * (len(nets) - len(states))
     phases = ["TRAIN"] + ["TEST"] * (len(nets) - 1)
-    graphs = [_graph(n, p, s, probe) for n, p, s in zip(nets, phases, states, strict=False)]
-    if graphs[0].loss is None:
-        raise GraphError(
-            f"net '{nets[0].name}' has no loss in phase TRAIN",
-            nets[0].span,
-            "add a loss layer, such as {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}",
-        )
-    return Plan(spec, graphs[0], tuple(graphs[1:]), plan_arena(*graphs))
+    return [
+        (net, NetState(phase).merged(net.state).merged(state))
+        for net, phase, state in zip(nets, phases, states, strict=False)
+    ], spec
+
+
+class MissingNet(SpecError):
+    """A solver names a net whose file is not there."""
 
 
 def _override(
@@ -119,11 +179,6 @@ def _through_time(net: NetSpec, spec: SolverSpec) -> NetSpec:
     if "carry_state" in spec.raw:
         net = replace(net, carry_state=spec.carry_state)
     return replace(net, unroll=spec.unroll) if "unroll" in spec.raw else net
-
-
-def _graph(net: NetSpec, phase: str, state: NetState, probe: Probe) -> Graph:
-    stages = frozenset(state.stages)
-    return build(net, state.phase or phase, level=state.level, stages=stages, probe=probe)
 
 
 def _where(path: str, spec: SolverSpec) -> Span:
@@ -165,8 +220,9 @@ class Solver:
         weights: Sequence[str | Path] = (),
         monitor: Monitor | None = None,
         snapshots: Path | None = None,
+        lenient: bool = False,
     ) -> None:
-        spec = path if isinstance(path, SolverSpec) else read_solver(path)
+        spec = path if isinstance(path, SolverSpec) else read_solver(path, lenient=lenient)
         self.plan = plan_solver(spec, sets)
         self.spec = spec = self.plan.spec
         self.seed = spec.random_seed if spec.random_seed >= 0 else time.time_ns() % 2**31
@@ -224,10 +280,10 @@ class Solver:
     def net(self) -> Net:
         """The training net on the solver's own weights: each sees what the other changes."""
         if self._net is None:
-            graph = self.plan.train
-            self._net = Net(
-                graph.spec, "TRAIN", engine=self._engine, graph=graph, share=self._train
-            )
+            graph, state = self.plan.train, self.plan.state
+            spec = with_state(graph.spec, state.level, state.stages)
+            phase = state.phase or "TRAIN"
+            self._net = Net(spec, phase, engine=self._engine, graph=graph, share=self._train)
         return self._net
 
     def weights(self) -> dict[str, Array]:
@@ -245,6 +301,9 @@ class Solver:
 
     def test(self, index: int = 0) -> Mapping[str, Any]:
         """Returns the mean of each output of a test net over its test_iter batches."""
+        if not -len(self._tests) <= index < len(self._tests):
+            message = f"there is no test net {index}: the solver has {len(self._tests)}"
+            raise UsageError(message, hint="give test_iter and test_interval in the solver file")
         return self._loop.test(index)
 
     def snapshot(self, stem: str | Path | None = None) -> Path:
@@ -273,12 +332,16 @@ class Solver:
         fields = {
             name: getattr(self.spec, name)
             for name in SolverSpec.__dataclass_fields__
-            if name not in ("spans", "raw", "span") and not name.endswith(("_param", "_params"))
+            if name not in _UNSAID and not name.endswith(("_param", "_params"))
         }
         fields["train_state"] = _plain_state(self.spec.train_state)
         fields["test_states"] = [_plain_state(s) for s in self.spec.test_states]
         return {**fields, "random_seed": self.seed, "backend": self.backend}
 
 
+# What a resolved solver does not say: it is not of the run.
+_UNSAID = ("spans", "raw", "span", "warnings", "lenient")
+
+
 def _plain_state(state: NetState) -> dict[str, Any]:
-    return {"phase": state.phase, "level": state.level, "stages": list(state.stages)}
+    return {"phase": state.phase, "level": state.level or 0, "stages": list(state.stages)}

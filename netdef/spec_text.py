@@ -143,7 +143,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 def state_fields(state: NetState) -> dict[str, Any]:
     fields = {"phase": state.phase, "level": state.level, "stage": list(state.stages)}
-    return {key: value for key, value in fields.items() if value}
+    return {key: value for key, value in fields.items() if value not in (None, [])}
 
 
 def _flow(value: Any) -> str:

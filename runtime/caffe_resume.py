@@ -10,7 +10,7 @@ import numpy as np
 
 from runtime.caffe_files import SolverState, read_solverstate
 from runtime.caffe_hdf5 import read_solverstate_hdf5
-from runtime.params import HISTORY, Blobs, fitting, without_ones
+from runtime.params import HISTORY, Blobs, fitting, lying, without_ones
 from runtime.snapshot import Snapshot, read_snapshot
 from runtime.weights import by_key, read_layers
 from schemas.errors import SnapshotError
@@ -95,8 +95,4 @@ def _place(program: Program, key: str, value: Array, flat: Array, path: Path) ->
     if without_ones(value.shape) != without_ones(tensor.shape):
         message = f"'{key}' has shape {tensor.shape} in the net and {value.shape} in {path}"
         raise SnapshotError(message)
-    steps = tuple(4 * step for step in tensor.strides)
-    lies = np.ndarray(
-        tensor.view, np.float32, buffer=flat.data, offset=tensor.offset, strides=steps
-    )
-    lies[...] = value.reshape(tensor.view)
+    lying(tensor, flat)[...] = value.reshape(tensor.view)

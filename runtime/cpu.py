@@ -159,7 +159,8 @@ def _load_code(program: Program) -> tuple[Any, Any]:
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(program.code["step"]))
+    for code in program.code.values():
+        engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine, _STEP(engine.get_function_address("step"))
 

@@ -100,16 +100,10 @@ class CudaExecutable:
                 code, meta = program.code[launch.code], launch.meta
                 loaded = driver.function(code, meta["name"], meta["shared"])
                 self._modules[launch.code] = loaded
-        # The graph keeps addresses of these only until it is captured, but costs nothing to keep.
-        self._arguments = [self._pointers(launch) for launch in program.launches]
 
     @property
     def program(self) -> Program:
         return self._program
-
-    def _pointers(self, launch: Launch) -> Arguments:
-        assert not launch.meta["global_scratch"] and not launch.meta["profile_scratch"], launch.name
-        return Arguments([self.blocks[slot].address + offset for slot, offset in launch.args])
 
     def _tensor(self, name: str) -> tuple[Tensor, int]:
         if name not in self._program.tensors:
@@ -166,13 +160,13 @@ class CudaExecutable:
             mirror.flush()
 
     def _capture(self) -> Any:
-        """Records all launches into a graph; nothing runs yet."""
+        """Records all launches into a graph, every time step of loops; nothing runs yet."""
         driver = self._driver
         mode = driver.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         driver.call("cuStreamBeginCapture", driver.stream, mode)
         try:
-            for launch, arguments in zip(self._program.launches, self._arguments, strict=True):
-                self._launch(launch, arguments)
+            for launch, t in self._program.runs():
+                self._launch(launch, t)
         finally:  # a stream left capturing would be of no use
             graph = driver.call("cuStreamEndCapture", driver.stream)
         ready = driver.call("cuGraphInstantiate", graph, 0)
@@ -180,13 +174,18 @@ class CudaExecutable:
         driver.call("cuGraphUpload", ready, driver.stream)
         return ready
 
-    def _launch(self, launch: Launch, arguments: Arguments) -> None:
+    def _launch(self, launch: Launch, t: int) -> None:
         meta, (_, function) = launch.meta, self._modules[launch.code]
+        assert not meta["global_scratch"] and not meta["profile_scratch"], launch.name
+        args = [self.blocks[slot].address + offset for slot, offset in launch.args_at(t)]
+        arguments = Arguments(args)  # the driver copies them at once
         block = (meta["threads"], 1, 1)
-        where = (meta["shared"], self._driver.stream)
-        self._driver.call(
-            "cuLaunchKernel", function, *meta["grid"], *block, *where, arguments.address, 0
-        )
+        where = (meta["shared"], self._driver.stream, arguments.address)
+        if meta.get("cooperative"):  # its programs wait for each other: all must run at once
+            grid = (min(meta["grid"][0], self._driver.processors), 1, 1)
+            self._driver.call("cuLaunchCooperativeKernel", function, *grid, *block, *where)
+        else:
+            self._driver.call("cuLaunchKernel", function, *meta["grid"], *block, *where, 0)
 
     def drain(self) -> list[Mapping[str, float]]:
         self._driver.use()

@@ -81,6 +81,8 @@ class Driver:
         self.context = self.call("cuDevicePrimaryCtxRetain", self.device)
         self.use()
         self.stream = self.call("cuStreamCreate", _NON_BLOCKING)
+        count = self.api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+        self.processors = int(self.call("cuDeviceGetAttribute", count, self.device))
 
     def call(self, name: str, *args: Any) -> Any:
         return call(self.api, name, *args)

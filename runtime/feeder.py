@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from runtime.data import Prefetcher, Source, open_source
 from runtime.executable import Executable
 from schemas.params import Feed
@@ -14,8 +16,8 @@ Opener = Callable[[Feed, int], Source | None]
 class Feeder:
     """The data sources of one executable, each with its own prefetch thread.
 
-    Layers without a source (Input, MemoryData) are left to the caller. `role` (`train`, `test0`)
-    begins the names of the positions.
+    Layers without a source (Input, MemoryData) give zeros: the caller may write over them. `role`
+    (`train`, `test0`) begins the names of the positions.
     """
 
     def __init__(self, exe: Executable, seed: int, role: str, opener: Opener = open_source) -> None:
@@ -23,6 +25,7 @@ class Feeder:
         self._sources: dict[str, Prefetcher] = {}
         self._kept: frozenset[str] = frozenset()  # constant tops whose memory nothing overwrites
         self._written = False
+        fed: set[str] = set()
         lasting = {slot.name for slot in exe.program.slots if slot.persistent}
         for feed in exe.program.feeds:
             source = opener(feed, seed)
@@ -32,9 +35,17 @@ class Feeder:
             self._sources[f"{role}/{feed.layer}"] = Prefetcher(source, depth=depth)
             tensors = exe.program.tensors
             self._kept |= {t for t in source.constant if tensors[t].slot in lasting}
+            fed |= set(feed.tops)
+        inputs = {n: t for n, t in exe.program.tensors.items() if t.role == "input"}
+        self._blank = {n: np.zeros(t.shape) for n, t in inputs.items() if n not in fed}
 
     def feed(self) -> None:
-        """Writes the next batch of each source to its tops."""
+        """Writes the next batch of each source to its tops, and zeros where there is none.
+
+        Each time: within a step the memory of an input is used for other things, too.
+        """
+        for top, zeros in self._blank.items():
+            self.exe.write(top, zeros)
         for prefetcher in self._sources.values():
             for top, array in prefetcher.next().items():
                 if not (self._written and top in self._kept):

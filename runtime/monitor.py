@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import IO, TYPE_CHECKING, Any
 
 from runtime.files import write_whole
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 METRICS = "metrics.jsonl"
 Outputs = Mapping[str, float | list[float]]
@@ -63,8 +63,7 @@ class Monitor:
         self._quiet = quiet
         self._stream = stream
         self._progress: Progress | None = None
-        self._console = Console(file=stream) if stream else Console()
-        self._wants_bar = self._console.is_terminal if bar is None else bar
+        self._wants_bar = (stream or sys.stdout).isatty() if bar is None else bar
 
     def write_config(self, config: Mapping[str, Any], name: str = "solver.json") -> None:
         """Records the resolved configuration of the run."""
@@ -75,13 +74,23 @@ class Monitor:
         """Begins to show progress from `iteration` to `total`."""
         if self._quiet or not self._wants_bar or self._progress is not None:
             return
+        # Only for a terminal: it takes a tenth of a short run to load.
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[news]}"),
             TimeRemainingColumn(),
-            console=self._console,
+            console=Console(file=self._stream),
         )
         self._task = self._progress.add_task("train", total=total, completed=iteration, news="")
         self._progress.start()

@@ -11,7 +11,7 @@ from runtime.executable import Executable
 from runtime.fillers import fill
 from runtime.tables import read_table
 from schemas.errors import Diagnostics, SourceError, did_you_mean
-from schemas.program import Program
+from schemas.program import Program, Tensor
 from schemas.span import Span
 
 Array = np.ndarray[Any, Any]
@@ -155,6 +155,15 @@ def _layer(key: str) -> str:
 
 def _rename(key: str) -> str:
     return f"to train this layer anew, give it a name other than '{_layer(key)}' in the net"
+
+
+def lying(tensor: Tensor, flat: Array) -> Array:
+    """Returns the part of a float32 block of all learned blobs that belongs to one of them.
+
+    It has the shape `tensor.view`, and shares the block's memory.
+    """
+    steps = tuple(4 * step for step in tensor.strides)
+    return np.ndarray(tensor.view, np.float32, flat.data, tensor.offset, steps)
 
 
 def without_ones(shape: Shape) -> Shape:

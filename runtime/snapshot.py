@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -259,6 +258,8 @@ def _is_count(value: object) -> bool:
 
 
 def _own_version() -> str:
+    from importlib import metadata  # slow to load, and only a snapshot needs it
+
     try:
         return metadata.version("netdef")
     except metadata.PackageNotFoundError:  # run from a checkout

@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from runtime.caffe_resume import read_resume
+from runtime.caffe_snapshot import check_format, write_caffe_snapshot
 from runtime.data import open_source
 from runtime.executable import Executable
 from runtime.feeder import Feeder, Opener
@@ -110,6 +111,7 @@ class Training:
         spec = self.spec
         if spec.snapshot or spec.snapshot_after_train:
             check_writable(self.prefix)
+            check_format(spec)
         self.monitor.start(self.iteration, spec.max_iter)
         try:
             finished = self.step(max(0, spec.max_iter - self.iteration))
@@ -162,6 +164,8 @@ class Training:
                 self.monitor.lines,
             ),
         )
+        stem = manifest.with_suffix("")
+        write_caffe_snapshot(stem, self.spec, self.train.program, tensors, self.iteration)
         self.monitor.note(f"Iteration {self.iteration}, snapshot {manifest.with_suffix('')}")
         return manifest
 

@@ -17,7 +17,7 @@ from runtime.executable import Array, Executable
 from runtime.tensor_bytes import pack, span, unpack
 from runtime.triton_worker import receive, send
 from schemas.errors import BackendError, UsageError
-from schemas.program import Program, Tensor
+from schemas.program import Launch, Program, Tensor
 
 _WORKER = Path(__file__).with_name("triton_worker.py")
 
@@ -102,24 +102,28 @@ class InterpretedExecutable:
             block.users += 1
             self.blocks[slot.name] = block
         self._number: int | None = process.number()
-        launches = [
-            {
-                "source": launch.meta["source"],
-                "entry": launch.meta["entry"],
-                "types": launch.meta["types"],
-                "programs": launch.meta["grid"][0],
-                "args": [(self.blocks[slot].number, offset) for slot, offset in launch.args],
-            }
-            for launch in program.launches
-        ]
-        sources = {launch.meta["source"]: program.text[launch.meta["source"]]
-                   for launch in program.launches}  # fmt: skip
-        process.ask({"do": "load", "program": self._number, "sources": sources,
-                     "launches": launches})  # fmt: skip
+        names = [launch.meta["source"] for launch in program.launches]
+        header = {
+            "sources": {name: program.text[name] for name in names},
+            "launches": {launch.name: self._plain(launch) for launch in program.launches},
+            "runs": [(launch.name, t) for launch, t in program.runs()],
+        }
+        process.ask({"do": "load", "program": self._number, **header})
 
     @property
     def program(self) -> Program:
         return self._program
+
+    def _plain(self, launch: Launch) -> dict[str, Any]:
+        """Returns what the worker must know of a launch."""
+        return {
+            "source": launch.meta["source"],
+            "entry": launch.meta["entry"],
+            "types": launch.meta["types"],
+            "programs": launch.meta["grid"][0],
+            "args": [(self.blocks[slot].number, offset) for slot, offset in launch.args],
+            "moves": launch.moves or [0] * len(launch.args),
+        }
 
     def _tensor(self, name: str) -> Tensor:
         if name not in self._program.tensors:

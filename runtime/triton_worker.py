@@ -147,13 +147,16 @@ class Worker:
 
     def load(self, m: dict[str, Any]) -> None:
         modules = {name: self.interpreter.functions(text) for name, text in m["sources"].items()}
-        launches = []
-        for one in m["launches"]:
+        launchers, pointers = {}, {}
+        for name, one in m["launches"].items():
             entry = getattr(modules[one["source"]], one["entry"])
-            launch = self.interpreter.launcher(entry, one["types"], one["programs"])
-            addresses = [self.blocks[b].ctypes.data + offset for b, offset in one["args"]]
-            launches.append((launch, addresses))
-        self.programs[m["program"]] = launches
+            launchers[name] = self.interpreter.launcher(entry, one["types"], one["programs"])
+            starts = [self.blocks[b].ctypes.data + offset for b, offset in one["args"]]
+            pointers[name] = list(zip(starts, one["moves"], strict=True))
+        self.programs[m["program"]] = [
+            (launchers[name], [start + t * move for start, move in pointers[name]])
+            for name, t in m["runs"]
+        ]
 
 
 def main() -> None:

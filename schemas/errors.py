@@ -1,10 +1,13 @@
 """Every mistake a user can make, as exceptions with a place and a hint.
 
     NetError                a user's mistake; the command line prints it and exits with 2
-      SpecError             the text of a spec: syntax, unknown field, wrong type
+      SpecError             the text of a spec: syntax, wrong type, wrong value
+        UnknownField        a field that nothing here reads; a lenient reader passes it over
       GraphError            how layers connect: missing bottom, duplicate top, cycle
+        StageError          a layer reads what is made only in another phase or stage
       ShapeError            shapes that do not fit each other
       SourceError           a data source or weight file: missing, unreadable, wrong content
+      Question              what only data that is not here can tell; a check assumes an answer
       ResourceError         a net larger than the machine
       SnapshotError         a snapshot that cannot be written or resumed
       BackendError          a backend, device or package that is not there
@@ -53,8 +56,16 @@ class SpecError(NetError):
     """The text of a spec is wrong."""
 
 
+class UnknownField(SpecError):
+    """A field that nothing here reads: a typing mistake, or another program's."""
+
+
 class GraphError(NetError):
     """The layers of a net do not connect."""
+
+
+class StageError(GraphError):
+    """A layer reads what is made only in another phase or stage."""
 
 
 class ShapeError(NetError):
@@ -63,6 +74,13 @@ class ShapeError(NetError):
 
 class SourceError(NetError):
     """A data source or a weight file cannot be used."""
+
+
+class Question(NetError):
+    """What only data that is not here can tell; `message` also says what a check assumes."""
+
+    def render(self, severity: str = "error") -> str:
+        return super().render("question")
 
 
 class ResourceError(NetError):
@@ -96,14 +114,20 @@ class NetErrors(NetError):
 
 
 class Diagnostics:
-    """Collects the errors and warnings of one stage, so that the user sees all of them at once."""
+    """Collects the errors and warnings of one stage, so that the user sees all of them at once.
 
-    def __init__(self) -> None:
+    `lenient`: fields that nothing here reads are warnings.
+    """
+
+    def __init__(self, lenient: bool = False) -> None:
+        self.lenient = lenient
         self.errors: list[NetError] = []
         self.warnings: list[NetError] = []
 
     def error(self, error: NetError) -> None:
-        self.errors.extend(error.flatten())
+        for one in error.flatten():
+            passed = self.lenient and isinstance(one, UnknownField)
+            (self.warnings if passed else self.errors).append(one)
 
     def warn(self, warning: NetError) -> None:
         self.warnings.append(warning)

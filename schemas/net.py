@@ -95,11 +95,17 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class NetState:
-    """Which part of a net file one net uses (Caffe's NetState)."""
+    """Which part of a net file one net uses (Caffe's NetState); None and () mean: not set."""
 
     phase: str | None = None
-    level: int = 0
+    level: int | None = None
     stages: tuple[str, ...] = ()
+
+    def merged(self, over: NetState) -> NetState:
+        """Returns this state with another over it, as protobuf merges: stages add up."""
+        level = self.level if over.level is None else over.level
+        stages = tuple(dict.fromkeys((*self.stages, *over.stages)))
+        return NetState(over.phase or self.phase, level, stages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,7 @@ class NetSpec:
     file: str = "<string>"
     state: NetState = NetState()  # the file's own `state`: below the solver's train/test state
     warnings: tuple[NetError, ...] = ()  # what the reader passed over, for `netdef check`
+    lenient: bool = False  # fields that a layer type does not have are passed over, with a warning
 
     def with_param(self, layer: str, key: str, value: Value) -> NetSpec:
         """Returns a copy in which every layer of this name has `key` set (for `--set`)."""
@@ -153,3 +160,8 @@ class NetSpec:
             for one in self.layers
         )
         return replace(self, layers=layers)
+
+
+def with_state(spec: NetSpec, level: int | None, stages: tuple[str, ...]) -> NetSpec:
+    """Returns a net of another level, and with these stages beside its own."""
+    return replace(spec, state=spec.state.merged(NetState(level=level, stages=stages)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal
 
 from schemas.params import Feed, LayerBlobs, ParamInfo, Sink, StateInfo
@@ -60,10 +62,22 @@ class KernelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """A loop over time: its launches stand side by side, and all of them run once a time step.
+
+    The steps run from 0 up, or down to 0 if `backwards`.
+    """
+
+    loop: str
+    count: int
+    backwards: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Kernels that may run at the same time: nothing in a launch depends on another part of it.
 
-    `steps` above 1: a loop over time, whose kernels all run once a step, in groups one by one.
+    One of a loop has the pointers of time step 0; in step t each of them is t * `moves` further on.
     """
 
     name: str
@@ -71,7 +85,15 @@ class Launch:
     code: str = ""  # key into Program.code, for backends with one binary a launch
     args: tuple[tuple[str, int], ...] = ()  # (slot, byte offset) of each pointer argument
     meta: dict[str, Any] = field(default_factory=dict)  # grid, num_warps, shared ...
-    steps: int = 1
+    repeat: Repeat | None = None
+    moves: tuple[int, ...] = ()  # bytes, one for each of `args`; nothing outside of a loop
+
+    def args_at(self, t: int) -> tuple[tuple[str, int], ...]:
+        """Returns the pointer arguments in time step t."""
+        if self.repeat is None:
+            return self.args
+        moved = zip(self.args, self.moves, strict=True)
+        return tuple((slot, offset + t * move) for (slot, offset), move in moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +120,14 @@ class Program:
     code: dict[str, bytes] = field(default_factory=dict)
     text: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+
+    def runs(self) -> Iterator[tuple[Launch, int]]:
+        """Yields all launches of a step in order, those of loops again and again, with their t."""
+        for repeat, group in groupby(self.launches, key=lambda launch: launch.repeat):
+            launches = tuple(group)
+            steps = range(repeat.count) if repeat is not None else range(1)
+            for t in reversed(steps) if repeat is not None and repeat.backwards else steps:
+                yield from ((launch, t) for launch in launches)
 
     @property
     def peak_bytes(self) -> int:

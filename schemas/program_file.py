@@ -10,21 +10,22 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from schemas.errors import SourceError
 from schemas.program import Program
 
 FORMAT = "netdef-program"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 # Fields of Program that are files of their own; the manifest says which file holds what.
 FILES = ("code", "text", "initial")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal programs make equal files
 
 
-def pack_program(program: Program) -> bytes:
-    """Returns the content of a program file."""
+def pack_program(program: Program, level: int = 6) -> bytes:
+    """Returns the content of a program file; `level` of compression: 1 is fast, 9 small."""
     contents: dict[str, bytes] = {}
     listed: dict[str, dict[str, str]] = {}
     for part in FILES:
@@ -46,14 +47,14 @@ def pack_program(program: Program) -> bytes:
         for file, content in {MANIFEST: _json(manifest), **contents}.items():
             info = zipfile.ZipInfo(file, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, content)
+            archive.writestr(info, content, compresslevel=level)
     return stream.getvalue()
 
 
 def manifest_of(program: Program) -> dict[str, Any]:
     """Returns all of a program but its code and texts, as plain data."""
-    plain = {f.name: getattr(program, f.name) for f in fields(program) if f.name not in FILES}
-    return {name: _plain(value) for name, value in plain.items()}
+    kept = (f.name for f in fields(program) if f.name not in FILES)
+    return {name: plain(getattr(program, name)) for name in kept}
 
 
 def unpack_program(content: bytes, origin: str) -> Program:
@@ -104,21 +105,27 @@ def _json(document: Any) -> bytes:
     return (json.dumps(document, indent=1) + "\n").encode()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Returns plain data; a tuple inside of free-form data keeps its kind by a mark."""
     if is_dataclass(value) and not isinstance(value, type):
-        hints = get_type_hints(type(value))
+        hints = _hints(type(value))
         return {
             f.name: _free(getattr(value, f.name))
             if _is_free(hints[f.name])
-            else _plain(getattr(value, f.name))
+            else plain(getattr(value, f.name))
             for f in fields(value)
         }
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Returns the annotations of a dataclass; they are text that must be compiled."""
+    return get_type_hints(kind)
 
 
 def _is_free(hint: Any) -> bool:
@@ -150,7 +157,7 @@ def _made(hint: Any, value: Any) -> Any:
         return _freed(value)
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
-        hints = get_type_hints(hint)
+        hints = _hints(hint)  # type: ignore[arg-type]
         return hint(**{name: _made(hints[name], one) for name, one in value.items()})  # type: ignore[operator]
     if origin is tuple:
         if len(args) == 2 and args[1] is Ellipsis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from schemas.errors import NetError
 from schemas.net import NOWHERE, NetSpec, Value
 from schemas.net import NetState as NetState
 from schemas.span import Span
@@ -70,6 +71,8 @@ class SolverSpec:
     )  # every field as written, for the run folder
     span: Span = NOWHERE
     file: str = "<string>"
+    warnings: tuple[NetError, ...] = ()  # what the reader passed over
+    lenient: bool = False  # so are the nets that it names
 
     def where(self, name: str) -> Span:
         """Returns the place of a field's value, or of the whole file where it is not written."""

@@ -20,6 +20,8 @@ class Span:
     text: str = field(default="", compare=False, repr=False)
 
     def __str__(self) -> str:
+        if self.file.startswith("--"):  # an option's value: it is named by what was written
+            return f"{self.file} {self.text}"
         return f"{self.file}:{self.line}:{self.column}"
 
     def excerpt(self, indent: str = "    ") -> str:

@@ -149,6 +149,12 @@ interp("shrink", (1, 2, 9, 10), (3, 4), shrink_factor=3, pad_beg=0)
 interp("both", (1, 2, 9, 9), (9, 9), shrink_factor=2, zoom_factor=2)
 interp("cropped", (1, 2, 6, 6), (5, 9), height=5, width=9, pad_beg=-1, pad_end=-2)
 interp("one", (2, 1, 1, 3), (4, 1), height=4, width=1)
+case(
+    "interp_like",
+    {"type": "Interp"},
+    [(1, 2, 3, 4), Bottom((1, 5, 6, 7), fixed=True)],
+    lambda p, x, like: seen.interp(x, 6, 7),
+)
 
 
 def upsample(name: str, shape: Any, size: tuple[int, int], **fields: Any) -> None:

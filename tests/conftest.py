@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from compiler import reuse
+from compiler.cache import Cache
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_kept_programs():
+    """Every test runs the passes: none reads what another test left."""
+    reuse.PROGRAMS = Cache(None)
 
 
 @pytest.fixture

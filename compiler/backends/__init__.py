@@ -6,11 +6,13 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from compiler.kernel import Kernel
-from compiler.schedule import Place, Schedule
-from schemas.program import Launch
+from schemas.program import Launch, Slot
+
+if TYPE_CHECKING:
+    from compiler.kernel import Kernel
+    from compiler.schedule import Loop, Place, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Compiled:
     code: dict[str, bytes] = field(default_factory=dict)
     text: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    slots: tuple[Slot, ...] = ()  # besides those of the schedule's buffers
 
 
 class Backend(Protocol):
@@ -46,8 +49,16 @@ class Backend(Protocol):
     target: str
     traits: Traits
 
+    def version(self) -> str:
+        """Returns what else decides what `compile` makes: tools' versions, options, processor."""
+        ...
+
     def render(self, kernel: Kernel) -> str:
         """Returns the kernel's source in the backend's language, for people and for `compile`."""
+        ...
+
+    def loop_note(self, loop: Loop) -> str:
+        """Says how a loop over time will run, and why so."""
         ...
 
     def compile(

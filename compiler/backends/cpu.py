@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compiler.backends import Compiled, Traits
-from compiler.kernel import Kernel
-from compiler.llvm import cache
-from compiler.llvm.contract import emit_contract
-from compiler.llvm.contract_plan import plan
+from compiler.cache import Cache, default_folder
 from compiler.llvm.host import Host, find_host
-from compiler.llvm.loops import emit_loops
-from compiler.llvm.native import assembly, compile_object
-from compiler.llvm.piece import Piece
-from compiler.llvm.simplify import collapse
-from compiler.llvm.step import emit_step
-from compiler.schedule import Loop, Place, Schedule
-from schemas.program import KernelInfo, Launch
+from compiler.llvm.native import version
 
-_FOLDER = cache.default_folder()
+if TYPE_CHECKING:
+    from compiler.kernel import Kernel
+    from compiler.llvm.build import Build
+    from compiler.schedule import Loop, Place, Schedule
+
+_FOLDER = default_folder()
 
 
 class Backend:
@@ -31,64 +29,36 @@ class Backend:
         """`folder`: where object code is kept between runs, None: nowhere."""
         self.host: Host = find_host(target)
         self.target = target or self.host.name
-        self.folder = folder
+        self.cache = Cache(folder / "objects" if folder else None)
         self.traits = Traits(contiguous_factor=True, tile=(12, 32), parallel=16)
+
+    def version(self) -> str:
+        return f"{version()} {self.host}"
+
+    @cached_property
+    def _build(self) -> Build:
+        # Not needed for a net that was compiled before: it takes longer to load than to read that.
+        from compiler.llvm.build import Build
+
+        return Build(self.host, self.cache)
 
     def render(self, kernel: Kernel) -> str:
         """Returns the kernel's function as LLVM IR."""
-        return self.piece(kernel).text
+        from compiler.llvm.simplify import collapse
 
-    def piece(self, kernel: Kernel) -> Piece:
-        """Emits a kernel's function."""
-        kernel = collapse(kernel)
-        tiled = plan(kernel, self.host) if kernel.kind == "contract" else None
-        if tiled is None:
-            return emit_loops(kernel, self.host)
-        return emit_contract(kernel, tiled, self.host)
+        return self._build.piece(collapse(kernel)).text
+
+    def loop_note(self, loop: Loop) -> str:
+        return "a loop of the step function: all threads wait for each other after each part"
 
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
     ) -> Compiled:
-        """Compiles all launches to one object file with the function `step`.
+        """Compiles all launches: one object file a function, and one with the function `step`.
 
         `void step(ptr slots, i64 thread, i64 threads, ptr sync)`: `slots` points to the base
         addresses in the order of `slots`, each aligned to 64 bytes and readable for 512 bytes
         behind its end; `sync` to 256 zeroed bytes with the address of a function at 128 that
         yields the processor (compiler/llvm/step.py).
         """
-        pieces = {id(k): self.piece(k) for k in schedule.kernels()}
-        ir = emit_step(schedule, pieces, places, slots, self.host)
-        launches = tuple(
-            Launch(
-                launch.name if isinstance(launch, Loop) else "+".join(k.name for k in launch),
-                tuple(_info(k) for k in launch),
-                steps=launch.count if isinstance(launch, Loop) else 1,
-            )
-            for launch in schedule.launches
-        )
-        text = {f"{k.name}.ll": pieces[id(k)].text for k in schedule.kernels()}
-        meta = {
-            "cpu": self.host.name,
-            "features": self.host.features,
-            "triple": self.host.triple,
-            "lanes": self.host.lanes,
-        }
-        code = {"step": self._object(ir)}
-        return Compiled(launches, code, {**text, "step.ll": ir}, meta)
-
-    def _object(self, ir: str) -> bytes:
-        key = cache.key_of(ir, self.host)
-        code = cache.load(self.folder, key)
-        if code is None:
-            code = compile_object(ir, self.host)
-            cache.save(self.folder, key, code)
-        return code
-
-    def assembly(self, ir: str) -> str:
-        """Returns the machine code of a module (`Compiled.text["step.ll"]`) as text."""
-        return assembly(ir, self.host)
-
-
-def _info(kernel: Kernel) -> KernelInfo:
-    reads, writes = tuple(sorted(kernel.reads())), tuple(sorted(kernel.writes()))
-    return KernelInfo(kernel.name, kernel.kind, kernel.layers, (), 0, 0, reads, writes)
+        return self._build.run(schedule, places, slots)

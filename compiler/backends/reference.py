@@ -12,8 +12,8 @@ from compiler.evaluate import evaluate
 from compiler.kernel import Kernel
 from compiler.kernel_text import render
 from compiler.prims.registry import Array, Env
-from compiler.schedule import Place, Schedule
-from schemas.program import Program, Tensor
+from compiler.schedule import Loop, Place, Schedule
+from schemas.program import Dtype, Program, Tensor
 
 if TYPE_CHECKING:
     from compiler.unit import Unit
@@ -28,8 +28,14 @@ class Backend:
         self.target = target or "numpy"
         self.traits = Traits()
 
+    def version(self) -> str:
+        return ""
+
     def render(self, kernel: Kernel) -> str:
         return render(kernel)
+
+    def loop_note(self, loop: Loop) -> str:
+        return "node by node"
 
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
@@ -54,16 +60,19 @@ class ReferenceExecutable:
         self._results: dict[str, Array] = {}
         self._log: list[Mapping[str, float]] = []
         known = share._env.feeds if share is not None else {}
+        leaves: dict[tuple[str, str], tuple[tuple[int, ...], Dtype]] = {}
+        for key, shape in unit.lasting().items():
+            leaves[key] = (shape, "f32")
         for node in unit.graph.nodes():
-            if node.prim not in ("input", "param", "state", "scalar"):
-                continue
-            key = (node.prim, str(node.attr("name")))
-            kept = known.get(key) if node.prim in ("param", "state") else None
-            if kept is None or kept.shape != node.shape:
-                kept = np.zeros(node.shape, self._env.dtype(node.dtype))
-            if key[1] in unit.tables:
-                kept = np.asarray(unit.tables[key[1]], self._env.dtype(node.dtype))
-            self._env.feeds[key] = kept
+            if node.prim in ("input", "param", "state", "scalar"):
+                leaves[node.prim, str(node.attr("name"))] = (node.shape, node.dtype)
+        for (prim, name), (shape, dtype) in leaves.items():
+            kept = known.get((prim, name)) if prim in ("param", "state") else None
+            if kept is None or kept.shape != shape:
+                kept = np.zeros(shape, self._env.dtype(dtype))
+            if name in unit.tables:
+                kept = np.asarray(unit.tables[name], self._env.dtype(dtype))
+            self._env.feeds[prim, name] = kept
 
     def _array(self, tensor: Tensor) -> Array:
         """Returns a view of the memory behind a tensor, in the user's shape where it is one."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from importlib import metadata
 
 from compiler.backends import Compiled, Traits
 from compiler.kernel import Kernel
-from compiler.schedule import Place, Schedule
-from compiler.triton_source.build import Build
+from compiler.schedule import Loop, Place, Schedule
+from compiler.triton_source.build import Build, programs_for
 from compiler.triton_source.function import module
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.tiles import TARGETS, Precision, target_named
@@ -20,12 +22,18 @@ class Backend:
     Target `interpreter` makes source only, which Triton's interpreter runs on NumPy memory.
     precision: `fp32` multiplies exactly; `tf32` rounds the factors of products to 10 bits of
     mantissa and runs on tensor cores; `tf32x3` is three tf32 products, nearly as exact as fp32.
+    persistent: whether a loop over time may be one launch, whose programs wait for each other.
+    The interpreter has one program at a time, so that loops are step by step there unless asked.
     """
 
     name = "triton"
 
     def __init__(
-        self, target: str | None = None, precision: Precision = "fp32", binary: bool = True
+        self,
+        target: str | None = None,
+        precision: Precision = "fp32",
+        binary: bool = True,
+        persistent: bool | None = None,
     ) -> None:
         self.target = target or "sm_90"
         found = target_named(self.target)
@@ -38,12 +46,32 @@ class Backend:
         self.traits = Traits(groups=True, tile=(64, 64), parallel=parallel)
         self.precision: Precision = precision
         self.binary = binary and self.target != "interpreter"
+        self.persistent = self.target != "interpreter" if persistent is None else persistent
+
+    def version(self) -> str:
+        try:
+            triton = metadata.version("triton")
+        except metadata.PackageNotFoundError:  # `compile` says so
+            triton = ""
+        # Triton's own switches: another ptxas, debugging.
+        switches = sorted(item for item in os.environ.items() if item[0].startswith("TRITON_"))
+        return f"{triton} {self.precision} {self.binary} {switches}"
 
     def render(self, kernel: Kernel) -> str:
         function = render_kernel(kernel, self._target, self.precision)
         return module([function], kernel.name).source
 
+    def loop_note(self, loop: Loop) -> str:
+        if not self.persistent:
+            return "the launches of a step are repeated"
+        rows = [[render_kernel(k, self._target, self.precision) for k in row] for row in loop.rows]
+        found = programs_for(rows, self._target)
+        if isinstance(found, str):
+            return f"the launches of a step are repeated: {found}"
+        return f"one launch: {found} programs go through all steps and wait for each other"
+
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
     ) -> Compiled:
-        return Build(places, self._target, self.precision, self.binary).run(schedule)
+        build = Build(places, self._target, self.precision, self.binary, self.persistent)
+        return build.run(schedule)

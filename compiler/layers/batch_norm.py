@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,9 +17,7 @@ from schemas.params import Filler
 
 def moments(x: Node, axes: tuple[int, ...]) -> tuple[Node, Node, int]:
     """Returns the mean over `axes`, the squared distance from it, and how many numbers it is of."""
-    count = x.type.size
-    for i, n in enumerate(x.shape):
-        count //= 1 if i in axes else n
+    count = math.prod(x.shape[i] for i in axes)
     mean = ops.div(ops.sum_(x, axes), float(count))
     away = ops.sub(x, mean)
     return mean, ops.div(ops.sum_(ops.mul(away, away), axes), float(count)), count

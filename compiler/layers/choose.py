@@ -80,10 +80,12 @@ def _insert(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
 class Filter:
     """The items of each bottom but the last whose number in the last bottom is not 0.
 
-    Shapes are known before a net runs, so a top has as many items as its bottom: the chosen ones
-    at the front, in their order, and zeros behind them. How many are chosen is the sum of the
-    selector. (Caffe shortens the tops.) The gradient goes to the chosen items.
+    `net.forward` makes tops of as many items as are chosen, as Caffe does. Elsewhere shapes are
+    known before a net runs: a top has `count` items, the chosen ones at the front, in their order,
+    and zeros behind them. The gradient goes to the chosen items.
     """
+
+    count: int | None = option("number of items in the tops (as many as in the bottoms)", None)
 
     def build(self, scope: Scope, x: Node, y: Node, *more: Node) -> tuple[Node, ...]:
         bottoms = (x, y, *more)
@@ -94,6 +96,9 @@ class Filter:
             scope.need(
                 one.shape[:1] == (n,), f"the selector is of {n} items, not as many as {source}"
             )
+        count = n if self.count is None else self.count
+        if not 0 <= count <= n:
+            scope.error(f"count {count} is not from 0 to {n}", "count")
         chosen = ops.reshape(ops.stop(selector), (1, n))
         chosen = ops.select(ops.equal(chosen, 0.0), 0.0, 1.0)
         # At (i, j): whether the chosen item j goes to place i, which as many as i come before.
@@ -102,7 +107,7 @@ class Filter:
         goes = ops.equal(ops.cast(ops.iota((n, n), 0), "f32"), ops.reshape(place, (1, n)))
         found = ops.mul(ops.add(ops.cast(ops.iota((n, n), 1), "f32"), 1.0), chosen)
         index = ops.sub(ops.sum_(ops.select(goes, found, 0.0), (1,)), 1.0)
-        index = ops.cast(ops.reshape(index, (n,)), "i32")
+        index = ops.slice_axis(ops.cast(ops.reshape(index, (n,)), "i32"), 0, 0, count)
         return tuple(ops.gather(one, index, 0) for one in data)
 
 

@@ -56,7 +56,8 @@ class InfogainLoss:
     """Mean of -sum over classes of H[label, class] log(softmax(scores)[class]).
 
     H is the third bottom or the file `source`; the identity gives SoftmaxWithLoss. A second top
-    gives the probabilities. What is shown stops at log(1e-20), the gradient never does.
+    gives the probabilities, without a gradient. What is shown stops at log(1e-20), the gradient of
+    the loss never does.
     """
 
     source: str = option("file of H, where there is no third bottom", "")
@@ -86,7 +87,7 @@ class InfogainLoss:
         mode = chosen(self.normalization, self.normalize, "VALID")
         by = normalizer(mode, label, math.prod(label.shape[:axis]), self.ignore_label)
         mean = ops.div(ops.sum_all(loss), by)
-        return (mean, ops.div(e, total)) if len(scope.tops) > 1 else (mean,)
+        return (mean, ops.stop(ops.div(e, total))) if len(scope.tops) > 1 else (mean,)
 
     def _matrix(self, scope: Scope, classes: int, h: Node | None) -> Node:
         shape = (classes, classes)
@@ -114,7 +115,7 @@ class MultinomialLogisticLoss:
     def build(self, scope: Scope, p: Node, label: Node) -> Node:
         scope.need(p.type.rank >= 2, "needs a first bottom (N, classes, ...)")
         n = p.shape[0]
-        p = ops.reshape(p, (n, p.type.size // n))
+        p = ops.reshape(p, (n, math.prod(p.shape[1:])))
         mine = pick(p, one_label(scope, p, label, 1), 1)
         # Held off zero, but not for the gradient: it is -1 / p of what is held there, as in Caffe.
         mine = ops.add(mine, ops.stop(ops.sub(ops.maximum(mine, LEAST_PROBABILITY), mine)))

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from schemas.errors import Diagnostics, SpecError, did_you_mean, near
+from schemas.errors import Diagnostics, SpecError, UnknownField, did_you_mean, near
 from schemas.net import LayerSpec, Value
 from schemas.params import Filler
 from schemas.span import Span
@@ -46,9 +46,14 @@ def option(
     above: float | None = None,
     below: float | None = None,
     odd: bool = False,
+    first: int = 0,
 ) -> Any:
-    """Returns a dataclass field with its line of documentation; no default: it must be given."""
-    return field(default=default, metadata={"doc": doc, "limits": Limits(low, above, below, odd)})
+    """Returns a dataclass field with its line of documentation; no default: it must be given.
+
+    `first` is the number of the first word in Caffe's enum.
+    """
+    limits = Limits(low, above, below, odd)
+    return field(default=default, metadata={"doc": doc, "limits": limits, "first": first})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class FieldInfo:
     doc: str
     limits: Limits
     default: Any  # MISSING: the field is required
+    first: int = 0  # the number of its first word in Caffe's enum
 
     @property
     def required(self) -> bool:
@@ -121,6 +127,7 @@ def fields_of(cls: type[Any]) -> dict[str, FieldInfo]:
             f.metadata.get("doc", ""),
             f.metadata.get("limits", Limits()),
             f.default,
+            f.metadata.get("first", 0),
         )
         for f in fields(cls)
     }
@@ -141,7 +148,7 @@ def read_fields(cls: type[Any], spec: LayerSpec, diag: Diagnostics) -> Any | Non
     for name, value in spec.params.items():
         if name not in known:
             hint = did_you_mean(name, known) if known else "this layer type has no fields"
-            reader.error(f"unknown field '{name}'", value.key, hint)
+            reader.unknown(f"unknown field '{name}'", value.key, hint)
         elif value.data is not None:  # `kernel_size:` with nothing after it: not given
             given[name] = reader.read(value, known[name])
     for name, info in known.items():
@@ -161,6 +168,9 @@ class _Reader:
     def error(self, message: str, span: Span, hint: str | None = None) -> None:
         self.diag.error(SpecError(self.who + message, span, hint))
 
+    def unknown(self, message: str, span: Span, hint: str | None) -> None:
+        self.diag.error(UnknownField(self.who + message, span, hint))
+
     def mismatch(self, value: Value, name: str, want: str, hint: str | None = None) -> None:
         self.error(f"'{name}' must be {want}, not {_shown(value)}", value.span, hint)
 
@@ -175,7 +185,7 @@ class _Reader:
     def one(self, value: Value, info: FieldInfo) -> Any:
         name, kind = info.name, info.kind
         if kind.base == "word":
-            return self.word(value, name, kind.words)
+            return self.word(value, name, kind.words, info.first)
         if kind.base == "filler":
             return self.filler(value, name)
         if kind.base == "bool":
@@ -217,15 +227,16 @@ class _Reader:
             return int(data) if whole else float(data)
         return None
 
-    def word(self, value: Value, name: str, words: tuple[str, ...]) -> str:
-        """Reads one of the words, in any case, or its number in Caffe's enum (their order)."""
+    def word(self, value: Value, name: str, words: tuple[str, ...], first: int = 0) -> str:
+        """Reads one of the words, in any case, or its number in Caffe's enum: their order."""
         data = value.data
         if isinstance(data, str):
             for word in words:
                 if word.casefold() == data.casefold():
                     return word
-        elif isinstance(data, int) and not isinstance(data, bool) and 0 <= data < len(words):
-            return words[data]
+        elif isinstance(data, int) and not isinstance(data, bool):
+            if 0 <= data - first < len(words):
+                return words[data - first]
         listed = ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
         match = near(data, words) if isinstance(data, str) else None
         self.mismatch(value, name, listed, f"did you mean '{match}'?" if match else None)
@@ -246,7 +257,8 @@ class _Reader:
         words = {"type": FILLERS, "variance_norm": VARIANCE_NORMS}
         for key, item in data.items():
             if key not in known:
-                self.error(f"unknown field '{key}' in '{name}'", item.key, did_you_mean(key, known))
+                hint = did_you_mean(key, known)
+                self.unknown(f"unknown field '{key}' in '{name}'", item.key, hint)
             elif key in words:
                 given[key] = self.word(item, f"{name}.{key}", words[key])
             else:
@@ -263,7 +275,7 @@ class _Reader:
         if isinstance(value.data, Mapping):
             for key, item in value.data.items():
                 if key != "dim":
-                    self.error(f"unknown field '{key}' in '{name}'", item.key, "known: dim")
+                    self.unknown(f"unknown field '{key}' in '{name}'", item.key, "known: dim")
             value = value.data.get("dim", Value((), value.span))
         items = value.data if isinstance(value.data, tuple) else (value,)
         sizes = [(item, self.number(item, name, True)) for item in items]

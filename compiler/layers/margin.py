@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,12 +25,14 @@ class HingeLoss:
     t is 1 for the class of the label and -1 for the others: one against all.
     """
 
-    norm: Literal["L1", "L2"] = option("whether the distance to the margin is squared", "L1")
+    norm: Literal["L1", "L2"] = option(
+        "whether the distance to the margin is squared", "L1", first=1
+    )
 
     def build(self, scope: Scope, scores: Node, label: Node) -> Node:
         scope.need(scores.type.rank >= 2, "needs a first bottom (N, classes, ...)")
         n = scores.shape[0]
-        scores = ops.reshape(scores, (n, scores.type.size // n))
+        scores = ops.reshape(scores, (n, math.prod(scores.shape[1:])))
         mine = is_label(scores, one_label(scope, scores, label, 1), 1)
         short = ops.relu(ops.add(ops.select(mine, ops.neg(scores), scores), 1.0))
         loss = ops.mul(short, short) if self.norm == "L2" else short
@@ -52,7 +55,7 @@ class ContrastiveLoss:
         scope.need(a.type.rank >= 1 and a.shape == b.shape, "its vectors must have the same shape")
         n = a.shape[0]
         scope.need(same.type.size == n, f"needs {n} numbers that say which pairs belong together")
-        diff = ops.reshape(ops.sub(a, b), (n, a.type.size // n))
+        diff = ops.reshape(ops.sub(a, b), (n, math.prod(a.shape[1:])))
         d2 = ops.sum_(ops.mul(diff, diff), (1,))
         if self.legacy_version:
             apart = ops.relu(ops.sub(self.margin, d2))

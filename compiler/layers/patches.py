@@ -12,6 +12,7 @@ from compiler.layers.conv import Filters, Sliding, labels
 from compiler.layers.fields import option
 from compiler.layers.scope import Scope
 from compiler.layers.sliding import check_fit
+from schemas.params import Filler
 
 
 @layer("Im2col")
@@ -22,6 +23,8 @@ class Im2col(Sliding):
     num_output: int = option("accepted and ignored: every patch has all its elements", 0, low=0)
     group: int = option("accepted and ignored", 1, low=1)
     bias_term: bool = option("accepted and ignored", True)
+    weight_filler: Filler = option("accepted and ignored", Filler())
+    bias_filler: Filler = option("accepted and ignored", Filler())
 
     def build(self, scope: Scope, x: Node, *more: Node) -> tuple[Node, ...]:
         return tuple(self._patches(scope, one) for one in (x, *more))

@@ -18,8 +18,9 @@ from schemas.errors import SpecError
 class Interp:
     """Bilinear resizing; the corners of the top are those of the bottom (DeepLab's layer).
 
-    The size is height x width, or comes from shrink_factor, then zoom_factor:
-    (in - 1) / shrink + 1, and out = (in - 1) * zoom + 1. Pads are negative: they cut rows off.
+    The size is that of a second bottom, or height x width, or comes from shrink_factor, then
+    zoom_factor: (in - 1) / shrink + 1, and out = (in - 1) * zoom + 1. Pads are negative: they cut
+    rows off.
     """
 
     height: int | None = option("height of the top", None, low=1)
@@ -29,14 +30,16 @@ class Interp:
     pad_beg: int = option("0, or minus the rows and columns cut off at the beginning", 0, below=1)
     pad_end: int = option("0, or minus the rows and columns cut off at the end", 0, below=1)
 
-    def build(self, scope: Scope, x: Node) -> Node:
+    def build(self, scope: Scope, x: Node, like: Node | None = None) -> Node:
         scope.need(x.type.rank == 4, "needs a bottom (N, C, H, W)")
+        if like is not None:
+            scope.need(like.type.rank == 4, "needs a second bottom (N, C, H, W)")
         for axis in (2, 3):
             size = x.shape[axis]
             left = size + self.pad_beg + self.pad_end
             scope.need(left > 0, "its pads leave nothing", "pad_beg")
             x = ops.slice_axis(x, axis, -self.pad_beg, size + self.pad_end)
-        height, width = self._size(scope, *x.shape[2:])
+        height, width = like.shape[2:] if like is not None else self._size(scope, *x.shape[2:])
         x = ops.contract(_hats(height, x.shape[2]), x, "yh,nchw->ncyw")
         return ops.contract(x, _hats(width, x.shape[3]), "ncyw,zw->ncyz")
 

@@ -206,8 +206,12 @@ class Scope:
     def inputs(self, shapes: tuple[Shape, ...]) -> tuple[Node, ...]:
         """Makes this layer's tops inputs of the net; `given` shapes win over these."""
         assert len(shapes) == len(self.tops)
-        for top, shape in zip(self.tops, shapes, strict=True):
-            self.graph.inputs[top] = leaves.input_(top, self.given.get(top, shape))
+        for top, written in zip(self.tops, shapes, strict=True):
+            shape = self.given.get(top, written)
+            if len(shape) == 4 and shape[3] in (1, 3, 4) and 4 < shape[1] == shape[2]:
+                message = f"'{top}' {shape} looks like pictures with their channels last"
+                self.warn(message, "shape", "axes stand as N, C, H, W")
+            self.graph.inputs[top] = leaves.input_(top, shape)
         return tuple(self.graph.inputs[top] for top in self.tops)
 
     def feed(
@@ -258,6 +262,18 @@ class Scope:
     ) -> NoReturn:
         """Raises a located error about this layer."""
         raise kind(self.who + message, span or self.place(field), hint)
+
+    def mismatch(self, verb: str, first: Source, other: Source) -> NoReturn:
+        """Raises for two bottoms that need one shape, at the name of the second."""
+        shapes = ("x".join(map(str, s.shape)) or "scalar" for s in (first, other))
+        one, two = (f"'{s.blob}' ({t})" for s, t in zip((first, other), shapes, strict=True))
+        span = self.spec.bottoms[self.bottoms.index(other)].span
+        hint = f"equal shapes only; '{first.blob}' is made by layer '{first.layer}'"
+        self.error(
+            f"cannot {verb} {one} and {two}",
+            hint=f"{hint}, '{other.blob}' by '{other.layer}'",
+            span=span,
+        )
 
     def warn(self, message: str, field: str | None = None, hint: str | None = None) -> None:
         """Notes something that is probably not meant; `--strict` makes it an error."""

@@ -195,10 +195,10 @@ class Eltwise:
 
     def build(self, scope: Scope, a: Node, b: Node, *more: Node) -> Node:
         parts = (a, b, *more)
-        for k, (source, part) in enumerate(zip(scope.bottoms, parts, strict=True)):
+        verb = {"PROD": "multiply", "MAX": "compare"}.get(self.operation, "add")
+        for source, part in zip(scope.bottoms, parts, strict=True):
             if part.shape != a.shape:
-                message = f"cannot join {scope.bottoms[0]} and {source}"
-                scope.error(message, hint="equal shapes only", span=scope.bottom(k))
+                scope.mismatch(verb, scope.bottoms[0], source)
         if self.coeff and self.operation != "SUM":
             scope.error(f"coeff is for SUM, not {self.operation}", "coeff")
         if len(self.coeff) not in (0, len(parts)):

@@ -19,7 +19,7 @@ from schemas.params import Filler
 class Reduction:
     """The sum, sum of absolute values, sum of squares or mean over all axes from `axis` on."""
 
-    operation: Literal["SUM", "ASUM", "SUMSQ", "MEAN"] = option("what is computed", "SUM")
+    operation: Literal["SUM", "ASUM", "SUMSQ", "MEAN"] = option("what is computed", "SUM", first=1)
     axis: int = option("the first axis that is summed over; the ones before it stay", 0)
     coeff: float = option("the result is multiplied by this", 1.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,22 @@ class Piece:
     buffers: tuple[str, ...]
     tiles: int
     extras: frozenset[str]  # declarations and constants
+
+    @property
+    def symbol(self) -> str:
+        """The function's name: it follows from the text, so that object code can be kept."""
+        return f"k{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+
+    @property
+    def parameters(self) -> str:
+        return ", ".join(["ptr"] * len(self.buffers) + ["i64", "i64"])
+
+    def module(self) -> str:
+        """Returns the function as a module of its own, called from others by its symbol."""
+        function = self.text.replace(
+            f"define internal void @{NAME}(", f"define void @{self.symbol}(", 1
+        )
+        return "\n".join([*sorted(self.extras), function])
 
 
 def pointers_of(kernel: Kernel) -> dict[str, str]:

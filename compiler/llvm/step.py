@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from compiler.llvm.bound import Memory
 from compiler.llvm.host import Host
-from compiler.llvm.piece import NAME, Piece
+from compiler.llvm.piece import Piece
 from compiler.schedule import Loop, Place, Schedule
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
@@ -94,35 +96,44 @@ _TARGETS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a kernel is in the step: a function, and the memory that its parameters stand for."""
+
+    symbol: str
+    piece: Piece
+    memory: Mapping[str, Memory]
+
+
 def emit_step(
     schedule: Schedule,
-    pieces: Mapping[int, Piece],
+    calls: Mapping[str, Call],
     places: Mapping[str, Place],
     slots: Sequence[str],
     host: Host,
 ) -> str:
-    """Returns the whole module; `pieces` gives each kernel's function by id(kernel)."""
+    """Returns the module of the step; `calls` gives each kernel's function by its name."""
     kind = "x86" if host.x86 else "arm" if host.triple.startswith(("aarch64", "arm64")) else "other"
     pause, enter, leave, clock, declares = _TARGETS[kind]
-    names: dict[str, str] = {}
     lines = [*_slot_loads(slots), *([enter] if enter else []), *_mark(0, clock)]
     for n, launch in enumerate(schedule.launches):
         rows = launch.rows if isinstance(launch, Loop) else (launch,)
         body: list[str] = []
         for r, row in enumerate(rows):
             for turn, kernel in enumerate(row):
-                piece = pieces[id(kernel)]
-                name = names.setdefault(piece.text, f"k{len(names)}_{_word(kernel.name)}")
+                body.append(f"  ; {_word(kernel.name)}")
                 moves = schedule.byte_moves(launch, kernel)
-                body += _call(f"{n}_{r}_{turn}", name, piece, turn, places, slots, moves, f"%t{n}")
+                key, time = f"{n}_{r}_{turn}", f"%t{n}"
+                body += _call(key, calls[kernel.name], turn, places, slots, moves, time)
             body.append(_BARRIER_CALL.replace("#", f"{n}_{r}"))
         lines += _steps(n, launch, body) if isinstance(launch, Loop) else body
         lines += _mark(n + 1, clock)
-    functions = [text.replace(f"@{NAME}(", f"@{name}(", 1) for text, name in names.items()]
-    extras = sorted(set().union(*(p.extras for p in pieces.values())))
+    functions = dict.fromkeys(
+        f"declare void @{call.symbol}({call.piece.parameters})" for call in calls.values()
+    )
     step = _STEP.replace("BODY", "\n".join(lines)).replace("LEAVE", leave)
     barrier = _BARRIER.replace("PAUSE", pause)
-    return "\n".join([declares, *extras, barrier, *functions, step])
+    return "\n".join([declares, *functions, barrier, step])
 
 
 _BARRIER_CALL = """  br i1 %alone, label %after#, label %meet#
@@ -190,8 +201,7 @@ def _slot_loads(slots: Sequence[str]) -> list[str]:
 
 def _call(
     key: str,
-    name: str,
-    piece: Piece,
+    call: Call,
     turn: int,
     places: Mapping[str, Place],
     slots: Sequence[str],
@@ -203,11 +213,12 @@ def _call(
     In a loop, pointers are `moves` bytes further on in each time step.
     """
     lines, args = [], []
-    for n, buffer in enumerate(piece.buffers):
-        place = places[buffer]
-        slot = slots.index(place.slot)
-        lines.append(f"  %b{key}_{n} = getelementptr i8, ptr %s{slot}, i64 {place.offset}")
-        if move := moves.get(buffer):
+    for n, buffer in enumerate(call.piece.buffers):
+        memory = call.memory[buffer]
+        place = places[memory.buffer]
+        slot, at = slots.index(place.slot), place.offset + memory.offset
+        lines.append(f"  %b{key}_{n} = getelementptr i8, ptr %s{slot}, i64 {at}")
+        if move := moves.get(memory.buffer):
             lines.append(f"  %m{key}_{n} = mul i64 {time}, {move}")
             lines.append(f"  %c{key}_{n} = getelementptr i8, ptr %b{key}_{n}, i64 %m{key}_{n}")
             args.append(f"ptr %c{key}_{n}")
@@ -217,12 +228,12 @@ def _call(
     if turn:
         share = f"%t{key}"
         lines.append(f"  {share} = call i64 @turn(i64 %thread, i64 {turn}, i64 %threads)")
-    bound = f"call i64 @bound(i64 {piece.tiles}, i64"
+    bound = f"call i64 @bound(i64 {call.piece.tiles}, i64"
     lines += [
         f"  %lo{key} = {bound} {share}, i64 %threads)",
         f"  %n{key} = add i64 {share}, 1",
         f"  %hi{key} = {bound} %n{key}, i64 %threads)",
-        f"  call void @{name}({', '.join([*args, f'i64 %lo{key}', f'i64 %hi{key}'])})",
+        f"  call void @{call.symbol}({', '.join([*args, f'i64 %lo{key}', f'i64 %hi{key}'])})",
     ]
     return lines
 

@@ -5,34 +5,43 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 from compiler.backends import Compiled
 from compiler.kernel import Kernel
-from compiler.schedule import Place, Schedule
+from compiler.schedule import Launch as Scheduled
+from compiler.schedule import Loop, Place, Schedule
 from compiler.triton_source.aot import Binary, compile_module, require_triton
 from compiler.triton_source.checks import resources
-from compiler.triton_source.function import Function, Module, module
+from compiler.triton_source.function import BARRIER, Function, Module, Steps, module, wide
 from compiler.triton_source.render import render_kernel
-from compiler.triton_source.same import Shape, shape_of
+from compiler.triton_source.same import Shape, renamed, shape_of
 from compiler.triton_source.text import POINTERS, Names
 from compiler.triton_source.tiles import Precision, Target
-from schemas.program import KernelInfo, Launch
+from schemas.program import KernelInfo, Launch, Repeat, Slot
 
 _ALIGNMENT = 16
 _WARPS = 16
+_ROUNDS = 2  # tiles that a program of a loop may have to work on in turn
+Member = tuple[Kernel, Function, Shape]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Kernels of one launch; groups of equal `key` differ in the names of their buffers only."""
+    """Kernels of one launch; groups of equal `key` differ in the names of their buffers only.
+
+    One with `steps` is a whole loop; others of a loop are repeated.
+    """
 
     label: str
     kernels: tuple[Kernel, ...]
     functions: tuple[Function, ...]
     buffers: tuple[str, ...]  # in order of appearance
     key: tuple[Any, ...]
+    repeat: Repeat | None
+    steps: Steps | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,46 +58,86 @@ class Build:
     """Compiles one schedule; what two launches share is compiled once."""
 
     def __init__(
-        self, places: Mapping[str, Place], target: Target, precision: Precision, binary: bool
+        self,
+        places: Mapping[str, Place],
+        target: Target,
+        precision: Precision,
+        binary: bool,
+        persistent: bool = False,
     ) -> None:
         self.places, self.target, self.precision = places, target, precision
-        self.binary = binary
+        self.binary, self.persistent = binary, persistent
         self.names = Names()
         self.functions: dict[tuple[Any, ...], Function] = {}
+        # Of loops: buffer, elements and bytes from one step to the next.
+        self.moving: dict[str, tuple[str, int, int]] = {}
         if binary:
             require_triton()
 
     def run(self, schedule: Schedule) -> Compiled:
-        rows = [self.groups(kernels) for kernels in schedule.launches]
-        made = self.make([group for row in rows for group in row])
-        # A group that did not compile without spilling falls apart into single launches.
-        apart = [
-            one
-            for row in rows
-            for group in row
-            for one in ([group] if group.key in made else self.singles(group))
-        ]
-        made.update(self.make([group for group in apart if group.key not in made]))
+        groups = [g for launch in schedule.launches for g in self.all_groups(schedule, launch)]
+        made = self.make(groups)
+        # What did not compile without spilling falls apart, in the end into single kernels.
+        while any(group.key not in made for group in groups):
+            groups = [p for g in groups for p in ([g] if g.key in made else self.apart(g))]
+            made.update(self.make([group for group in groups if group.key not in made]))
         code, text = {}, {}
         for m in made.values():
             text[f"{m.label}.py"] = m.module.source
             if m.binary is not None:
                 code[m.label] = m.binary.code
                 text.update({f"{m.label}.{s}": t for s, t in m.binary.text.items()})
-        return Compiled(tuple(self.launch(g, made[g.key]) for g in apart), code, text)
+        slots = (Slot(BARRIER, 4, False),) if any(BARRIER in g.buffers for g in groups) else ()
+        return Compiled(tuple(self.launch(g, made[g.key]) for g in groups), code, text, slots=slots)
 
-    def groups(self, kernels: Sequence[Kernel]) -> list[Group]:
-        """Divides the kernels of a launch into groups that share a binary: see `divide`."""
-        members = []
+    def all_groups(self, schedule: Schedule, launch: Scheduled) -> list[Group]:
+        """Returns a launch as groups: a loop as one, if it may be, else what its steps repeat."""
+        if not isinstance(launch, Loop):
+            return self.groups(self.members(launch))
+        repeat = Repeat(launch.name, launch.count, launch.backwards)
+        rows = [self.members([self.moved(schedule, launch, k) for k in row]) for row in launch.rows]
+        programs = programs_for([[f for _, f, _ in row] for row in rows], self.target)
+        if self.persistent and isinstance(programs, int):
+            return [self.whole(rows, repeat, programs)]
+        return [group for row in rows for group in self.groups(row, repeat)]
+
+    def moved(self, schedule: Schedule, loop: Loop, kernel: Kernel) -> Kernel:
+        """Returns the kernel with a name of its own for each buffer whose pointer moves.
+
+        Kernels of a launch may read one buffer both step by step and as a whole: two pointers.
+        """
+        moves = loop.moves.get(kernel.name, {})
+        names = {buffer: f"{buffer}{by:+}t" for buffer, by in moves.items()}
+        for buffer, nbytes in schedule.byte_moves(loop, kernel).items():
+            self.moving[names[buffer]] = buffer, moves[buffer], nbytes
+        return renamed(kernel, names)
+
+    def members(self, kernels: Sequence[Kernel]) -> list[Member]:
+        """Renders kernels; those of equal shape share a function."""
+        found = []
         for kernel in kernels:
             shape = shape_of(kernel)
             if shape.key not in self.functions:
                 self.functions[shape.key] = render_kernel(kernel, self.target, self.precision)
-            members.append((kernel, self.functions[shape.key], shape))
-        rows = divide([f for _, f, _ in members], self.target.processors)
-        return [self.group([members[i] for i in row]) for row in rows]
+            found.append((kernel, self.functions[shape.key], shape))
+        return found
 
-    def group(self, members: Sequence[tuple[Kernel, Function, Shape]]) -> Group:
+    def groups(self, members: Sequence[Member], repeat: Repeat | None = None) -> list[Group]:
+        """Divides what may run at the same time into groups that share a binary: see `divide`."""
+        rows = divide([f for _, f, _ in members], self.target.processors)
+        return [self.group([members[i] for i in row], repeat) for row in rows]
+
+    def whole(self, rows: Sequence[Sequence[Member]], repeat: Repeat, programs: int) -> Group:
+        """Returns a loop as one group, whose programs go through all steps."""
+        group = self.group([member for row in rows for member in row], repeat, repeat.loop)
+        moves = {b: self.moving[b][1] for b in group.buffers if b in self.moving}
+        sizes = tuple(len(row) for row in rows)
+        steps = Steps(repeat.count, repeat.backwards, sizes, moves, programs)
+        key = (repeat.count, repeat.backwards, sizes, programs, tuple(moves.values()))
+        buffers = (*group.buffers, BARRIER) if programs > 1 else group.buffers
+        return replace(group, key=(*group.key, key), steps=steps, buffers=buffers)
+
+    def group(self, members: Sequence[Member], repeat: Repeat | None, name: str = "") -> Group:
         # Equal kernels may read one buffer or several: which of them are one is part of the key.
         position: dict[str, int] = {}
         for _, _, shape in members:
@@ -96,21 +145,31 @@ class Build:
                 position.setdefault(buffer, len(position))
         key = tuple((s.key, tuple(position[b] for b in s.buffers)) for _, _, s in members)
         return Group(
-            self.names.fresh(members[0][0].name),
+            self.names.fresh(name or members[0][0].name),
             tuple(k for k, _, _ in members),
             tuple(f for _, f, _ in members),
             tuple(position),
             (key, tuple(self.aligned(b) for b in position)),
+            repeat,
         )
 
-    def singles(self, group: Group) -> list[Group]:
-        return [
-            self.group([(k, f, shape_of(k))])
-            for k, f in zip(group.kernels, group.functions, strict=True)
-        ]
+    def apart(self, group: Group) -> list[Group]:
+        """Returns the groups of a loop's rows, or a group for each kernel."""
+        members = self.members(group.kernels)
+        if group.steps is None:
+            return [self.group([member], group.repeat) for member in members]
+        ends = list(accumulate(group.steps.rows, initial=0))
+        rows = [members[start:end] for start, end in pairwise(ends)]
+        return [part for row in rows for part in self.groups(row, group.repeat)]
+
+    def place(self, buffer: str) -> tuple[Place, int]:
+        """Returns where a buffer lies, in a loop at step 0, and how many bytes on in each next."""
+        name, _, move = self.moving.get(buffer, (buffer, 0, 0))
+        return (Place(BARRIER, 0) if name == BARRIER else self.places[name]), move
 
     def aligned(self, buffer: str) -> bool:
-        return self.places[buffer].offset % _ALIGNMENT == 0
+        place, move = self.place(buffer)
+        return place.offset % _ALIGNMENT == move % _ALIGNMENT == 0
 
     def make(self, groups: Sequence[Group]) -> dict[tuple[Any, ...], Made]:
         """Compiles each distinct group; leaves out groups of several kernels that would spill."""
@@ -124,12 +183,12 @@ class Build:
             f if f.kernel is k else render_kernel(k, self.target, self.precision)
             for k, f in zip(group.kernels, group.functions, strict=True)
         ]
-        m = module(functions, group.label)
+        m = module(functions, group.label, group.steps)
         order = tuple(group.buffers.index(b) for b, _, _ in m.pointers)
         if not self.binary:
             return Made(group.label, m, order, None)
         aligned = [self.aligned(b) for b, _, _ in m.pointers]
-        if len(functions) == 1:
+        if len(functions) == 1 and group.steps is None:
             return Made(group.label, m, order, compile_module(m, self.target, aligned))
         try:
             binary = compile_module(m, self.target, aligned)
@@ -140,7 +199,7 @@ class Build:
 
     def launch(self, group: Group, made: Made) -> Launch:
         m = made.module
-        at = [self.places[group.buffers[i]] for i in made.order]
+        at = [self.place(group.buffers[i]) for i in made.order]
         meta: dict[str, Any] = {
             "grid": [m.programs, 1, 1],
             "source": f"{made.label}.py",
@@ -152,7 +211,30 @@ class Build:
         # What a kernel is and where it came from, the pipeline knows: it looks it up by name.
         infos = tuple(KernelInfo(k.name, k.kind, k.layers, (), 0, 0) for k in group.kernels)
         code = made.label if made.binary is not None else ""
-        return Launch(group.label, infos, code, tuple((p.slot, p.offset) for p in at), meta)
+        args = tuple((place.slot, place.offset) for place, _ in at)
+        if group.repeat is None:
+            return Launch(group.label, infos, code, args, meta)
+        if group.steps is not None:
+            return Launch(group.label, infos, code, args, meta | {"cooperative": m.programs > 1})
+        moves = tuple(move for _, move in at)
+        return Launch(group.label, infos, code, args, meta, group.repeat, moves)
+
+
+def programs_for(rows: Sequence[Sequence[Function]], target: Target) -> int | str:
+    """Returns how many programs go through all steps of a loop in one launch, or why none do.
+
+    They wait for each other, so all must run at once: one on each processor at most. That is too
+    few to hide the waits for memory where a row of kernels has many tiles.
+    """
+    tiles = max(sum(f.programs for f in row) for row in rows)
+    if target.amd:
+        return "programs that wait for each other are not tried on AMD"
+    if any(wide(f.kernel) for row in rows for f in row):
+        return "offsets do not fit in 32 bits"
+    if tiles > _ROUNDS * target.processors:
+        each = f"{_ROUNDS} for each of {target.processors} processors"
+        return f"a row of kernels has {tiles} tiles, more than {each}"
+    return min(tiles, target.processors)
 
 
 def divide(functions: Sequence[Function], processors: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compiler.index import Axis, Index, bounds, index, unravel
@@ -106,28 +106,53 @@ class Module:
     num_stages: int
 
 
-def module(functions: Sequence[Function], name: str) -> Module:
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A loop over time within one launch: its programs stay, and meet after each row of functions.
+
+    `rows` has the number of functions of each row; `moves` how many elements further on the pointer
+    of a buffer is in each step. All of the `programs` must run at the same time.
+    """
+
+    count: int
+    backwards: bool
+    rows: tuple[int, ...]
+    moves: Mapping[str, int]
+    programs: int
+
+
+BARRIER = "<barrier>"  # the buffer at which the programs of a loop meet: one i32 that starts as 0
+
+
+def module(functions: Sequence[Function], name: str, steps: Steps | None = None) -> Module:
     """Returns the source of a launch; several functions are called by ranges of program numbers."""
     names = Names()
+    if steps is not None:
+        names.used |= {"step", "t", "tile"}
     entry = names.fresh(name)
-    called = [entry] if len(functions) == 1 else [names.fresh(f.name) for f in functions]
+    grouped = len(functions) > 1 or steps is not None
+    called = [names.fresh(f.name) for f in functions] if grouped else [entry]
     pointers: dict[str, tuple[str, Dtype]] = {}
     for f in functions:
         for buffer, wish, dtype in f.pointers:
             if buffer not in pointers:
-                pointers[buffer] = (wish if len(functions) == 1 else names.fresh(wish)), dtype
+                pointers[buffer] = (names.fresh(wish) if grouped else wish), dtype
             assert pointers[buffer][1] == dtype, f"{buffer} is read as two types"
     helpers = sorted(set().union(*(f.helpers for f in functions)))
-    grouped = len(functions) > 1
+    if steps is not None and steps.programs > 1:
+        pointers[BARRIER] = names.fresh("barrier_ptr"), "i32"
+        helpers.append("meet")
     parts = [_header(functions, name), *(_helper(h) for h in helpers)]
     parts += [function_text(f, n, grouped) for f, n in zip(functions, called, strict=True)]
-    if grouped:
+    if steps is not None:
+        parts.append(_through_time(functions, called, entry, pointers, steps))
+    elif grouped:
         parts.append(_dispatcher(functions, called, entry, pointers))
     return Module(
         "\n\n".join(parts),
         entry,
         tuple((b, n, t) for b, (n, t) in pointers.items()),
-        sum(f.programs for f in functions),
+        steps.programs if steps is not None else sum(f.programs for f in functions),
         max(f.num_warps for f in functions),
         max(f.num_stages for f in functions),
     )
@@ -157,12 +182,55 @@ def _dispatcher(
         '    """Gives each kernel its own range of programs."""',
         "    pid = tl.program_id(0)",
     ]
-    start = 0
+    given = {buffer: name for buffer, (name, _) in pointers.items()}
+    lines += [f"    {line}" for line in _calls(functions, called, given, "pid")]
+    return "\n".join(lines) + "\n"
+
+
+def _calls(
+    functions: Sequence[Function], called: Sequence[str], given: dict[str, str], number: str
+) -> list[str]:
+    """Gives each function its own range of program numbers."""
+    lines, start = [], 0
     for i, (f, name) in enumerate(zip(functions, called, strict=True)):
         end = start + f.programs
         last = i == len(functions) - 1
-        word = "else" if last else f"{'elif' if i else 'if'} pid < {end}"
-        given = [f"pid - {start}" if start else "pid", *(pointers[b][0] for b, _, _ in f.pointers)]
-        lines += [f"    {word}:", f"        {name}({', '.join(given)})"]
+        word = "else" if last else f"{'elif' if i else 'if'} {number} < {end}"
+        own = f"{number} - {start}" if start else number
+        call = f"{name}({', '.join([own, *(given[b] for b, _, _ in f.pointers)])})"
+        lines += [f"{word}:", f"    {call}"] if len(functions) > 1 else [call]
         start = end
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _through_time(
+    functions: Sequence[Function],
+    called: Sequence[str],
+    entry: str,
+    pointers: dict[str, tuple[str, Dtype]],
+    steps: Steps,
+) -> str:
+    """Writes the loop: in each step the tiles of each row, shared by all programs."""
+    given = {buffer: name for buffer, (name, _) in pointers.items()}
+    given |= {buffer: f"{given[buffer]} + t * {move}" for buffer, move in steps.moves.items()}
+    at = f"{steps.count - 1} - step" if steps.backwards else "step"
+    # Without num_stages=1 Triton might load for the next step before this one has stored.
+    lines = [
+        "pid = tl.program_id(0)",
+        f"for step in tl.range({steps.count}, num_stages=1):",
+        f"    t = tl.cast({at}, tl.int64)",
+    ]
+    first = 0
+    for size in steps.rows:
+        row = slice(first, first + size)
+        tiles = sum(f.programs for f in functions[row])
+        lines.append(f"    for tile in tl.range(pid, {tiles}, tl.num_programs(0), num_stages=1):")
+        calls = _calls(functions[row], called[row], given, "tile")
+        lines += [f"        {line}" for line in calls]
+        lines.append(
+            f"    meet({given[BARRIER]})" if BARRIER in given else "    tl.debug_barrier()"
+        )
+        first += size
+    head = ["@triton.jit", f"def {entry}({', '.join(n for n, _ in pointers.values())}):"]
+    doc = f'"""Goes through {steps.count} time steps; all programs meet after each row of tiles."""'
+    return "\n".join([*head, *(f"    {line}" for line in (doc, *lines))]) + "\n"

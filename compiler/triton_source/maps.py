@@ -63,6 +63,19 @@ def uniform(scalars_ptr, element, stream: tl.constexpr):
     word, _1, _2, _3 = tl.philox(low | (high << 32), element.to(tl.uint32), 0, iteration, stream)
     return (word >> 8).to(tl.float32) * 5.960464477539063e-08
 ''',
+    "meet": '''@triton.jit
+def meet(barrier_ptr):
+    """Waits for all programs; what any of them has stored, all of them see.
+
+    Whoever comes adds 1, program 0 so much that all together flip the sign and leave the rest 0.
+    """
+    tl.debug_barrier()
+    share = tl.where(tl.program_id(0) == 0, -2147483648 - (tl.num_programs(0) - 1), 1)
+    before = tl.atomic_add(barrier_ptr, share, sem="acq_rel", scope="gpu")
+    while (tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu") ^ before) >= 0:
+        pass
+    tl.debug_barrier()
+''',
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from compiler.kernel import (
@@ -46,17 +47,26 @@ def shape_of(kernel: Kernel) -> Shape:
         else:
             types.append(s.dtype)
 
-    def visit(e: Expr) -> Expr | None:
-        return replace(e, buffer=order[e.buffer]) if isinstance(e, Load) else None
+    bare = replace(renamed(kernel, order), name="", layers=())
+    return Shape((render(bare), *types), tuple(order))
 
-    def renamed(s: Reduce | Store) -> Reduce | Store:
+
+def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
+    """Returns the kernel with other names for its buffers, as far as `names` has them."""
+
+    def visit(e: Expr) -> Expr | None:
+        if isinstance(e, Load) and e.buffer in names:
+            return replace(e, buffer=names[e.buffer])
+        return None
+
+    def one(s: Reduce | Store) -> Reduce | Store:
         if isinstance(s, Store):
-            return replace(s, buffer=order[s.buffer], value=rebuild(s.value, visit))
+            name = names.get(s.buffer, s.buffer)
+            return replace(s, buffer=name, value=rebuild(s.value, visit))
         payload = rebuild(s.payload, visit) if s.payload is not None else None
         return replace(s, value=rebuild(s.value, visit), payload=payload)
 
-    bare = replace(kernel, name="", layers=(), body=tuple(renamed(s) for s in kernel.body))
-    return Shape((render(bare), *types), tuple(order))
+    return replace(kernel, body=tuple(one(s) for s in kernel.body))
 
 
 def _name(order: dict[str, str], types: list[str], buffer: str, dtype: str) -> None:

@@ -19,9 +19,8 @@ ELEMENTS: dict[str, str] = {
     "u8": "tl.uint8",
     "bool": "tl.int1",
 }
-_RESERVED = frozenset(
-    [*keyword.kwlist, "tl", "triton", "pid", "range", "float", "tanh", "power", "uniform", "gdc"]
-)
+_HERE = "tl triton pid range float tanh power uniform meet gdc"  # names that modules use
+_RESERVED = frozenset([*keyword.kwlist, *_HERE.split()])
 
 
 def identifier(text: str) -> str:

@@ -5,25 +5,30 @@ from __future__ import annotations
 import click
 
 from netdef import __version__
-from netdef.cli.checking import check
-from netdef.cli.compiling import compile_
-from netdef.cli.converting import convert
-from netdef.cli.deploying import deploy
-from netdef.cli.drawing import draw
 from netdef.cli.guard import Guarded
-from netdef.cli.inspecting import inspect
-from netdef.cli.layers import layers
-from netdef.cli.predicting import predict
-from netdef.cli.schema import schema
-from netdef.cli.summary import summary
-from netdef.cli.testing import test
-from netdef.cli.timing import time_
-from netdef.cli.training import train
 
-__all__ = ["cli", "main"]
+__all__ = ["cli"]
 
 
-@click.group(cls=Guarded, context_settings={"help_option_names": ["-h", "--help"]})
+# Each is loaded when it is called: `netdef --version` must not wait for all of them.
+COMMANDS = {
+    "train": "netdef.cli.training:train",
+    "test": "netdef.cli.testing:test",
+    "predict": "netdef.cli.predicting:predict",
+    "check": "netdef.cli.checking:check",
+    "summary": "netdef.cli.summary:summary",
+    "layers": "netdef.cli.layers:layers",
+    "inspect": "netdef.cli.inspecting:inspect",
+    "draw": "netdef.cli.drawing:draw",
+    "time": "netdef.cli.timing:time_",
+    "deploy": "netdef.cli.deploying:deploy",
+    "compile": "netdef.cli.compiling:compile_",
+    "convert": "netdef.cli.converting:convert",
+    "schema": "netdef.cli.schema:schema",
+}
+
+
+@click.group(cls=Guarded, homes=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="netdef", message="%(prog)s %(version)s")
 def cli() -> None:
     """Compile, train and look at neural networks that are written as files.
@@ -35,15 +40,3 @@ def cli() -> None:
       netdef check nets/lenet/net.yaml
       netdef train nets/lenet/solver.yaml
     """
-
-
-for command in (
-    train, test, predict, check, summary, layers, inspect, draw, time_, deploy, compile_,
-    convert, schema
-):  # fmt: skip
-    cli.add_command(command)
-
-
-def main() -> None:
-    """Runs the command line and ends the process with its exit status."""
-    cli(prog_name="netdef")

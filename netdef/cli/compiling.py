@@ -19,11 +19,18 @@ from netdef.cli import options, output
     help="cpu (this machine), sm_80, sm_90, sm_100, gfx942 or reference.",
 )
 @options.phase_option("TEST")
+@options.reading_options
 @click.option("--deploy", is_flag=True, help="Leave data, label and loss layers out.")
 @click.option("--solver", metavar="SOLVER", help="Compile the whole training step of this solver.")
 @click.option("-o", "--output", "path", required=True, metavar="FILE.ndp", help="File to write.")
 def compile_(
-    net: str, target: str, phase: str, deploy: bool, solver: str | None, path: str
+    net: str,
+    target: str,
+    phase: str,
+    reading: options.Reading,
+    deploy: bool,
+    solver: str | None,
+    path: str,
 ) -> None:
     """Compile NET for a target and write the program to a file.
 
@@ -36,12 +43,13 @@ def compile_(
     if not Path(path).parent.is_dir():  # asked before the long work
         raise UsageError(f"there is no folder '{Path(path).parent}' to write '{path}' to")
     spec = read_solver(solver) if solver is not None else None
-    program = compile(net, target, phase=phase, train=spec, deploy=deploy)
+    read = options.read_net(net, (), reading)
+    program = compile(read, target, phase=phase, train=spec, deploy=deploy)
     save_program(program, path)
     kernels = sum(len(launch.kernels) for launch in program.launches)
     code = sum(map(len, program.code.values()))
     print(
         f"{path}: {program.name} for {program.target}, {output.amount(kernels, 'kernel')} in "
-        f"{output.amount(len(program.launches), 'launch')}, {output.size(code)} of code, "
+        f"{output.launches(program)}, {output.size(code)} of code, "
         f"{output.size(program.peak_bytes)} of memory"
     )

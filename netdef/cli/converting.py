@@ -14,8 +14,15 @@ from netdef.cli.guard import warn
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @click.option("--net", metavar="NET", help="Net of the weights: it tells the names of their blobs.")
+@options.reading_options
 @options.shape_option
-def convert(source: str, target: str, net: str | None, shapes: tuple[str, ...]) -> None:
+def convert(
+    source: str,
+    target: str,
+    net: str | None,
+    reading: options.Reading,
+    shapes: tuple[str, ...],
+) -> None:
     """Convert a file; the extensions say from what to what.
 
     \b
@@ -31,7 +38,9 @@ def convert(source: str, target: str, net: str | None, shapes: tuple[str, ...]) 
 
     kinds = [format_of(Path(file)) is not None for file in (source, target)]
     if not any(kinds):
-        output.write_file(Path(target), convert_spec(source, target))
+        content, warnings = convert_spec(source, target, reading.lenient)
+        warn(warnings)
+        output.write_file(Path(target), content)
         return
     if not all(kinds):
         hint = "weights are .safetensors, .caffemodel or .caffemodel.h5"
@@ -41,7 +50,7 @@ def convert(source: str, target: str, net: str | None, shapes: tuple[str, ...]) 
         from compiler.assemble import layer_blobs
         from netdef.probing import build_anyhow, shown_phase
 
-        spec = options.read_net(net)
+        spec = options.read_net(net, (), reading)
         graph, _ = build_anyhow(spec, shown_phase(spec), options.read_shapes(shapes))
         layers = layer_blobs(graph)
     warn(convert_weights(Path(source), Path(target), layers))

@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 @options.net_argument
 @options.weights_option(required=False)
 @click.option("-o", "--output", "out", required=True, metavar="OUT", help="Net file to write.")
+@options.reading_options
 @options.shape_option
 @options.layer_set_option
 def deploy(
-    net: str, weights: str | None, out: str, shapes: tuple[str, ...], sets: tuple[str, ...]
+    net: str,
+    weights: str | None,
+    out: str,
+    reading: options.Reading,
+    shapes: tuple[str, ...],
+    sets: tuple[str, ...],
 ) -> None:
     """Write the net for use of NET: inputs in place of data, no labels, losses or dropout.
 
@@ -33,7 +39,7 @@ def deploy(
     from netdef.deploying import deployed_net, weights_beside, write_weights
     from schemas.errors import UsageError
 
-    spec = options.read_net(net, sets)
+    spec = options.read_net(net, sets, reading)
     beside = weights_beside(out)
     written = [Path(out)] + ([beside] if weights else [])
     given = [net, *(weights.split(",") if weights else ())]

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import io
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import click
 
+from netdef.__main__ import INTERRUPTED
 from schemas.errors import NetError, did_you_mean
 
 MISTAKE = 2  # the user's; 1 is a bug of ours
-INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+SHOWN = 2  # warnings of a file, where they are not what was asked for
 
 
 class Guarded(click.Group):
     """A group whose commands never show a traceback for a mistake of the user.
 
-    A command returns its exit status, or None for 0. The commands are listed in the order in
-    which they were added: the first thing to do first.
+    A command returns its exit status, or None for 0. `homes` says where each is defined
+    (MODULE:NAME), so that only the one that is called is loaded. They are listed in that order:
+    the first thing to do first.
     """
 
+    def __init__(self, *args: Any, homes: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.homes = homes
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(self.homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.homes:
+            return None
+        module, _, name = self.homes[cmd_name].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), name)
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if not args[0].startswith("-") and args[0] not in self.commands:
-            near = difflib.get_close_matches(args[0], self.commands, n=1)
+        if not args[0].startswith("-") and args[0] not in self.homes:
+            near = difflib.get_close_matches(args[0], self.homes, n=1)
             hint = f"did you mean 'netdef {near[0]}'?" if near else "'netdef --help' lists them"
             raise NetError(f"there is no command '{args[0]}'", hint=hint)
         return super().resolve_command(ctx, args)
@@ -83,12 +97,19 @@ def report(error: NetError) -> int:
     return MISTAKE
 
 
-def warn(warnings: Iterable[NetError | str]) -> int:
-    """Prints each distinct warning once; returns how many there were."""
+def warn(warnings: Iterable[NetError | str], file: str | None = None) -> int:
+    """Prints each distinct warning once; returns how many there were.
+
+    Of those of a `file` that is only to be shown, the first; `netdef check` has the others.
+    """
     texts = (w if isinstance(w, NetError) else NetError(w) for w in warnings)
-    distinct = dict.fromkeys(w.render("warning") for w in texts)
-    for text in distinct:
+    distinct = list(dict.fromkeys(w.render("warning") for w in texts))
+    first = distinct if file is None or len(distinct) <= SHOWN else distinct[:SHOWN]
+    for text in first:
         print(text, file=sys.stderr)
+    if len(first) < len(distinct):
+        more = f"{len(distinct) - len(first)} more warnings"
+        print(f"{more}: 'netdef check {file}' shows them\n", file=sys.stderr)
     return len(distinct)
 
 

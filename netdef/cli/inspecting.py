@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ GPU = "sm_90"
     help="cpu, sm_80, sm_90, sm_100, gfx942 or reference; several with -o (cpu and sm_90).",
 )
 @options.phase_option()
+@functools.partial(options.reading_options, stage="--net-stage")
 @options.shape_option
 @options.layer_set_option
 def inspect(
@@ -49,20 +51,24 @@ def inspect(
     In phase TRAIN (if the net has it) the whole training step is shown, else a forward pass.
     """
     from netdef.formats import read_solver
-    from netdef.inspecting import BEFORE_CODE, Inspection
+    from netdef.inspecting import LAST_PASS, Inspection
+    from netdef.spec_text import net_yaml
     from netdef.stepping import step_of
 
     if (stage is None) == (folder is None):
         raise click.UsageError("give either --stage STAGE or -o DIR")
     if stage is not None and len(targets) > 1:
         raise click.UsageError("one --target at a time goes with --stage")
-    spec = options.read_net(net, given["sets"])
+    spec = options.read_net(net, given["sets"], given["reading"])
+    if stage == "spec":
+        print(net_yaml(spec), end="")
+        return
     rule = read_solver(given["solver"]) if given["solver"] is not None else None
     step, arena, _, _ = step_of(spec, given["phase"], options.read_shapes(given["shapes"]), rule)
     chosen = targets or (("cpu", GPU) if folder else ("cpu",))
     made = [Inspection(spec, step, arena, target) for target in chosen]
     if stage is not None:
-        made[0].run(code=stage not in BEFORE_CODE)
+        made[0].run(LAST_PASS[stage])
         print(made[0].stage(stage), end="")
     else:
         assert folder is not None

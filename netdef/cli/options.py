@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -11,10 +13,60 @@ from schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from schemas.net import NetSpec
+    from schemas.solver import SolverSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 Shape = tuple[int, ...]
 BACKENDS = ("auto", "cpu", "triton", "reference")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a net or a solver is read: which layers take part, what is passed over."""
+
+    lenient: bool = False
+    level: int | None = None
+    stages: tuple[str, ...] = ()
+
+    def net(self, spec: NetSpec) -> NetSpec:
+        from schemas.net import with_state
+
+        return with_state(spec, self.level, self.stages)
+
+    def words(self) -> list[str]:
+        """Returns the options that say this."""
+        words = ["--lenient"] if self.lenient else []
+        words += ["--level", str(self.level)] if self.level is not None else []
+        return words + [word for stage in self.stages for word in ("--stage", stage)]
+
+    def solver(self, spec: SolverSpec) -> SolverSpec:
+        """Returns the solver with level and stages for its training net, as in Caffe."""
+        from schemas.net import NetState
+
+        over = NetState(level=self.level, stages=self.stages)
+        return replace(spec, train_state=spec.train_state.merged(over))
+
+
+PLAIN = Reading()
+
+
+def reading_options(command: F, stage: str = "--stage") -> F:
+    """Adds --lenient, --level and --stage; the command takes them as one `reading`."""
+
+    @functools.wraps(command)
+    def packed(
+        *args: Any, lenient: bool, level: int | None, net_stages: tuple[str, ...], **kwargs: Any
+    ) -> Any:
+        names = tuple(part for text in net_stages for part in text.split(",") if part)
+        return command(*args, reading=Reading(lenient, level, names), **kwargs)
+
+    text = "Take the layers of this stage (include and exclude rules)."
+    named: dict[str, Any] = {"multiple": True, "metavar": "NAME[,NAME]", "help": text}
+    packed = click.option(stage, "net_stages", **named)(packed)
+    text = "Take the layers of this level."
+    packed = click.option("--level", type=int, metavar="N", help=text)(packed)
+    text = "Pass over fields that only other programs know, with a warning for each."
+    return cast(F, click.option("--lenient", is_flag=True, help=text)(packed))
 
 
 def net_argument(command: F) -> F:
@@ -93,13 +145,20 @@ def weights_option(required: bool = True) -> Callable[[F], F]:
     )
 
 
-def read_net(path: str, sets: tuple[str, ...] = ()) -> NetSpec:
+def read_net(path: str, sets: tuple[str, ...] = (), reading: Reading = PLAIN) -> NetSpec:
     """Returns the net of a file with `--set` applied. Raises NetError."""
     from netdef import formats
 
-    spec, _ = formats.apply_set(formats.read_net(path), None, sets)
+    spec, _ = formats.apply_set(formats.read_net(path, lenient=reading.lenient), None, sets)
     assert spec is not None
-    return spec
+    return reading.net(spec)
+
+
+def read_solver(path: str, reading: Reading = PLAIN) -> SolverSpec:
+    """Returns the solver of a file. Raises NetError."""
+    from netdef import formats
+
+    return reading.solver(formats.read_solver(path, lenient=reading.lenient))
 
 
 def read_shapes(texts: tuple[str, ...]) -> dict[str, Shape]:

@@ -8,7 +8,10 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from schemas.program import Program
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -26,6 +29,12 @@ def own_name() -> str:
         return "netdef"
     here = Path.cwd()
     return str(called.relative_to(here)) if called.is_relative_to(here) else str(called)
+
+
+def launches(program: Program) -> str:
+    """Returns `15 launches`; with loops over time `16 launches (261 with every time step)`."""
+    count, whole = len(program.launches), sum(1 for _ in program.runs())
+    return amount(count, "launch") + (f" ({whole} with every time step)" if whole > count else "")
 
 
 def print_json(document: Any) -> None:
@@ -98,6 +107,15 @@ def _rich_table(
 def count(number: int) -> str:
     """Returns 431080 as 431,080."""
     return f"{number:,}"
+
+
+def short(number: int) -> str:
+    """Returns a number to three digits: 850, 61.0 M, 3.86 G."""
+    for power, unit in ((12, " T"), (9, " G"), (6, " M"), (3, " k")):
+        if number >= 10**power:
+            value = number / 10**power
+            return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f}{unit}"
+    return str(number)
 
 
 def amount(number: int, noun: str) -> str:

@@ -27,6 +27,7 @@ SHOWN = 5
 @click.option("--scale", type=float, help="Multiply values by this, instead of the net's scale.")
 @click.option("--mean", metavar="V[,V,V]", help="Subtract this first: one value, or one a channel.")
 @click.option("--bgr", is_flag=True, help="Colours as blue, green, red: what Caffe's models take.")
+@options.reading_options
 @options.shape_option
 @options.layer_set_option
 @options.backend_option
@@ -44,7 +45,7 @@ def predict(net: str, weights: str, inputs: tuple[str, ...], **given: Any) -> No
     from netdef.net import Net
     from netdef.predicting import changed, reader_of
 
-    spec = options.read_net(net, given["sets"])
+    spec = options.read_net(net, given["sets"], given["reading"])
     names = read_labels(given["labels"]) if given["labels"] else []
     shapes = options.read_shapes(given["shapes"])
     reader = reader_of(spec, shapes, given["raw"], given["bgr"])

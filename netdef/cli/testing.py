@@ -21,6 +21,7 @@ from netdef.cli.guard import warn
     help="Number of batches.",
 )
 @options.phase_option("TEST")
+@options.reading_options
 @options.layer_set_option
 @options.backend_option
 @options.threads_option
@@ -30,6 +31,7 @@ def test(
     weights: str,
     iterations: int,
     phase: str,
+    reading: options.Reading,
     sets: tuple[str, ...],
     backend: str,
     threads: int | None,
@@ -42,7 +44,7 @@ def test(
     from netdef.evaluating import evaluate
     from netdef.net import load
 
-    loaded = load(options.read_net(net, sets), phase, backend, threads=threads)
+    loaded = load(options.read_net(net, sets, reading), phase, backend, threads=threads)
     try:
         warn([*loaded.spec.warnings, *loaded.graph.warnings, *loaded.load_weights(weights)])
         begun = time.perf_counter()

@@ -29,6 +29,7 @@ HEADS = ("kernel", "kind", "layers", "ms", "Mflop", "GFLOP/s", "MB", "GB/s")
     show_default=True,
     help="Number of steps to time.",
 )
+@options.reading_options
 @options.shape_option
 @options.layer_set_option
 @options.backend_option
@@ -38,6 +39,7 @@ def time_(
     net: str,
     phase: str | None,
     iterations: int,
+    reading: options.Reading,
     shapes: tuple[str, ...],
     sets: tuple[str, ...],
     backend: str,
@@ -55,7 +57,7 @@ def time_(
     from netdef.engine import open_engine
     from netdef.stepping import step_of
 
-    spec = options.read_net(net, sets)
+    spec = options.read_net(net, sets, reading)
     step, arena, phase, _ = step_of(spec, phase, options.read_shapes(shapes))
     engine = open_engine(backend, threads=threads)
     try:
@@ -107,7 +109,7 @@ def document(program: Program, times: list[float], shares: Shares) -> dict[str, 
             "kernel": k.name,
             "kind": k.kind,
             "layers": k.layers,
-            "steps": launch.steps,
+            "steps": launch.repeat.count if launch.repeat else 1,
             "flops": k.flops,
             "bytes": k.bytes,
         }
@@ -137,7 +139,7 @@ def _table(
             name = k.name if i == 0 else f"+ {k.name}"
             counts = f"{k.flops / 1e6:,.3f}", f"{k.bytes / 1e6:,.3f}"
             layers = "+".join(k.layers)
-            kind = k.kind if launch.steps == 1 else f"{k.kind} x{launch.steps}"
+            kind = f"{k.kind} x{launch.repeat.count}" if launch.repeat else k.kind
             rows.append((name, kind, layers, rates[0], counts[0], rates[1], counts[1], rates[2]))
     kernels = [k for launch in program.launches for k in launch.kernels]
     flops, touched = sum(k.flops for k in kernels), sum(k.bytes for k in kernels)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netdef.__main__ import INTERRUPTED
 from netdef.cli import options, output
-from netdef.cli.guard import INTERRUPTED, warn
+from netdef.cli.guard import warn
 from netdef.cli.output import own_name
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Request:
     solver: str
     resume: str | None
     weights: tuple[str, ...]
+    reading: options.Reading
     sets: tuple[str, ...]
     backend: str
     threads: int | None
@@ -38,6 +40,7 @@ class Request:
         words = [own_name(), "train", self.solver, "--resume", str(snapshot)]
         for text in self.sets:
             words += ["--set", text]
+        words += self.reading.words()
         words += ["--backend", self.backend] if self.backend != "auto" else []
         words += ["--threads", str(self.threads)] if self.threads else []
         # Snapshots beside their run's records are enough to find the run again.
@@ -54,6 +57,7 @@ class Request:
         for text in self.sets:
             if any(text.startswith(f"{name}.") for name in layers):
                 words += ["--set", text]
+        words += options.Reading(self.reading.lenient).words()
         return shlex.join(words) + ("" if plan.tests else " INPUT")
 
 
@@ -70,6 +74,7 @@ class Request:
     metavar="FILE[,FILE]",
     help="Start from these weights (.safetensors or .caffemodel), found by layer names.",
 )
+@options.reading_options
 @options.set_option
 @options.backend_option
 @options.threads_option
@@ -83,6 +88,7 @@ def train(
     solver: str,
     resume: str | None,
     weights: tuple[str, ...],
+    reading: options.Reading,
     sets: tuple[str, ...],
     backend: str,
     threads: int | None,
@@ -96,7 +102,7 @@ def train(
     a second one stops at once.
     """
     files = tuple(part for text in weights for part in text.split(",") if part)
-    return run(Request(solver, resume, files, sets, backend, threads, run_dir, quiet))
+    return run(Request(solver, resume, files, reading, sets, backend, threads, run_dir, quiet))
 
 
 def run(request: Request) -> int:
@@ -111,7 +117,7 @@ def run(request: Request) -> int:
     monitor = Recording(quiet=request.quiet)
     begun = time.perf_counter()
     solver = Solver(
-        request.solver,
+        options.read_solver(request.solver, request.reading),
         request.backend,
         threads=request.threads,
         sets=request.sets,
@@ -121,7 +127,7 @@ def run(request: Request) -> int:
     try:
         compiled = time.perf_counter() - begun
         plan = solver.plan
-        notes = [*plan.train.spec.warnings, *plan.train.warnings]
+        notes = [*solver.spec.warnings, *plan.train.spec.warnings, *plan.train.warnings]
         warn([*notes, *(w for graph in plan.tests for w in graph.warnings), *solver.warnings])
         folder, differences = open_folder(solver, request.resume, request.run_dir)
         warn(differences)
@@ -173,7 +179,7 @@ def introduce(solver: Solver, compiled: float, folder: Path) -> list[str]:
         f"solver    {spec.type}, {rate}, {goal}{start}, seed {solver.seed}",
         f"backend   {solver.backend} on {solver.device}, {precision}",
         f"step      {output.amount(kernels, 'kernel')} in "
-        f"{output.amount(len(program.launches), 'launch')}, "
+        f"{output.launches(program)}, "
         f"{output.size(program.peak_bytes)} of memory, compiled in {output.seconds(compiled)}",
         f"folder    {folder}",
     ]

@@ -39,7 +39,7 @@ def draw(graph: Graph, unroll: int = 0) -> str:
 
     With 0 a cycle is drawn once, with edges back to the layers that read an earlier step.
     """
-    picture = _Picture(graph, unroll)
+    picture = Picture(graph, unroll)
     width, height = picture.width + 2 * MARGIN, picture.height + 2 * MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -56,10 +56,10 @@ def draw(graph: Graph, unroll: int = 0) -> str:
     return "\n".join(parts) + "\n"
 
 
-class _Picture:
+class Picture:
     """All boxes and panels with their places."""
 
-    def __init__(self, graph: Graph, unroll: int) -> None:
+    def __init__(self, graph: Graph, unroll: int = 0) -> None:
         self.boxes, self.edges = boxes_of(graph)
         self.box_width = min(MOST, max([LEAST, *(box.need for box in self.boxes)]))
         self.starts = _starts(graph)
@@ -121,7 +121,8 @@ class _Picture:
             enters = target.tops[_port(edge), step] if target else middle
             key = f"{edge.blob}@{step}" if source and target else edge.blob
             ends = self.home[edge.source], self.home[edge.target]
-            yield edge, Link(*ends, key, leaves, enters)
+            side = edge.side and source is target is None
+            yield edge, Link(*ends, key, leaves, enters, side)
 
     # ---- SVG ---------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 SWEEPS = 12
 WAY = 14.0  # room that a link takes where it passes a row
@@ -32,8 +33,10 @@ class Link:
     key: str
     leaves: float
     enters: float
+    side: bool = False  # a label: where it passes rows, it does so beside all of them
     ways: list[tuple[float, float, float]] = field(default_factory=list)  # x, top, bottom: a row
     dummies: list[tuple[int, int]] = field(default_factory=list)  # (row, dummy)
+    lane: int = 0  # beside the rows, from 1; 0: the link goes through them
 
 
 def arrange(
@@ -44,36 +47,64 @@ def arrange(
     `links` stand in the order of their targets, sources first. Items `last` share the last row.
     """
     _rows(items, links, last)
-    rows = _order(items, links)
-    width, height, places = _place(items, rows, *gap)
+    rows, above, below = _order(items, links)
+    x, width = _place(items, rows, above, below, gap[0])
+    lanes = max((link.lane for link in links), default=0)
+    width += gap[0] + WAY * lanes if lanes else 0
+    y, ends = 0.0, []
+    for row in rows:
+        tall = max((items[m].height for m in row if m < len(items)), default=0)
+        for member in row:
+            if member < len(items):
+                items[member].x, items[member].y = x[member] - items[member].width / 2, y
+        ends.append((y, y + tall))
+        y += tall + gap[1]
     for link in links:
-        link.ways = [places[dummy] for _, dummy in link.dummies]
-    return width, height
+        link.ways = [(x[dummy], *ends[row]) for row, dummy in link.dummies]
+        if link.lane:
+            first, final = items[link.source].row + 1, items[link.target].row - 1
+            link.ways = [(width - WAY * (link.lane - 0.5), ends[first][0], ends[final][1])]
+    return width, y - gap[1]
 
 
 def _rows(items: Sequence[Item], links: Sequence[Link], last: Sequence[int]) -> None:
-    """Puts every item below those it reads, and cuts long links into one dummy a row."""
+    """Puts every item below those it reads, and cuts long links into one dummy a row.
+
+    Labels that pass rows have a lane beside all of them, so that they bend no other link.
+    """
     for link in links:
         items[link.target].row = max(items[link.target].row, items[link.source].row + 1)
     lowest = max((item.row for item in items), default=0)
     for i in last:
         items[i].row = lowest
     dummies: dict[tuple[int, str, int], int] = {}
+    lanes: dict[tuple[int, str], int] = {}
     for link in links:
+        if link.side and items[link.target].row > items[link.source].row + 1:
+            link.lane = lanes.setdefault((link.source, link.key), len(lanes) + 1)
+            continue
         for row in range(items[link.source].row + 1, items[link.target].row):
             key = (link.source, link.key, row)
             link.dummies.append((row, dummies.setdefault(key, len(items) + len(dummies))))
 
 
-def _order(items: Sequence[Item], links: Sequence[Link]) -> list[list[int]]:
-    """Returns the members of each row from left to right, with few crossings (barycentres)."""
+Near = Mapping[int, Sequence[int]]  # item or dummy -> those it is tied to in the next row
+
+
+def _order(
+    items: Sequence[Item], links: Sequence[Link]
+) -> tuple[list[list[int]], dict[int, list[int]], dict[int, list[int]]]:
+    """Returns the members of each row from left to right, with few crossings (barycentres).
+
+    And what each member is tied to in the row above and in the row below.
+    """
     count = 1 + max((item.row for item in items), default=0)
     rows: list[list[int]] = [[] for _ in range(count)]
     for i, item in enumerate(items):
         rows[item.row].append(i)
     above: dict[int, list[int]] = {}
     below: dict[int, list[int]] = {}
-    for link in links:
+    for link in (link for link in links if not link.lane):
         chain = [link.source, *(dummy for _, dummy in link.dummies), link.target]
         for row, dummy in link.dummies:
             if dummy not in rows[row]:
@@ -86,7 +117,7 @@ def _order(items: Sequence[Item], links: Sequence[Link]) -> list[list[int]]:
         near = above if down else below
         for members in rows if down else reversed(rows):
             _sort(members, rows, near)
-    return rows
+    return rows, above, below
 
 
 def _sort(row: list[int], rows: Sequence[Sequence[int]], near: Mapping[int, list[int]]) -> None:
@@ -103,27 +134,46 @@ def _sort(row: list[int], rows: Sequence[Sequence[int]], near: Mapping[int, list
 
 
 def _place(
-    items: Sequence[Item], rows: Sequence[Sequence[int]], gap_x: float, gap_y: float
-) -> tuple[float, float, dict[int, tuple[float, float, float]]]:
-    """Gives every item its coordinates; returns width, height and where dummies pass a row."""
-
-    def wide(member: int) -> float:
-        return items[member].width if member < len(items) else WAY
-
-    def length(row: Sequence[int]) -> float:
-        return sum(map(wide, row)) + gap_x * max(0, len(row) - 1)
-
-    whole = max((length(row) for row in rows), default=0)
-    dummies: dict[int, tuple[float, float, float]] = {}
-    y = 0.0
+    items: Sequence[Item], rows: Sequence[Sequence[int]], above: Near, below: Near, gap: float
+) -> tuple[dict[int, float], float]:
+    """Returns the middle of every member, links as straight as may be, and the whole width."""
+    wide = {m: items[m].width if m < len(items) else WAY for row in rows for m in row}
+    x: dict[int, float] = {}
     for row in rows:
-        x = (whole - length(row)) / 2
-        tall = max((items[m].height for m in row if m < len(items)), default=0)
-        for member in row:
-            if member < len(items):
-                items[member].x, items[member].y = x, y
-            else:
-                dummies[member] = (x + WAY / 2, y, y + tall)
-            x += wide(member) + gap_x
-        y += tall + gap_y
-    return whole, y - gap_y, dummies
+        for i, member in enumerate(row):
+            x[member] = (i - (len(row) - 1) / 2) * (wide[member] + gap)
+    for sweep in range(SWEEPS + 1):  # the last one is down: what follows one item is below it
+        down = sweep % 2 == 0
+        for row in rows if down else reversed(rows):
+            near = above if down else below
+            wanted = [_wanted(m, near.get(m, ()), x) for m in row]
+            x.update(zip(row, spread(wanted, [wide[m] for m in row], gap), strict=True))
+    left = min((x[m] - wide[m] / 2 for m in x), default=0)
+    right = max((x[m] + wide[m] / 2 for m in x), default=0)
+    return {m: at - left for m, at in x.items()}, right - left
+
+
+def _wanted(member: int, near: Sequence[int], x: Mapping[int, float]) -> float:
+    """Returns the middle of a member's neighbours in the next row; its own place if it has none."""
+    return median(x[n] for n in near) if near else x[member]
+
+
+def spread(wanted: Sequence[float], wide: Sequence[float], gap: float) -> list[float]:
+    """Returns the places nearest to the wanted ones, by least squares, with gaps between them.
+
+    Neighbours that would come too close form a group, which lies where its members want it on
+    average (pool adjacent violators).
+    """
+    offsets: list[float] = []
+    for i, width in enumerate(wide):
+        offsets.append(offsets[-1] + (wide[i - 1] + width) / 2 + gap if i else 0.0)
+    groups: list[tuple[float, int]] = []  # where the group begins, and how many it has
+    for place, offset in zip(wanted, offsets, strict=True):
+        begin, count = place - offset, 1
+        while groups and groups[-1][0] > begin:
+            other, more = groups.pop()
+            begin = (begin * count + other * more) / (count + more)
+            count += more
+        groups.append((begin, count))
+    begins = [begin for begin, count in groups for _ in range(count)]
+    return [begin + offset for begin, offset in zip(begins, offsets, strict=True)]

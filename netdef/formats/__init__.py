@@ -22,17 +22,19 @@ def read_net(
     *,
     text: str | None = None,
     format: str | None = None,
+    lenient: bool = False,
 ) -> NetSpec:
     """Reads a net from a file or from `text`; `format` is "yaml", "prototxt" or found out.
 
-    A string with a line break in place of the path counts as the text. With `text`, the path is
-    the name shown in errors. Raises SpecError or UsageError, or NetErrors of several.
+    `lenient`: fields that nothing here reads are warnings. A string with a line break in place of
+    the path counts as the text. With `text`, the path is the name shown in errors. Raises
+    SpecError or UsageError, or NetErrors of several.
     """
     document = read_document(path, text=text, format=format)
     if document.kind != "net":
         hint = "give the net file that its 'net' names"
         raise SpecError("this is a solver, not a net", _top(document), hint)
-    return _net(document)
+    return _net(document, lenient)
 
 
 def read_solver(
@@ -40,6 +42,7 @@ def read_solver(
     *,
     text: str | None = None,
     format: str | None = None,
+    lenient: bool = False,
 ) -> SolverSpec:
     """Reads a solver; the arguments and errors are those of `read_net`."""
     document = read_document(path, text=text, format=format)
@@ -47,7 +50,7 @@ def read_solver(
         if "layer" in document.root.data or "layers" in document.root.data:
             hint = "a solver file names its net: 'net: net.yaml'"
             raise SpecError("this is a net, not a solver", _top(document), hint)
-    return _solver(document)
+    return _solver(document, lenient)
 
 
 def read_spec(
@@ -55,10 +58,12 @@ def read_spec(
     *,
     text: str | None = None,
     format: str | None = None,
+    lenient: bool = False,
 ) -> NetSpec | SolverSpec:
     """Reads whichever of the two a file is, for `netdef check`."""
     document = read_document(path, text=text, format=format)
-    return _net(document) if document.kind == "net" else _solver(document)
+    read = _net if document.kind == "net" else _solver
+    return read(document, lenient)
 
 
 def _top(document: Document) -> Span:
@@ -68,16 +73,16 @@ def _top(document: Document) -> Span:
     return document.root.span
 
 
-def _net(document: Document) -> NetSpec:
-    diag = Diagnostics()
+def _net(document: Document, lenient: bool) -> NetSpec:
+    diag = Diagnostics(lenient)
     read = read_native_net if document.format == "yaml" else read_caffe_net
     net = read(document.root, document.file, diag)
     _raise(diag)
     return net
 
 
-def _solver(document: Document) -> SolverSpec:
-    diag = Diagnostics()
+def _solver(document: Document, lenient: bool) -> SolverSpec:
+    diag = Diagnostics(lenient)
     read = read_native_net if document.format == "yaml" else read_caffe_net
     solver = read_solver_spec(document.root, document.file, diag, read)
     _raise(diag)

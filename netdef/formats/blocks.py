@@ -155,7 +155,7 @@ class Uses:
         given = {"name": Value(full, use.name.span), "index": Value(index, use.name.span)}
         args = {**use.args, **given}
         layers = substitute(block["layers"], args)
-        inner = scope.inside(full + "/", use.block)
+        inner = scope.inside(Name(full, use.name.span), use.block)
         for number, bottom in enumerate(bottoms, 1):
             inner.blobs["in" if number == 1 else f"in{number}"] = bottom
         if bottoms:
@@ -163,6 +163,7 @@ class Uses:
             inner.chain.append(LayerSpec(Name("in"), Name("in"), tops=top))
         for text in _tops(layers):
             inner.blobs.setdefault(text, inner.prefix + text)
+        inner.blobs.setdefault(full, full)  # `top: $name` is in place on the layer without a name
         before = len(inner.chain)
         self.builder.layer_list(layers, inner)
         if "out" in block:

@@ -61,11 +61,13 @@ def read_caffe_net(root: Value, file: str, diag: Diagnostics) -> NetSpec:
     if "state" in fields:
         got["state"] = read_state(reader, reader.one(fields["state"], "state"), "state")
     name = reader.text(reader.one(fields["name"], "name"), "name") if "name" in fields else ""
-    layers = [*_inputs(reader, fields), *_layers(reader, fields)]
+    layers = _layers(reader, fields)
+    layers = [*_inputs(reader, fields, layers), *layers]
     if not layers and not diag.errors:
         reader.error("the net has no layers", root.span)
     warnings = tuple(diag.warnings[warned:])
-    return NetSpec(name, tuple(layers), span=root.span, file=file, warnings=warnings, **got)
+    where: dict[str, Any] = {"span": root.span, "file": file, "lenient": diag.lenient}
+    return NetSpec(name, tuple(layers), warnings=warnings, **where, **got)
 
 
 def _layers(reader: Reader, fields: Mapping[str, Value]) -> list[LayerSpec]:
@@ -81,7 +83,9 @@ def _layers(reader: Reader, fields: Mapping[str, Value]) -> list[LayerSpec]:
     return [layer for layer in found if layer is not None]
 
 
-def _inputs(reader: Reader, fields: Mapping[str, Value]) -> list[LayerSpec]:
+def _inputs(
+    reader: Reader, fields: Mapping[str, Value], layers: Sequence[LayerSpec]
+) -> list[LayerSpec]:
     """Returns the Input layer that stands for `input`, `input_dim` and `input_shape`."""
     tops = read_names(reader, fields["input"], "input") if "input" in fields else ()
     dims = items(fields["input_dim"]) if "input_dim" in fields else ()
@@ -105,6 +109,15 @@ def _inputs(reader: Reader, fields: Mapping[str, Value]) -> list[LayerSpec]:
     if dims:
         groups = [dims[i : i + 4] for i in range(0, len(dims), 4)]
         shapes = tuple(Value({"dim": Value(g, g[0].span)}, g[0].span, g[0].key) for g in groups)
+    else:  # Caffe passes over an input without a shape; here it stands for a blob nobody makes
+        made = {top.text for layer in layers for top in layer.tops}
+        for top in tops:
+            if not shapes and top.text in made:
+                warning = f"input '{top}' has no shape; a layer makes that blob"
+                reader.diag.warn(NetError(warning, top.span, "leave 'input' out"))
+        tops = tuple(top for top in tops if shapes or top.text not in made)
+    if not tops:
+        return []
     params = {"shape": Value(shapes, shapes[0].span, shapes[0].key)} if shapes else {}
     return [LayerSpec(Name("input", span), Name("Input", span), (), tops, params, span=span)]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from netdef.formats.caffe_names import V0_FIELDS, V0_TYPES, V1_TYPES
-from netdef.formats.fields import Reader, items, layer_label
+from netdef.formats.fields import Reader, by_number, items, layer_label
+from runtime.caffe_files import V1_WORDS
 from schemas.errors import did_you_mean
 from schemas.net import Value
 
@@ -94,8 +95,8 @@ def _upgrade(reader: Reader, value: Value) -> Value:
     if not isinstance(value.data, Mapping):
         return value
     data = {k: v for k, v in value.data.items() if k not in _V1_PARAM}
-    if "type" in data and isinstance(data["type"].data, str):
-        kind = data["type"]
+    kind = by_number(data.get("type", Value(None)), V1_WORDS)
+    if isinstance(kind.data, str):
         data["type"] = Value(V1_TYPES.get(kind.data, kind.data), kind.span, kind.key_span)
     lists = {new: items(value.data[old]) for old, new in _V1_PARAM.items() if old in value.data}
     if lists:

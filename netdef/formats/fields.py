@@ -7,14 +7,15 @@ that one run finds every mistake of a file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from schemas.errors import Diagnostics, SpecError, did_you_mean, near
+from schemas.errors import Diagnostics, SpecError, UnknownField, did_you_mean, near
 from schemas.net import Name, NetState, ParamSpec, Rule, Value
 from schemas.span import Span
 
 PHASES = ("TRAIN", "TEST")
+SHARE_MODES = ("STRICT", "PERMISSIVE")
 
 
 class Reader:
@@ -31,7 +32,8 @@ class Reader:
         self.error(f"'{what}' must be {want}, not {describe(value)}", value.span, hint)
 
     def unknown(self, name: str, key: Span, known: Collection[str], place: str = "") -> None:
-        self.error(f"unknown field '{name}'{place}", key, did_you_mean(name, known))
+        message = f"{self.who}unknown field '{name}'{place}"
+        self.diag.error(UnknownField(message, key, did_you_mean(name, known)))
 
     def text(self, value: Value, what: str) -> str:
         if isinstance(value.data, str):
@@ -60,7 +62,7 @@ class Reader:
         if isinstance(data, bool) or not isinstance(data, (int, float)):
             self.mismatch(value, what, "a number", _unquote(value))
         elif not math.isfinite(data):
-            self.mismatch(value, what, "a finite number")
+            self.mismatch(value, what, "a finite number", "nan and inf are no settings")
         else:
             return float(data)
         return 0.0
@@ -140,16 +142,22 @@ def _unquote(value: Value) -> str | None:
     if not isinstance(value.data, str):
         return None
     try:
-        float(value.data)
+        number = float(value.data)
     except ValueError:
         return None
-    return "leave the quotes out"
+    return "leave the quotes out" if math.isfinite(number) else "nan and inf are no settings"
+
+
+def by_number(value: Value, words: Sequence[str]) -> Value:
+    """Returns the word of an enum of Caffe's that is written as its number."""
+    if isinstance(value.data, int) and not isinstance(value.data, bool):
+        if 0 <= value.data < len(words):
+            return Value(words[value.data], value.span, value.key_span)
+    return value
 
 
 def read_phase(reader: Reader, value: Value, what: str = "phase") -> str:
-    if isinstance(value.data, int) and not isinstance(value.data, bool) and value.data in (0, 1):
-        return PHASES[value.data]  # the numbers of Caffe's enum
-    return reader.choice(value, what, PHASES)
+    return reader.choice(by_number(value, PHASES), what, PHASES)
 
 
 def read_names(reader: Reader, value: Value, what: str) -> tuple[Name, ...]:
@@ -203,7 +211,7 @@ def _param_spec(reader: Reader, value: Value, what: str) -> ParamSpec:
         if name == "name":
             got["name"] = reader.text(one, name) or None
         elif name == "share_mode":
-            got["share_mode"] = reader.choice(one, name, ("STRICT", "PERMISSIVE"))
+            got["share_mode"] = reader.choice(by_number(one, SHARE_MODES), name, SHARE_MODES)
         else:
             got[name] = reader.number(one, name)
     return ParamSpec(**got, span=value.key)

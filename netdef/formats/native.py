@@ -22,10 +22,10 @@ A block is a group of layers with parameters (`substitute.py` fills them in):
     layers:
     - {block: residual, name: res2a, channels: 64, repeat: 3}
 
-Layers and blobs of a use are called `res2a/conv` (`res2a_1/conv` where `repeat` is written);
-outside, `res2a` stands for the output blob. Inside, `in` (`in2`, ...) is the use's bottom, `$name`
-the use's name and `$index` the number of the repetition from 1; a blob that no layer of the block
-makes is one of outside.
+Layers and blobs of a use are called `res2a/conv` (`res2a_1/conv` where `repeat` is written), and a
+layer without a name is called `res2a` itself; outside, `res2a` stands for the output blob. Inside,
+`in` (`in2`, ...) is the use's bottom, `$name` the use's name and `$index` the number of the
+repetition from 1; a blob that no layer of the block makes is one of outside.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ class Scope:
     outer: Scope | None = None
     chain: list[LayerSpec] = field(default_factory=list)  # what "the layer before" can be
     open: tuple[str, ...] = ()  # blocks being filled in
+    use: Name | None = None  # the use of a block that this is
 
-    def inside(self, prefix: str, block: str) -> Scope:
-        return Scope(prefix, {}, self, [], (*self.open, block))
+    def inside(self, use: Name, block: str) -> Scope:
+        return Scope(use.text + "/", {}, self, [], (*self.open, block), use)
 
     def blob(self, name: str) -> str:
         """Returns the net's name for a blob that is called `name` here."""
@@ -90,6 +91,7 @@ class Scope:
 def read_native_net(root: Value, file: str, diag: Diagnostics) -> NetSpec:
     """Returns the net that a YAML document describes; what is wrong goes to `diag`."""
     reader = Reader(diag)
+    warned = len(diag.warnings)
     if not isinstance(root.data, Mapping):
         hint = "begin with 'name: ...' and 'layers:'"
         message = f"a net is a mapping with 'layers', not {describe(root)}"
@@ -116,7 +118,9 @@ def read_native_net(root: Value, file: str, diag: Diagnostics) -> NetSpec:
         builder.layer_list(fields["layers"], Scope())
         if not builder.layers and not diag.errors:
             reader.error("the net has no layers", fields["layers"].span)
-    return NetSpec(name, tuple(builder.layers), span=root.span, file=file, **got)
+    where: dict[str, Any] = {"span": root.span, "file": file, "lenient": diag.lenient}
+    warnings = tuple(diag.warnings[warned:])
+    return NetSpec(name, tuple(builder.layers), warnings=warnings, **where, **got)
 
 
 class Builder:
@@ -145,24 +149,24 @@ class Builder:
     def layer(self, value: Value, scope: Scope) -> None:
         label = layer_label(value.data)
         reader = Reader(self.diag, label + ": ")
-        name, kind = (self.required(value, label, key) for key in ("name", "type"))
+        name = self.layer_name(value, label, scope)
+        kind = self.required(value, label, "type")
         if name is None or kind is None:
             return
         got, params = self.split_fields(reader, value)
-        spec = LayerSpec(
-            Name(scope.prefix + name.text, name.span), kind, params=params, span=value.span, **got
-        )
+        spec = LayerSpec(name, kind, params=params, span=value.span, **got)
         if "bottom" not in value.data and kind.text not in SOURCES:
             bottoms = self.default_bottom(reader, spec, value, scope)
         else:
             bottoms = tuple(Name(scope.blob(b.text), b.span) for b in spec.bottoms)
-        tops = spec.tops
-        if "top" not in value.data and kind.text not in _NO_TOP:
-            tops = (name,)
         # `in` as a top works in place on the block's bottom; every other top is the block's own.
-        own = {t.text: scope.blobs.get(t.text, scope.prefix + t.text) for t in tops}
+        own = {t.text: scope.blobs.get(t.text, scope.prefix + t.text) for t in spec.tops}
+        if "top" not in value.data and kind.text not in _NO_TOP:
+            short = name.text.removeprefix(scope.prefix)
+            own = {short: name.text if name is scope.use else scope.blobs.get(short, name.text)}
+            spec = replace(spec, tops=(name,))
         scope.blobs.update(own)
-        tops = tuple(Name(own[t.text], t.span) for t in tops)
+        tops = tuple(Name(own.get(t.text, t.text), t.span) for t in spec.tops)
         spec = replace(spec, bottoms=bottoms, tops=tops)
         self.layers.append(spec)
         if leads_on(spec):
@@ -177,6 +181,13 @@ class Builder:
             message = f"no 'bottom' is written, and the layer before may be {listed}"
             reader.error(message, value.span, "write the bottom")
         return tuple(Name(top, value.span) for top in found[:1])
+
+    def layer_name(self, value: Value, label: str, scope: Scope) -> Name | None:
+        """Returns a layer's name in the net; inside a block, that of the use if it has none."""
+        if scope.use is not None and "name" not in value.data:
+            return scope.use
+        name = self.required(value, label, "name")
+        return name and Name(scope.prefix + name.text, name.span)
 
     def required(
         self, value: Value, label: str, key: str, hint: str = "a layer needs a name and a type"

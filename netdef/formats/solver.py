@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from netdef.formats.fields import Reader, describe, items, read_state
-from netdef.formats.solver_rules import check_solver
+from netdef.formats.fields import Reader, by_number, describe, items, read_state
+from netdef.formats.solver_rules import check_solver, tests_own_net
 from schemas.errors import Diagnostics, SpecError
 from schemas.net import NetSpec, Value
 from schemas.solver import SolverSpec
@@ -54,6 +54,12 @@ _LISTS = {  # a list of values: name in the file -> attribute
 _IGNORED = ("solver_mode", "device_id", "layer_wise_reduce", "snapshot_diff")
 _NETS = ("net_param", "train_net_param")
 _OLD_TYPES = {kind.upper(): kind for kind in TYPES[:6]}
+# The words of Caffe's enums, by their numbers.
+_ENUMS: dict[str, tuple[str, ...]] = {
+    "solver_mode": ("CPU", "GPU"),
+    "snapshot_format": ("HDF5", "BINARYPROTO"),
+    "solver_type": tuple(_OLD_TYPES),
+}
 FIELDS = (
     *_CHOICES,
     *_INTEGERS,
@@ -79,7 +85,8 @@ def read_solver_spec(root: Value, file: str, diag: Diagnostics, read_net: NetRea
         diag.error(SpecError(message, root.span, hint))
         return SolverSpec(file=file)
     reader = Reader(diag)
-    spec = SolverSpec(span=root.span, file=file)
+    warned = len(diag.warnings)
+    spec = SolverSpec(span=root.span, file=file, lenient=diag.lenient)
     for key, value in root.data.items():
         if key not in FIELDS:
             reader.unknown(key, value.key, FIELDS)
@@ -87,7 +94,10 @@ def read_solver_spec(root: Value, file: str, diag: Diagnostics, read_net: NetRea
             spec = with_field(spec, reader, key, value, read_net)
     if not diag.errors:  # a field that cannot be read would look like one that is missing
         check_solver(spec, diag)
-    return spec
+    untested = not (spec.test_nets or spec.test_net_params or tests_own_net(spec))
+    if untested or not spec.test_iters:
+        spec = replace(spec, test_iters=(), test_interval=0, test_states=())
+    return replace(spec, warnings=tuple(diag.warnings[warned:]))
 
 
 def with_field(
@@ -110,7 +120,7 @@ def _field(
 ) -> tuple[str, Any]:
     """Returns the attribute of SolverSpec that a field sets, and its new value (None: keep)."""
     if key in _CHOICES:
-        return key, reader.choice(_by_number(key, value), key, _CHOICES[key])
+        return key, reader.choice(by_number(value, _ENUMS.get(key, ())), key, _CHOICES[key])
     if key in _INTEGERS:
         return key, reader.integer(value, key, _INTEGERS[key])
     if key in _NUMBERS:
@@ -124,7 +134,7 @@ def _field(
     if key == "train_state":
         return key, read_state(reader, value, key)
     if key == "solver_type":
-        word = _by_number(key, value)
+        word = by_number(value, _ENUMS.get(key, ()))
         return "type", _OLD_TYPES[reader.choice(word, key, tuple(_OLD_TYPES))]
     if key in _NETS:
         return key, _net(reader, value, file, read_net)
@@ -132,23 +142,10 @@ def _field(
     if key == "device_id":
         reader.integer(value, key)
     elif key == "solver_mode":
-        reader.choice(_by_number(key, value), key, ("GPU", "CPU"))
+        reader.choice(by_number(value, _ENUMS.get(key, ())), key, ("GPU", "CPU"))
     else:
         reader.flag(value, key)
     return key, None
-
-
-def _by_number(key: str, value: Value) -> Value:
-    """Returns the word of an enum of Caffe's that is written as its number."""
-    words: tuple[str, ...] = {
-        "solver_mode": ("CPU", "GPU"),
-        "snapshot_format": ("HDF5", "BINARYPROTO"),
-        "solver_type": tuple(_OLD_TYPES),
-    }.get(key, ())
-    if isinstance(value.data, int) and not isinstance(value.data, bool):
-        if 0 <= value.data < len(words):
-            return Value(words[value.data], value.span, value.key_span)
-    return value
 
 
 def _list(

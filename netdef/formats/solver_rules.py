@@ -14,6 +14,15 @@ def check_solver(spec: SolverSpec, diag: Diagnostics) -> None:
     _check_tests(spec, diag)
     _check_rate(spec, diag)
     _check_method(spec, diag)
+    if spec.debug_info:
+        hint = "net.forward(blobs=[...]) gives inner blobs, net.grads the gradients"
+        message = "'debug_info' prints nothing here"
+        diag.warn(SpecError(message, spec.where("debug_info"), hint))
+
+
+def tests_own_net(spec: SolverSpec) -> bool:
+    """Returns whether the net that is trained can also be tested."""
+    return bool({"net", "net_param"} & spec.raw.keys())
 
 
 def _error(
@@ -36,9 +45,9 @@ def _check_tests(spec: SolverSpec, diag: Diagnostics) -> None:
     written = len(spec.test_nets) + len(spec.test_net_params)
     tests = len(spec.test_iters)
     if spec.test_interval and not tests:
-        message = "'test_interval' without 'test_iter'"
+        message = "'test_interval' without 'test_iter': nothing is tested"
         hint = "write test_iter: the number of batches of one test"
-        _error(spec, diag, "test_interval", message, hint)
+        diag.warn(SpecError(message, spec.where("test_interval"), hint))
     if written and not tests:
         field = "test_net" if spec.test_nets else "test_net_param"
         hint = "write one test_iter for each test net"
@@ -46,7 +55,12 @@ def _check_tests(spec: SolverSpec, diag: Diagnostics) -> None:
     elif written > tests:
         message = f"{written} test nets need {written} 'test_iter', not {tests}"
         _error(spec, diag, "test_iter", message)
-    elif written < tests and not {"net", "net_param"} & spec.raw.keys():
+    elif not written and not tests_own_net(spec):
+        if tests:  # older Caffes took such solvers, and tested nothing
+            message = f"{tests} 'test_iter' but no net to test: nothing is tested"
+            hint = "name the test nets with test_net, or give the net as 'net'"
+            diag.warn(SpecError(message, spec.where("test_iter"), hint))
+    elif written < tests and not tests_own_net(spec):
         message = f"{tests} 'test_iter' for {written} test nets"
         hint = "name the test nets with test_net, or give the net as 'net'"
         _error(spec, diag, "test_iter", message, hint)

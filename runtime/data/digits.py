@@ -11,17 +11,24 @@ import numpy as np
 from runtime.data.records import Array, Records
 from schemas.philox import philox
 
-ITEM_SHAPES: dict[str, tuple[int, int, int]] = {"digits": (1, 28, 28), "digits8": (1, 8, 8)}
+ITEM_SHAPES: dict[str, tuple[int, int, int]] = {
+    "digits": (1, 28, 28),
+    "digits8": (1, 8, 8),
+    "digits-pairs": (2, 28, 28),
+}
 SPLIT_SEED = 1998
 _FILE = Path(__file__).with_name("digits.csv.gz")
 _LARGE = 20  # side of the enlarged digit; MNIST's digits are 20 x 20 in a field of 28 x 28
 _BORDER = 4
+_PAIRS = 10  # for each digit
 
 
 def load_digits(name: str, phase: str) -> Records:
-    """Returns the TRAIN or TEST part of `digits` or `digits8` (README.md beside this file)."""
+    """Returns the TRAIN or TEST part of an embedded set (README.md beside this file)."""
     pixels, labels = _published()
     chosen = _split(labels)[phase == "TEST"]
+    if name == "digits-pairs":
+        return _pairs(_enlarged(pixels[chosen]), labels[chosen])
     images = _enlarged(pixels) if name == "digits" else pixels
     return Records(
         np.ascontiguousarray(images[chosen][:, None], np.float32),
@@ -48,6 +55,14 @@ def _split(labels: Array) -> tuple[Array, Array]:
     # Other words than the split's, which would put the surplus of common classes in front.
     order = np.argsort(order_words, kind="stable")
     return order[~test[order]], order[test[order]]
+
+
+def _pairs(images: Array, labels: Array) -> Records:
+    """Returns pairs of digits drawn at random, as two channels; labelled 1 if alike, else 0."""
+    _, _, first, second = philox(SPLIT_SEED, np.arange(_PAIRS * len(labels)))
+    left, right = (word.astype(np.int64) % len(labels) for word in (first, second))
+    both = np.stack([images[left], images[right]], axis=1).astype(np.uint8)
+    return Records(both, (labels[left] == labels[right]).astype(np.float32))
 
 
 def _enlarged(pixels: Array) -> Array:

@@ -23,9 +23,9 @@ from compiler.kernel import (
     Reduce,
     Store,
 )
-from compiler.schedule import Buffer, Place, Schedule
+from compiler.schedule import Buffer, Launch, Place, Schedule
 from schemas.program import ITEMSIZE, Program, Slot, Tensor
-from tests.kernel_oracle import run_kernel
+from tests.kernel_oracle import run_schedule
 
 LEAST = -3.4028234663852886e38
 
@@ -337,7 +337,7 @@ def sizes(kernels: Sequence[Kernel]) -> dict[str, tuple[int, str]]:
     return {**found, SCALAR_BUFFER: (len(SCALARS), "f32")}
 
 
-def program(backend, *launches: tuple[Kernel, ...]) -> Program:
+def program(backend, *launches: Launch) -> Program:
     """Compiles launches, every buffer in a slot and a tensor of its own."""
     kernels = [k for launch in launches for k in launch]
     tensors, buffers, slots = {}, {}, []
@@ -348,7 +348,13 @@ def program(backend, *launches: tuple[Kernel, ...]) -> Program:
     places = {name: Place(name, 0) for name in buffers}
     made = backend.compile("hand", Schedule(launches, buffers), places, tuple(buffers))
     return Program(
-        "hand", backend.target, made.launches, tuple(slots), tensors, code=made.code, text=made.text
+        "hand",
+        backend.target,
+        made.launches,
+        (*slots, *made.slots),
+        tensors,
+        code=made.code,
+        text=made.text,
     )
 
 
@@ -369,7 +375,7 @@ def contents(launches, seed=0) -> dict[str, np.ndarray]:
     return found
 
 
-def check(device, backend, *launches: tuple[Kernel, ...], tolerance=2e-5, seed=0) -> None:
+def check(device, backend, *launches: Launch, tolerance=2e-5, seed=0) -> None:
     """Runs launches on a device and with the oracle, and compares all buffers."""
     wanted = contents(launches, seed)
     executable = device.load(program(backend, *launches))
@@ -380,9 +386,7 @@ def check(device, backend, *launches: tuple[Kernel, ...], tolerance=2e-5, seed=0
         got = {name: executable.read(name) for name in wanted}
     finally:
         executable.close()
-    for launch in launches:
-        for kernel in launch:
-            run_kernel(kernel, wanted)
+    run_schedule(Schedule(launches, {}), wanted)
     for name, value in wanted.items():
         np.testing.assert_allclose(
             got[name], value, rtol=tolerance, atol=tolerance, err_msg=f"{launches} {name}"

@@ -220,32 +220,45 @@ def test_maximum_of_infinities_and_nan():
     np.testing.assert_array_equal(run(made, 1, contents)["y"], [np.float32(-1e30), np.nan, np.inf])
 
 
-def test_equal_kernels_are_one_function():
+def negations(count: int, weights: bool = False) -> list[Kernel]:
+    """Kernels that negate 100 numbers each: of `b0`, `b1` ... or of parts of one buffer `w`."""
     i = Axis("i", 100)
-    kernels = [
+    loads = [
+        Load("w", index(i) + 1600 * n, "f32") if weights else Load(f"b{n}", index(i), "f32")
+        for n in range(count)
+    ]
+    stores = [
+        Store(f"b{n + 1}", index(i), hand.op("neg", load), "f32") for n, load in enumerate(loads)
+    ]
+    return [Kernel(f"k{n}", (i,), (store,)) for n, store in enumerate(stores)]
+
+
+@pytest.mark.parametrize("weights", [False, True], ids=["buffers", "places"])
+def test_equal_kernels_are_one_function(weights):
+    kernels = negations(5, weights)
+    made = program(backend("host"), *((k,) for k in kernels))
+    assert sorted(made.code)[1:] == ["step"] and len(made.code) == 2
+    check("host", *((k,) for k in kernels))
+
+
+def test_parts_of_a_buffer_keep_their_distance():
+    i = Axis("i", 100)
+    near, far = (
         Kernel(
-            f"k{n}", (i,),
-            (Store(f"b{n + 1}", index(i), hand.op("neg", Load(f"b{n}", index(i), "f32")), "f32"),),
+            f"apart{by}",
+            (i,),
+            (
+                Store(
+                    f"y{by}",
+                    index(i),
+                    hand.op(
+                        "sub", Load("w", index(i) + 640, "f32"), Load("w", index(i) + by, "f32")
+                    ),
+                    "f32",
+                ),
+            ),
         )
-        for n in range(5)
-    ]  # fmt: skip
-    made = backend("host")
-    buffers = {f"b{n}": Buffer(f"b{n}", "f32", 100, "inner") for n in range(6)}
-    places = {f"b{n}": Place("arena", 448 * n) for n in range(6)}
-    compiled = made.compile(
-        "x", Schedule(tuple((k,) for k in kernels), buffers), places, ("arena",)
+        for by in (0, 320)
     )
-    assert compiled.text["step.ll"].count("define internal void @k") == 1
-
-
-def test_object_code_is_kept_and_damage_ignored(tmp_path):
-    kernel = hand.chain(50, "exp")
-    first = program(Backend("host", tmp_path), (kernel,))
-    (entry,) = tmp_path.iterdir()
-    assert program(Backend("host", tmp_path), (kernel,)).code == first.code
-    entry.write_bytes(entry.read_bytes()[:-5])
-    assert program(Backend("host", tmp_path), (kernel,)).code == first.code
-    assert len(list(tmp_path.iterdir())) == 1
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    assert program(Backend("host", blocked / "x"), (kernel,)).code == first.code
+    assert len(program(backend("host"), (near,), (far,)).code) == 3
+    check("host", (near,), (far,))

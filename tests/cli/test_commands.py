@@ -10,17 +10,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from netdef.cli import cli
+from netdef.cli import COMMANDS, output
 from netdef.compiling import compile, load_program, save_program
 from netdef.formats import read_net
 from netdef.spec_text import layer_fields, net_yaml
 from schemas.errors import SourceError
+from schemas.program import Launch, Program, Repeat
 from tests.cli.conftest import NET, ROOT, process
 
 LENET = ROOT / "nets/lenet/net.yaml"
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help(name, netdef):
     result = netdef(name, "--help")
     assert result.exit_code == 0
@@ -52,11 +53,32 @@ def test_summary_counts_lenet(netdef):
     result = netdef("summary", LENET)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == "LeNet, phase TEST: 10 layers"
-    assert lines[-1].split() == ["total", "431,080", "823,187,000", "27.0", "MiB"]
+    assert lines[0] == "LeNet, phase TEST: 10 layers, batches of 359"
+    assert lines[-3].split() == ["total", "431,080", "2,293,000", "27.0", "MiB"]
+    assert lines[-1] == "431 k parameters (1.6 MiB), 2.29 M multiply-accumulates an item"
     document = json.loads(netdef("summary", LENET, "--json").stdout)
-    assert document["parameters"] == 431080
+    assert document["parameters"] == 431080 and document["macs_an_item"] == 2_293_000
+    assert document["macs"] == 359 * 2_293_000
     assert document["layers"][1]["tops"] == {"conv1": [359, 20, 24, 24]}
+
+
+def test_summary_of_several_tops_and_of_inputs_that_are_no_batch(netdef, tmp_path):
+    (tmp_path / "n.yaml").write_text(
+        "layers:\n- {name: a, type: Input, shape: [4, 6, 8, 8]}\n"
+        "- {name: s, type: Slice, top: [x, y, z]}\n"
+        "- {name: b, type: Input, shape: [2, 3]}\n"
+        "- {name: ip, type: InnerProduct, bottom: x, num_output: 7}\n"
+    )
+    lines = netdef("summary", tmp_path / "n.yaml").stdout.splitlines()
+    assert lines[0].endswith("4 layers")
+    assert "3 of 4x2x8x8" in next(line for line in lines if line.startswith("s "))
+    assert lines[-1] == "903 parameters (3.5 KiB), 3.58 k multiply-accumulates"
+
+
+def test_summary_shows_few_of_many_warnings(netdef):
+    stderr = netdef("summary", ROOT / "nets" / "resnet50" / "net.yaml").stderr
+    assert stderr.count("warning: ") == 2
+    assert "7 more warnings: 'netdef check" in stderr
 
 
 def test_check_lenet(netdef):
@@ -99,6 +121,17 @@ def test_inspect_writes_all_stages(tiny, netdef):
     program = json.loads((out / "07_program.json").read_text())
     assert program["launches"][0]["kernels"][0]["places"][0].startswith("net.yaml:")
     assert list((out / "05_kernels/reference").glob("ip1*.txt"))
+
+
+@pytest.mark.parametrize("stage", ["spec", "graph", "backward", "fused", "kernels", "memory"])
+def test_inspect_compiles_nothing_before_code(stage, tiny, netdef, monkeypatch):
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("compiler.backends.cpu.Backend.compile", compiled)
+    result = netdef("inspect", "net.yaml", "--stage", stage, "--target", "cpu")
+    assert result.exit_code == 0 and len(result.stdout) > 200
+    assert stage != "kernels" or "==== " in result.stdout and "define " in result.stdout
 
 
 @pytest.mark.parametrize("stage", ["spec", "graph", "backward", "fused", "kernels", "memory"])
@@ -188,3 +221,10 @@ def test_a_closed_pipe_ends_quietly(tmp_path):
         shown.stdout.close()
         assert shown.stderr.read() == ""
         assert shown.wait(30) == 141
+
+
+def test_launches_are_counted_once_and_with_every_time_step():
+    plain, repeated = Launch("a", ()), Launch("b", (), repeat=Repeat("loop", 50, True))
+    assert output.launches(Program("p", "t", (plain, plain), (), {})) == "2 launches"
+    looped = output.launches(Program("p", "t", (plain, repeated), (), {}))
+    assert looped == "2 launches (51 with every time step)"

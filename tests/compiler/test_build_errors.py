@@ -42,6 +42,11 @@ ERRORS = {
         "3:43: layer 'a' (Eltwise): reads 'b', which nothing but the layer itself makes; "
         "read it one step earlier with 'b[t-1]' if a recurrence is meant",
     ),
+    "recurrence": (
+        "- {name: a, type: ReLU, bottom: 'data[t-0]', top: h}",
+        "3:33: layer 'a' (ReLU): 'data[t-0]' has a delay of 0; 'data' reads this step, "
+        "'data[t-1]' the one before",
+    ),
     "two_makers": (
         "- {name: a, type: ReLU, top: x}\n- {name: b, type: ReLU, top: x, bottom: data}",
         "4:30: blob 'x' is made by two layers: 'a' (line 3) and 'b'; give one of the tops another "
@@ -126,8 +131,8 @@ ERRORS = {
     ),
     "eltwise": (
         "- {name: a, type: Flatten}\n- {name: e, type: Eltwise, bottom: [data, a]}",
-        "4:43: layer 'e' (Eltwise): cannot join 'data' (2, 3, 7, 7) of layer 'data' and 'a' "
-        "(2, 147) of layer 'a'; equal shapes only",
+        "4:43: layer 'e' (Eltwise): cannot add 'data' (2x3x7x7) and 'a' (2x147); "
+        "equal shapes only; 'data' is made by layer 'data', 'a' by 'a'",
     ),
     "concat": (
         "- {name: a, type: Pooling, kernel_size: 3}\n"
@@ -286,3 +291,11 @@ def test_two_layers_of_one_name_that_nothing_goes_by() -> None:
 
 def test_windows_that_fit_give_no_warning() -> None:
     assert not net("- {name: p, type: Pooling, kernel_size: 3, stride: 2}").warnings
+
+
+def test_pictures_with_their_channels_last_get_a_warning() -> None:
+    spec = read_net("n.yaml", text=HEAD.replace("[2, 3, 7, 7]", "[2, 7, 7, 3]"))
+    (warning,) = build(spec, "TEST").warnings
+    assert warning.message.endswith("(2, 7, 7, 3) looks like pictures with their channels last")
+    assert warning.hint == "axes stand as N, C, H, W" and str(warning.span) == "n.yaml:2:36"
+    assert not build(read_net("n.yaml", text=HEAD), "TEST").warnings

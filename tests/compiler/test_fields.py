@@ -26,6 +26,7 @@ class Example:
     flag: bool = option("whether", False)
     text: str = option("a word", "")
     how: Literal["MAX", "AVE"] = option("which", "MAX")
+    norm: Literal["L1", "L2"] = option("which", "L1", first=1)
     sizes: tuple[int, ...] = option("sizes", (), low=1, odd=True)
     maybe: int | None = option("perhaps", None)
     filler: Filler = option("first values", Filler())
@@ -50,6 +51,8 @@ GOOD = [
     ("how", "AVE", "AVE"),
     ("how", "ave", "AVE"),
     ("how", 1, "AVE"),
+    ("norm", 1, "L1"),
+    ("norm", 2, "L2"),
     ("sizes", 5, (5,)),
     ("sizes", [3, 5], (3, 5)),
     ("sizes", [], ()),
@@ -77,6 +80,7 @@ def test_read(name: str, given: Any, want: Any) -> None:
 
 
 BAD = [
+    ("norm", 0, "'norm' must be L1 or L2, not 0"),
     ("count", 0, "'count' must be 1 or more, not 0"),
     ("count", 1.5, "'count' must be an integer, not 1.5"),
     ("count", "3", "'count' must be an integer, not '3'"),
@@ -128,15 +132,16 @@ def test_all_errors_of_a_layer_are_told() -> None:
 
 
 def test_describe() -> None:
-    assert describe(Example)[:6] == [
+    assert describe(Example)[:7] == [
         ("count", "integer", "required", "how many"),
         ("ratio", "number", "0.5", "a share"),
         ("flag", "true or false", "false", "whether"),
         ("text", "string", "", "a word"),
         ("how", "MAX | AVE", "MAX", "which"),
+        ("norm", "L1 | L2", "L1", "which"),
         ("sizes", "integer or list", "", "sizes"),
     ]
-    assert describe(Example)[7:] == [
+    assert describe(Example)[8:] == [
         ("filler", "filler", "constant 0", "first values"),
         ("fillers", "filler or list", "", "first values of each"),
         ("shape", "shape or list of shapes", "", "shapes"),

@@ -15,7 +15,7 @@ FILES = sorted(p for p in CORPUS.rglob("*") if p.suffix in (".prototxt", ".pt"))
 
 pytestmark = pytest.mark.skipif(not FILES, reason="no corpus beside the checkout")
 
-# What Caffe (BVLC) refuses too: fields of a fork, and tests without a test net.
+# What Caffe (BVLC) refuses too: fields of a fork.
 REJECTED = {
     **dict.fromkeys(
         (
@@ -24,16 +24,6 @@ REJECTED = {
             "chuanqi305__MobileNet-SSD/voc/solver.prototxt",
         ),
         ["unknown field 'eval_type'", "unknown field 'ap_version'"],
-    ),
-    **dict.fromkeys(
-        (
-            "facebook__C3D/C3D-v1.0/examples/c3d_finetuning/c3d_ucf101_finetuning_solver.prototxt",
-            "facebook__C3D/C3D-v1.0/examples/v2v/ucf101_optical_flow/"
-            "deconv3d_ucf101_brox_solver.prototxt",
-            "facebook__C3D/C3D-v1.0/examples/v2v/video_segmentation_gatech/"
-            "deconv3d_gatech_solver.prototxt",
-        ),
-        ["1 'test_iter' for 0 test nets"],
     ),
 }
 

@@ -191,6 +191,36 @@ def test_blocks_are_filled_in() -> None:
     assert conv.param[0].name == "r_1/b/w$"
 
 
+def test_a_layer_without_a_name_is_called_as_the_use_of_its_block() -> None:
+    text = """\
+blocks:
+  conv: {layers: [{type: Convolution}, {name: relu, type: ReLU, top: $name}]}
+  pair: {layers: [{block: conv, name: left}, {block: conv, name: right, bottom: in}]}
+layers:
+- {name: d, type: Input}
+- {block: conv, name: conv1}
+- {block: conv, name: conv, repeat: 2}
+- {block: pair, name: p, bottom: conv1}
+- {block: conv, name: relu}
+- {name: join, type: Concat, bottom: [p/left, p, relu]}
+"""
+    assert brief(read_net("x", text=text))[1:] == [
+        "conv1: d -> conv1",
+        "conv1/relu: conv1 -> conv1",
+        "conv_1: conv1 -> conv_1",
+        "conv_1/relu: conv_1 -> conv_1",
+        "conv_2: conv_1 -> conv_2",
+        "conv_2/relu: conv_2 -> conv_2",
+        "p/left: conv1 -> p/left",
+        "p/left/relu: p/left -> p/left",
+        "p/right: conv1 -> p/right",
+        "p/right/relu: p/right -> p/right",
+        "relu: p/right -> relu",
+        "relu/relu: relu -> relu",
+        "join: p/left p/right relu -> join",
+    ]
+
+
 def test_a_block_reads_further_bottoms_and_works_in_place() -> None:
     text = """\
 blocks:
@@ -331,7 +361,7 @@ def test_solver_in_both_forms() -> None:
     for spec in (caffe, native):
         assert (spec.net, spec.type, spec.base_lr) == ("n", "Nesterov", 0.01)
         assert (spec.test_iters, spec.stepvalues) == ((10, 20), (3, 5))
-        assert [s.level for s in spec.test_states] == [0, 2]
+        assert [s.level for s in spec.test_states] == [None, 2]
         assert (spec.weights, spec.snapshot_format) == (("a", "b"), "HDF5")
     assert str(native.where("test_iter")) == "s.yaml:2:12"
     assert native.raw["momentum"].plain() == 0.9
@@ -371,7 +401,7 @@ def test_settings() -> None:
     assert [one.params["batch_size"].plain() for one in changed.layers[:2]] == [7, 7]
     filler = changed.layers[2].params["weight_filler"]
     assert filler.plain() == {"type": "msra"}
-    assert (str(filler.span), filler.span.text) == ("--set:1:21", settings[1])
+    assert str(filler.span) == f"--set {settings[1]}" and filler.span.column == 21
     assert changed.layers[3].param[0].lr_mult == 0
     assert (faster.lr_policy, faster.stepsize, faster.base_lr) == ("step", 10, 1e-3)
     assert faster.snapshot_prefix == "a=b" and solver.lr_policy == "fixed"

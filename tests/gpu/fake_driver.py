@@ -23,6 +23,7 @@ class FakeDriver:
     CUdevice_attribute = SimpleNamespace(
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major",
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="minor",
+        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT="processors",
     )
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared")
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread")
@@ -59,7 +60,8 @@ class FakeDriver:
         return 7 if ordinal == 0 else Status.CUDA_ERROR_NO_DEVICE
 
     def _cuDeviceGetAttribute(self, which: str, device: int) -> int:
-        return self.architecture[which == "minor"]
+        found = {"major": self.architecture[0], "minor": self.architecture[1], "processors": 6}
+        return found[which]
 
     def _cuDevicePrimaryCtxRetain(self, device: int) -> str:
         return "context"
@@ -115,6 +117,9 @@ class FakeDriver:
 
         assert self.capturing is not None, "launched outside a graph"
         self.capturing.append(launch)
+
+    def _cuLaunchCooperativeKernel(self, function: str, *rest: Any) -> None:
+        self._cuLaunchKernel(function, *rest, 0)
 
     def _cuStreamBeginCapture(self, stream: str, mode: str) -> None:
         assert self.capturing is None

@@ -9,6 +9,7 @@ from compiler.backends.triton import Backend
 from runtime.cuda import CudaDevice, usable_gpu
 from tests.backends import hand_kernels as hand
 from tests.backends.hand_kernels import check, every_kind
+from tests.backends.hand_loops import fill, hand_loop
 
 pytestmark = pytest.mark.skipif(usable_gpu() is None, reason="there is no usable GPU")
 
@@ -54,6 +55,14 @@ def test_tensor_cores(device, name, precision):
 def test_groups(device):
     maps = (hand.update(5000), hand.dropout(4000), every_kind()["map"])
     check(device, Backend(usable_gpu()), maps, (every_kind()["inner_product"],))
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("row", [5, 3000, 30_000])
+def test_loops_over_time(device, row, backwards, persistent):
+    backend = Backend(usable_gpu(), persistent=persistent)
+    check(device, backend, (fill(row),), hand_loop(backwards, row))
 
 
 def test_random_words_are_those_of_the_other_backends(device):

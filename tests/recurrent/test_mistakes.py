@@ -119,10 +119,10 @@ TABLE = {
 - {name: h, type: TanH}
 """,
         """\
-<string>:6:47: error: layer 'sum' (Eltwise): cannot join 'xh' (6, 3, 5) of layer 'xh' and 'z' (5, 3, 5) of layer 'z'
+<string>:6:47: error: layer 'sum' (Eltwise): cannot add 'xh' (6x3x5) and 'z' (5x3x5)
     - {name: sum, type: Eltwise, bottom: [xh, hh, z]}
                                                   ^
-  hint: equal shapes only
+  hint: equal shapes only; 'xh' is made by layer 'xh', 'z' by 'z'
 """,
     ),
     "cont of the wrong shape": (
@@ -269,7 +269,7 @@ TABLE = {
 - {name: h, type: TanH}
 """,
         """\
-<string>:5:43: error: layer 'sum' (Eltwise): cannot join 'xh' (6, 3, 5) of layer 'xh' and 'hh' (6, 5) of layer 'hh'
+<string>:5:43: error: layer 'sum' (Eltwise): cannot add 'xh' (6x3x5) and 'hh' (6x5)
     - {name: sum, type: Eltwise, bottom: [xh, hh]}
                                               ^
   hint: layer 'hh' reads a sequence (T, N, ...): give it axis: 2

@@ -127,8 +127,7 @@ def test_fused_says_where_the_loop_is(run):
     for way in ("forwards", "backwards"):
         line = f"loop over 6 steps, {way}: 2 launches a step; written out up to 4 steps"
         assert line in text
-    assert "# each step on: past.contract by 60, past~ by 15" in text
-    assert "# roll      14 kernels, 4 of them in 2 loops" in text
+    assert "# from step to step: past~ +15, past.contract +60" in text
 
 
 def test_fused_says_which_step_is_written_out(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,10 @@ SOLVERS = {
 }
 
 
-def solver(tmp_path: Path, kind: str) -> netdef.Solver:
+def solver(tmp_path: Path, kind: str, more: str = "") -> netdef.Solver:
     (tmp_path / "net.yaml").write_text(NET)
     path = tmp_path / f"{kind}.yaml"
-    path.write_text(f"net: net.yaml\nmax_iter: 9\nrandom_seed: 3\n{SOLVERS[kind]}")
+    path.write_text(f"net: net.yaml\nmax_iter: 9\nrandom_seed: 3\n{SOLVERS[kind]}{more}")
     return netdef.Solver(path, backend="reference")
 
 
@@ -77,6 +78,35 @@ def test_resumes_where_caffe_stopped(kind: str, end: str, tmp_path: Path) -> Non
     assert first.keys() == second.keys()
     for name, array in first.items():
         assert np.allclose(array, second[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
+def test_snapshot_format_writes_caffes_files_too(kind: str, form: str, tmp_path: Path) -> None:
+    if form == "HDF5":
+        pytest.importorskip("h5py")
+    one = solver(tmp_path, kind, f"snapshot_format: {form}\n")
+    one.step(2)
+    one.snapshot(tmp_path / "x_iter_2")
+    end = ".h5" if form == "HDF5" else ""
+    assert {p.name for p in tmp_path.glob("x_iter_2*")} == {
+        *("x_iter_2.json", "x_iter_2.safetensors"),
+        *(f"x_iter_2.caffemodel{end}", f"x_iter_2.solverstate{end}"),
+    }
+    for path in ("x_iter_2", f"x_iter_2.solverstate{end}"):
+        two = solver(tmp_path, kind)
+        two.restore(tmp_path / path)
+        assert two.iteration == 2
+        for name, array in one._loop.blobs.read().items():
+            assert np.allclose(array, two._loop.blobs.read()[name], atol=1e-6), name
+
+
+def test_a_format_that_needs_a_missing_package(tmp_path: Path, monkeypatch) -> None:
+    one = solver(tmp_path, "SGD", "snapshot_format: HDF5\n")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(NetError, match=r"HDF5 files need the package h5py\n.*netdef\[hdf5\]"):
+        one.run()
+    assert one.iteration == 0
 
 
 def test_states_that_do_not_fit(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from runtime.cuda import CudaDevice, require_fit, usable_gpu
 from schemas.errors import BackendError, UsageError
-from schemas.program import Launch, Program, Slot, Tensor
+from schemas.program import Launch, Program, Repeat, Slot, Tensor
 from tests.gpu.fake_driver import FakeDriver, Status, floats
 
 META = {"grid": [1, 1, 1], "threads": 128, "shared": 70000, "name": "step"}
@@ -72,6 +74,64 @@ def test_steps_of_one_graph(api):
     executable.close()
     assert not api.memory  # all is freed
     assert api.named("cuModuleUnload") == [(b"cubin",)]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_loop_is_captured_step_by_step(backwards, api):
+    """h = 0.5 * h + x[t], y[t] = h: two launches, whose pointers move, in four time steps."""
+    repeat, moved = Repeat("loop", 4, backwards), {"x": 4, "y": 8, "h": 0}
+    at = {"x": ("arena", 16), "y": ("arena", 64), "h": ("params", 0)}
+
+    def launch(name: str, *buffers: str) -> Launch:
+        args, moves = tuple(at[b] for b in buffers), tuple(moved[b] for b in buffers)
+        return Launch(name, (), name, args, META | {"name": name}, repeat, moves)
+
+    def blend(pointers) -> None:
+        h, x = (floats(p, 1) for p in pointers)
+        h[:] = 0.5 * h + x
+
+    def keep(pointers) -> None:
+        y, h = (floats(p, 1) for p in pointers)
+        y[:] = h
+
+    api.kernels.update({"blend": (blend, 2), "keep": (keep, 2)})
+    launches = (launch("blend", "h", "x"), launch("keep", "y", "h"))
+    tensors = [
+        tensor("x", "input", (4,), "arena", 16),
+        tensor("y", "output", (4,), "arena", 64, (2,)),
+        tensor("h", "state", (), "params"),
+    ]
+    looped = program(
+        launches=launches,
+        tensors={t.name: t for t in tensors},
+        code={"blend": b"1", "keep": b"2"},
+        initial={},
+    )
+    executable = CudaDevice(0, api).load(looped)
+    executable.write("x", np.array([1, 2, 3, 4]))
+    executable.run()
+    h, expected = 0.0, [0.0] * 4
+    for t in reversed(range(4)) if backwards else range(4):
+        h = expected[t] = 0.5 * h + (t + 1)
+    assert executable.read("y").tolist() == expected
+    assert executable.read("h") == h
+    assert len(api.named("cuLaunchKernel")) == 8 and len(api.named("cuModuleLoadData")) == 2
+    executable.run()
+    assert len(api.named("cuLaunchKernel")) == 8  # replayed, not enqueued again
+
+
+@pytest.mark.parametrize("wanted, started", [(4, 4), (132, 6)])
+def test_programs_that_wait_for_each_other_all_run_at_once(wanted, started, api):
+    """They share out the work by how many they are, so there are never more than processors."""
+    meta = META | {"grid": [wanted, 1, 1], "cooperative": True}
+    launch = replace(program().launches[0], meta=meta)
+    executable = CudaDevice(0, api).load(program(launches=(launch,)))
+    executable.write("lr", 0.5)
+    executable.run(log=("loss",))
+    assert executable.drain() == [{"loss": 6.0}]
+    (call,) = api.named("cuLaunchCooperativeKernel")
+    assert call[1:4] == (started, 1, 1)
+    assert not api.named("cuLaunchKernel")
 
 
 def test_scalars_go_over_in_one_copy(api):

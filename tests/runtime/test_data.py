@@ -57,6 +57,20 @@ def test_digits_enlarged() -> None:
     assert np.allclose(inner, small.mean(axis=(1, 2, 3)), atol=0.6)
 
 
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_pairs_are_two_digits_of_the_same_part_and_whether_they_are_alike(phase: str) -> None:
+    single, pairs = load_digits("digits", phase), load_digits("digits-pairs", phase)
+    assert single.label is not None and pairs.label is not None
+    assert pairs.data.shape == (10 * len(single), 2, 28, 28)
+    known = {one.tobytes(): label for one, label in zip(single.data, single.label, strict=True)}
+    left, right = (
+        np.array([known[one[which].astype(np.float32)[None].tobytes()] for one in pairs.data])
+        for which in (0, 1)
+    )
+    assert np.array_equal(pairs.label, left == right) and 0.08 < pairs.label.mean() < 0.12
+    assert len({one.tobytes() for one in pairs.data}) > 0.95 * len(pairs)
+
+
 def test_order_is_sequential_and_cyclic() -> None:
     source = opened(feed(source="digits", batch_size=1000))
     assert probe(feed(source="digits", batch_size=1000)) == ((1000, 1, 28, 28), (1000,))
@@ -186,7 +200,7 @@ def test_files_that_are_not_npz(tmp_path: Path) -> None:
     ("one", "message"),
     [
         (feed(source="digts"), "'digts' is not a data source\n.*did you mean 'digits'"),
-        (feed(source="mnist_lmdb"), "embedded: digits, digits8"),
+        (feed(source="mnist_lmdb"), "embedded: digits, digits-pairs, digits8"),
         (feed(), "has no source"),
         (feed(source="digits", mean_file="m.npy"), "there is no file 'm.npy'"),
         (feed(source="digits", mean_file="m", mean_value=[1]), "both 'mean_file' and"),
