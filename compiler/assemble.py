@@ -13,7 +13,7 @@ from compiler.graph import Graph
 from compiler.index import Axis, Index, index
 from compiler.ir import Node
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
-from compiler.schedule import Buffer, Loop
+from compiler.schedule import Buffer, Loop, repeat_of
 from compiler.schedule import Launch as Scheduled
 from compiler.unit import Unit
 from schemas.params import LayerBlobs
@@ -114,6 +114,7 @@ def _launches(unit: Unit) -> tuple[Launch, ...]:
         Launch(
             launch.name if isinstance(launch, Loop) else launch[0].name,
             tuple(infos[k.name] for k in launch),
+            repeat=repeat_of(launch),
         )
         for launch in unit.schedule.launches
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from compiler import deploy as deployment
 from compiler import ops
+from compiler.cycles import cycles, unseen
 from compiler.delays import Delays
 from compiler.graph import Graph, LayerInfo
 from compiler.ir import Node
@@ -123,24 +124,34 @@ def _settled(fresh: Callable[[Shapes], _Builder]) -> _Builder:
         builder = fresh(shapes)
         builder.run()
         delays = builder.delays
-        if builder.diag.errors and delays.guessed:
+        if builder.diag.errors:
             first = first or builder
-            guesses = (dict.fromkeys(delays.guessed, other) for other in delays.other_shapes())
-            waiting += [{**shapes, **guess} for guess in guesses]
-        elif builder.diag.errors or not (wrong := delays.missing()):
+            others = delays.other_shapes() if delays.guessed else ()
+            waiting += [{**shapes, **dict.fromkeys(delays.guessed, other)} for other in others]
+        elif not (wrong := delays.missing()):
             return builder
         else:
             waiting.insert(0, {**shapes, **wrong})
     if first is None:
-        message = "the shapes on the net's cycle never agree: each time round they are others"
-        builder.diag.error(GraphError(message, builder.graph.spec.span))
+        builder.diag.error(_unsettled(builder))
         return builder
-    if hint := first.delays.hint():
+    if first.delays.guessed and (hint := first.delays.hint()):
         at = next((n for n, e in enumerate(first.diag.errors) if isinstance(e, ShapeError)), None)
         if at is not None:
             error = first.diag.errors[at]
             first.diag.errors[at] = ShapeError(error.message, error.span, hint)
     return first
+
+
+def _unsettled(builder: _Builder) -> NetError:
+    """Returns the error about a cycle that never gives back the shape that it was given."""
+    source, shape = next(iter(builder.delays.missing().items()))
+    wiring, layers = builder.wiring, builder.layers
+    i, k = next(at for at in sorted(wiring.cyclic) if wiring.sources[at[0]][at[1]] == source)
+    bottom = layers[i].bottoms[k]
+    message = f"layer '{layers[i].name}' ({layers[i].type}): '{bottom}' has another shape each "
+    message += f"time round its cycle, at last {shape}"
+    return GraphError(message, bottom.span, "what goes round must keep its shape")
 
 
 def in_order(errors: Iterable[NetError]) -> list[NetError]:
@@ -186,6 +197,7 @@ class _Builder:
     infos: dict[int, LayerInfo] = field(default_factory=dict)
     named: dict[str, Scope] = field(default_factory=dict)
     losses: list[Node] = field(default_factory=list)
+    pasts: dict[int, Node] = field(default_factory=dict)  # recurrent layer -> one of its states
 
     def __post_init__(self) -> None:
         self._wire(Wiring())
@@ -225,11 +237,15 @@ class _Builder:
     def finish(self, hidden: frozenset[str]) -> None:
         """Fills in what concerns the net as a whole; `hidden` blobs are not part of it."""
         graph = self.graph
-        self.delays.close()
+        for kept, layer in self.delays.close().items():
+            claim(graph, [kept], layer)
         for i, keys in self.delays.learned.items():
             if i in self.infos:
                 self.infos[i] = replace(self.infos[i], params=(*self.infos[i].params, *keys))
-        graph.layers = tuple(self.infos[i] for i in self.wiring.order if i in self.infos)
+        graph.warnings += unseen(self.layers, self.wiring, self.infos)
+        found = cycles(self.wiring, self.infos, self.pasts)
+        built = [i for i in self.wiring.order if i in self.infos]
+        graph.layers = tuple(replace(self.infos[i], cycle=found.get(i)) for i in built)
         graph.inputs = {k: v for k, v in graph.inputs.items() if k not in hidden}
         made = {k: v for k, v in self.wiring.final.items() if v in self.values}
         final = {k: self.values[v] for k, v in made.items() if k not in hidden}
@@ -297,7 +313,10 @@ class _Builder:
             tuple(scope.params),
             scope.macs,
             tuple(scope.running_keys),
+            tuple((p.attr("name").rpartition("/")[2], p.attr("by")) for p in scope.pasts),
         )
+        if scope.pasts:
+            self.pasts[i] = scope.pasts[0]
 
     def _known(self, i: int, k: int, source: Output) -> bool:
         return source in self.values or (i, k) in self.wiring.cyclic

@@ -64,15 +64,21 @@ class Delays:
                 seen.add(node.shape)
                 yield node.shape
 
-    def close(self) -> None:
-        """Ties every delayed sequence to the blob that it is, and keeps the last steps."""
+    def close(self) -> dict[Node, str]:
+        """Ties every delayed sequence to the blob that it is, and keeps the last steps.
+
+        Returns what is kept and the layer that it is of.
+        """
         graph = self.graph
         for (source, _), leaf in self._leaves.items():
             if source in self.values:  # else there are errors
                 graph.recurrences.append(Recurrence(leaf, self.values[source]))
+        kept: dict[Node, str] = {}
         for (source, past), start in self._starts.items():
             if past and start.prim == "state" and source in self.values:
                 graph.updates[start] = last_rows(start, self.values[source])
+                kept[graph.updates[start]] = self.layers[source[0]].name.text
+        return kept
 
     def hint(self) -> str | None:
         """Returns what is often forgotten where the shapes on a cycle do not fit."""
@@ -165,7 +171,8 @@ class Delays:
         node = self.values[made]
         if node.shape not in (shape, shape[1:], (1, *shape[1:])):
             message = f"{who}'{name}' {node.shape} does not fit the state {shape[1:]}"
-            raise GraphError(message, initial.span)
+            hint = "it is what one time step of the blob is, without T"
+            raise GraphError(message, initial.span, hint)
         if node.shape == shape[1:]:
             node = reshape(node, (1, *node.shape))
         return broadcast(node, shape)

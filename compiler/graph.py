@@ -15,6 +15,18 @@ from schemas.span import Span
 
 
 @dataclass(frozen=True, slots=True)
+class Cycle:
+    """Layers that take one time step together, then the next."""
+
+    number: int  # from 1 on, in the order of the file
+    steps: int
+    backwards: bool
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps, {'backwards' if self.backwards else 'forwards'}"
+
+
+@dataclass(frozen=True, slots=True)
 class LayerInfo:
     """One built layer, for tables and messages."""
 
@@ -26,6 +38,8 @@ class LayerInfo:
     params: tuple[str, ...]  # keys into Graph.params
     macs: int  # multiply-accumulates of one forward pass, the whole batch
     running: tuple[str, ...] = ()  # keys into Graph.states: blobs of Caffe's that are not learned
+    remembered: tuple[tuple[str, int], ...] = ()  # what it takes from its own step t-1: (h, 1)
+    cycle: Cycle | None = None
 
 
 @dataclass

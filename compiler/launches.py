@@ -12,7 +12,7 @@ from compiler.schedule import Launch as Scheduled
 from schemas.program import ITEMSIZE, KernelInfo, Launch
 
 # A loop of so few steps is written out: the steps' kernels one after the other.
-_WRITTEN_OUT = 4
+WRITTEN_OUT = 4
 
 # Results of so few elements may be kept for long; together they make one launch, the first.
 _FEW = 4096
@@ -66,7 +66,7 @@ def _repeated(loop: Loop, buffers: Mapping[str, Buffer], groups: bool) -> list[S
     """Returns a loop with its kernels grouped, or all of its steps where they are few."""
     levels = _levels(loop.kernels, buffers, groups)
     rows = tuple(tuple(_settled(k) for k in row if isinstance(k, Kernel)) for row in levels)
-    if loop.count > _WRITTEN_OUT:
+    if loop.count > WRITTEN_OUT:
         return [replace(loop, kernels=tuple(k for row in rows for k in row), rows=rows)]
     steps = range(loop.count)
     return [

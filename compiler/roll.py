@@ -80,8 +80,8 @@ class _Roller:
                 kernel, moved = self._kernel(kernel)
             except _Mixed as why:
                 name = kernel.layers[0] if kernel.layers else kernel.name
-                message = f"layer '{name}' is part of a cycle, but {why}"
-                hint = "in a cycle, each time step may depend on itself and earlier ones only"
+                message = f"layer '{name}' is on a cycle, but cannot go step by step: {why}"
+                hint = "axis 0 is time: on a cycle, a step sees itself and what [t-1] names"
                 raise GraphError(message, self.where(name), hint) from None
             kernels.append(kernel)
             moves[kernel.name] = moved

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from compiler.kernel import Kernel
-from schemas.program import ITEMSIZE, Dtype, Role
+from schemas.program import ITEMSIZE, Dtype, Repeat, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,13 @@ class Loop:
 
 Work = Kernel | Loop
 Launch = tuple[Kernel, ...] | Loop
+
+
+def repeat_of(launch: Launch) -> Repeat | None:
+    """Returns what a Program says of a loop, None for any other launch."""
+    if isinstance(launch, Loop):
+        return Repeat(launch.name, launch.count, launch.backwards)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

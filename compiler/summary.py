@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compiler.graph import Graph
+from compiler.graph import Cycle, Graph
 from schemas.program import ITEMSIZE
 
 Shape = tuple[int, ...]
@@ -22,6 +22,7 @@ class Row:
     parameters: int
     macs: int  # multiply-accumulates of one forward pass over the batch
     activation_bytes: int  # of the tops; one worked on in place takes none
+    cycle: Cycle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def summarize(graph: Graph) -> Summary:
                 sum(graph.params[key].size for key in dict.fromkeys(own)),
                 info.macs,
                 size * ITEMSIZE["f32"],
+                info.cycle,
             )
         )
     return Summary(

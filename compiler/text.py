@@ -8,6 +8,7 @@ from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.kernel import Kernel
 from compiler.kernel_text import render
+from compiler.launches import WRITTEN_OUT
 from compiler.memory import ARENA, MemoryPlan, nbytes
 from compiler.schedule import Buffer, Launch, Loop, Schedule
 
@@ -44,6 +45,9 @@ def graph_text(
         note = (names or {}).get(node) or graph.origin.get(node)
         lines.append(_node(node, numbers) + (f"  # {note}" if note else ""))
     lines.append("")
+    for r in graph.recurrences:
+        if r.leaf in numbers and r.source in numbers and r.leaf not in shown:
+            lines.append(f"%{numbers[r.leaf]}[t] = %{numbers[r.source]}[t{-r.delay:+d}]")
     lines += [f"output {name} = %{numbers[n]}" for name, n in graph.outputs.items()]
     lines += [f"kept {name} = %{numbers[n]}" for name, n in graph.kept.items()]
     if graph.loss is not None and graph.loss in numbers:
@@ -87,14 +91,9 @@ def fused_text(
     lines = []
     for number, launch in enumerate(schedule.launches):
         if isinstance(launch, Loop):
-            order = "from the last to the first" if launch.backwards else "from the first on"
-            lines += [
-                f"launch {number}: {launch.count} time steps, {order}",
-                f"  {note(launch)}",
-                "",
-            ]
+            lines += [f"launch {number}: {_loop_words(launch)}", f"  {note(launch)}", ""]
         else:
-            lines += [f"launch {number}", ""]
+            lines += [f"launch {number}{_step_words(launch)}", ""]
         rows = launch.rows if isinstance(launch, Loop) else (launch,)
         for i, row in enumerate(rows, 1):
             lines += [f"  in each step, {i} of {len(rows)}", ""] if isinstance(launch, Loop) else []
@@ -107,6 +106,19 @@ def fused_text(
         lines += ["not fused", ""]
         lines += [f"  {first} into {second}: {why}" for first, second, why in refused]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _loop_words(loop: Loop) -> str:
+    """Returns how a loop goes through time, and why it is a loop."""
+    way = "backwards" if loop.backwards else "forwards"
+    each = f"{len(loop.rows)} launch{'' if len(loop.rows) == 1 else 'es'} a step"
+    return f"loop over {loop.count} steps, {way}: {each}; written out up to {WRITTEN_OUT} steps"
+
+
+def _step_words(launch: Sequence[Kernel]) -> str:
+    """Returns which step of a loop that is written out a launch is, "" for any other."""
+    step = next((k.name.rpartition("@")[2] for k in launch if "@" in k.name), None)
+    return f": step {step} of a loop that is written out" if step is not None else ""
 
 
 def _moves(launch: Launch, kernel: Kernel) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from schemas.errors import Diagnostics, GraphError, StageError, did_you_mean
@@ -32,6 +32,8 @@ class Wiring:
     delays: dict[tuple[int, int], int] = field(default_factory=dict)
     # Which of those are read before they are made: they close a cycle.
     cyclic: set[tuple[int, int]] = field(default_factory=set)
+    # For each layer the number of the cycle that it is on, its own where it is on none.
+    together: list[int] = field(default_factory=list)
     # Layers that a layer needs besides: the makers of what stands before the first step.
     starts: dict[int, set[int]] = field(default_factory=dict)
 
@@ -66,7 +68,8 @@ def wire(layers: Sequence[LayerSpec], spec: NetSpec, diag: Diagnostics) -> Wirin
                 wiring.delays[i, k] = delay
             found.append(_find(i, name, layers, writers, spec, diag, delayed=bool(delay)))
         wiring.sources.append(tuple(found))
-    together = _cycles(wiring)
+    after = [sorted({s[0] for s in sources if s is not None}) for sources in wiring.sources]
+    wiring.together = together = _parts(after)
     wiring.cyclic = {
         (i, k)
         for i, k in wiring.delays
@@ -89,6 +92,10 @@ def _writers(layers: Sequence[LayerSpec], diag: Diagnostics) -> dict[str, list[O
     for i, layer in enumerate(layers):
         bottoms = {bottom.text for bottom in layer.bottoms}
         for j, top in enumerate(layer.tops):
+            if (blob := split_delay(top.text)[0]) != top.text:
+                message = f"layer '{layer.name}' ({layer.type}): a top is of this time step, "
+                hint = f"top: {blob}; '{top}' is what a bottom may say"
+                diag.error(GraphError(f"{message}not '{top}'", top.span, hint))
             if top.text in bottoms:
                 later.setdefault(top.text, []).append((i, j))
             elif top.text in makers:
@@ -117,14 +124,19 @@ def _find(
     outputs = writers.get(bottom.text)
     if delayed and outputs:  # of an earlier step, all is done
         return outputs[-1]
+    own = bottom.text in {top.text for top in layer.tops}
     if outputs is None:
-        message = f"{who}unknown bottom '{bottom}'"
+        near = did_you_mean(bottom.text, writers)
+        if own and not (near or "").startswith("did you mean"):
+            message = f"{who}reads '{bottom}', which nothing but the layer itself makes"
+            diag.error(GraphError(message, bottom.span, _once_earlier(bottom)))
+            return None
         elsewhere = _elsewhere(bottom, spec)
         kind = StageError if elsewhere else GraphError
-        hint = elsewhere or did_you_mean(bottom.text, writers)
-        diag.error(kind(message, bottom.span, hint))
+        hint = elsewhere or _other_step(bottom, writers) or near
+        diag.error(kind(f"{who}unknown bottom '{bottom}'", bottom.span, hint))
         return None
-    if bottom.text in {top.text for top in layer.tops}:
+    if own:
         at = next(k for k, (writer, _) in enumerate(outputs) if writer == i)
         return outputs[at - 1] if at else None
     before = [output for output in outputs[1:] if output[0] < i]
@@ -133,27 +145,35 @@ def _find(
     return outputs[0] if outputs[0][0] < i else outputs[-1]
 
 
-def _delay(layer: LayerSpec, bottom: Name, diag: Diagnostics) -> tuple[Name, int]:
-    """Returns the blob that a bottom names and how many steps earlier it is read."""
-    found = DELAY.fullmatch(bottom.text)
+def split_delay(bottom: str) -> tuple[str, int]:
+    """Returns the blob that `h[t-1]` names and how many steps earlier it is read, 0 for this one.
+
+    Negative: later.
+    """
+    found = DELAY.fullmatch(bottom)
     if found is None:
         return bottom, 0
-    steps = int(found[3] or 0) * (-1 if found[2] == "+" else 1)
-    if steps == 0:
+    return found[1], int(found[3] or 0) * (-1 if found[2] == "+" else 1)
+
+
+def _delay(layer: LayerSpec, bottom: Name, diag: Diagnostics) -> tuple[Name, int]:
+    """Returns the blob that a bottom names and how many steps earlier it is read."""
+    blob, steps = split_delay(bottom.text)
+    if blob != bottom.text and steps == 0:
         message = f"layer '{layer.name}' ({layer.type}): '{bottom}' has a delay of 0"
-        hint = f"'{found[1]}' reads this step, '{found[1]}[t-1]' the one before"
+        hint = f"'{blob}' reads this step, '{blob}[t-1]' the one before"
         diag.error(GraphError(message, bottom.span, hint))
         steps = 1  # what is meant, so that nothing follows from the mistake
-    return Name(found[1], bottom.span), steps
+    return Name(blob, bottom.span), steps
 
 
-def _cycles(wiring: Wiring) -> list[int]:
+def _parts(after: Sequence[Sequence[int]]) -> list[int]:
     """Returns for each layer the number of the cycle that it is on, its own where it is on none.
 
-    These are the strongly connected parts (Tarjan's algorithm, without recursion).
+    `after` has the layers that each one reads. These are the strongly connected parts (Tarjan's
+    algorithm, without recursion).
     """
-    count = len(wiring.sources)
-    after = [sorted({s[0] for s in sources if s is not None}) for sources in wiring.sources]
+    count = len(after)
     number, low, part = [-1] * count, [0] * count, [-1] * count
     stack: list[int] = []
     seen = 0
@@ -205,13 +225,25 @@ def _elsewhere(bottom: Name, spec: NetSpec) -> str | None:
     return None
 
 
+def _other_step(bottom: Name, writers: Mapping[str, object]) -> str | None:
+    """Returns a hint where a bottom looks like a blob of another time step: `h[-1]`, `h[t-k]`."""
+    blob = bottom.text.partition("[")[0]
+    if blob == bottom.text or blob not in writers:
+        return None
+    return f"the step before is '{blob}[t-1]', two before '{blob}[t-2]', the next '{blob}[t+1]'"
+
+
+def _once_earlier(bottom: Name) -> str:
+    return f"read it one step earlier with '{bottom}[t-1]' if a recurrence is meant"
+
+
 def _sort(layers: Sequence[LayerSpec], wiring: Wiring, diag: Diagnostics) -> list[int]:
     """Returns the layers, sources first, in the file's order where there is a choice."""
     readers: list[list[int]] = [[] for _ in layers]
     waiting = [0] * len(layers)
-    for i, sources in enumerate(wiring.sources):
-        now = {s for k, s in enumerate(sources) if s is not None and (i, k) not in wiring.cyclic}
-        for maker in {maker for maker, _ in now} | wiring.starts.get(i, set()):
+    needs = [_needs(i, wiring) for i in range(len(layers))]
+    for i, makers in enumerate(needs):
+        for maker in makers:
             readers[maker].append(i)
             waiting[i] += 1
     ready = [i for i, count in enumerate(waiting) if not count]
@@ -224,31 +256,53 @@ def _sort(layers: Sequence[LayerSpec], wiring: Wiring, diag: Diagnostics) -> lis
             if not waiting[reader]:
                 heapq.heappush(ready, reader)
     if len(order) < len(layers):
-        _report_cycle(layers, wiring, {i for i, count in enumerate(waiting) if count}, diag)
+        parts = _parts(needs)
+        for i, part in enumerate(parts):
+            mates = [j for j, other in enumerate(parts) if other == part]
+            if mates[0] == i and (len(mates) > 1 or i in needs[i]):
+                _report_cycle(layers, wiring, mates, diag)
     return order
 
 
+def _needs(i: int, wiring: Wiring) -> list[int]:
+    """Returns the layers that must have been built before layer i."""
+    sources = enumerate(wiring.sources[i])
+    now = {s[0] for k, s in sources if s is not None and (i, k) not in wiring.cyclic}
+    return sorted(now | wiring.starts.get(i, set()))
+
+
 def _report_cycle(
-    layers: Sequence[LayerSpec], wiring: Wiring, stuck: set[int], diag: Diagnostics
+    layers: Sequence[LayerSpec], wiring: Wiring, mates: Sequence[int], diag: Diagnostics
 ) -> None:
-    """Notes one cycle, in the direction in which the data flows."""
-    path = [min(stuck)]
-    while path.count(path[-1]) < 2:  # each stuck layer waits for another stuck one
-        at = path[-1]
-        path.append(
-            next(
-                s[0]
-                for k, s in enumerate(wiring.sources[at])
-                if s is not None and s[0] in stuck and (at, k) not in wiring.cyclic
-            )
-        )
+    """Notes one cycle among layers that all wait for each other, as the data flows."""
+    path = [mates[0]]
+    while path.count(path[-1]) < 2:
+        path.append(next(s for s in _needs(path[-1], wiring) if s in mates))
     loop = path[path.index(path[-1]) :][::-1]
     first = loop.index(min(loop))  # begin with the layer that the file has first
     loop = [*loop[first:-1], *loop[: first + 1]]
     text = " -> ".join(layers[i].name.text for i in loop)
-    start, before = layers[loop[0]], loop[-2]
+    for before, at in zip([loop[-2], *loop], loop, strict=False):
+        now = [s for k, s in enumerate(wiring.sources[at]) if (at, k) not in wiring.cyclic]
+        if before not in {s[0] for s in now if s is not None}:
+            _report_start(layers, wiring, before, text, diag)
+            return
     sources = wiring.sources[loop[0]]
-    at = next(k for k, s in enumerate(sources) if s is not None and s[0] == before)
-    bottom = start.bottoms[at]
-    hint = f"read it one step earlier with '{bottom}[t-1]' if a recurrence is meant"
-    diag.error(GraphError(f"the layers form a cycle: {text}", bottom.span, hint))
+    at = next(k for k, s in enumerate(sources) if s is not None and s[0] == loop[-2])
+    bottom = layers[loop[0]].bottoms[at]
+    message = f"the layers form a cycle: {text}"
+    diag.error(GraphError(message, bottom.span, _once_earlier(bottom)))
+
+
+def _report_start(
+    layers: Sequence[LayerSpec], wiring: Wiring, maker: int, text: str, diag: Diagnostics
+) -> None:
+    """Notes an initial state that hangs on the cycle which it begins."""
+    for layer in layers:
+        if layer.initial is not None and (made := wiring.final.get(str(layer.initial.data))):
+            if made[0] == maker:
+                message = f"layer '{layer.name}' ({layer.type}): initial: '{layer.initial.data}' "
+                message += f"depends on the cycle that it begins: {text}"
+                hint = "an initial state comes from outside of its cycle"
+                diag.error(GraphError(message, layer.initial.span, hint))
+                return

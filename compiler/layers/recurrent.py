@@ -37,7 +37,10 @@ class _Recurrent:
         states = len(self._states()) if self.expose_hidden else 0
         if len(rest) < states:
             names = ", ".join(f"{name}_0" for name in self._states())
-            scope.error(f"expose_hidden: {names} are missing among its bottoms", "expose_hidden")
+            verb = "is" if states == 1 else "are"
+            hint = f"bottom: [x, {names}], or with marks [x, cont, {names}]"
+            message = f"expose_hidden: {names} {verb} missing among its bottoms"
+            scope.error(message, "expose_hidden", hint)
         others, initial = rest[: len(rest) - states], rest[len(rest) - states :]
         if len(others) > 2:
             scope.error(f"has {len(rest) + 1} bottoms, takes at most {3 + states}")
@@ -48,12 +51,21 @@ class _Recurrent:
         return ("h",)
 
     def _check(self, scope: Scope, x: Node, cont: Node | None, static: Node | None) -> None:
-        scope.need(x.type.rank >= 3, "its first bottom must be a sequence (T, N, ...)")
+        if x.type.rank < 3:
+            message = f"its first bottom must be a sequence (T, N, ...): {scope.bottoms[0]}"
+            scope.error(message, hint="one sequence has N = 1", span=scope.bottom(0))
         if cont is not None and cont.shape != x.shape[:2]:
             hint = "one mark for each step of each sequence: 0 where a new one begins"
-            scope.error(f"cont must be {x.shape[:2]}, (T, N), not {cont.shape}", hint=hint)
+            message = f"cont must be {x.shape[:2]}, (T, N), not {scope.bottoms[1]}"
+            scope.error(message, hint=hint, span=scope.bottom(1))
         if static is not None:
-            scope.need(static.shape[0] == x.shape[1], "the static input must be (N, ...)")
+            self._check_static(scope, x, static)
+
+    def _check_static(self, scope: Scope, x: Node, static: Node) -> None:
+        if static.shape[0] != x.shape[1]:
+            message = f"the static input must be (N, ...) with N = {x.shape[1]}"
+            hint = "one for each sequence: every time step sees it"
+            scope.error(f"{message}, not {scope.bottoms[2]}", hint=hint, span=scope.bottom(2))
 
     def _projected(self, scope: Scope, x: Node, static: Node | None, gates: int) -> Node:
         """Returns W_x x_t + b (+ W_s x_static): all steps at once, outside of the loop."""
@@ -70,9 +82,10 @@ class _Recurrent:
         shape = (*x.shape[:2], self.num_output)
         if initial is not None:
             start = (1, *shape[1:])
-            message = f"the initial state '{name}_0' must be {start}, not {initial.shape}"
+            at = self._states().index(name) - len(self._states()) + len(scope.bottoms)
+            message = f"the initial state '{name}_0' must be {start}, not {scope.bottoms[at]}"
             if initial.shape not in (start, start[1:]):
-                scope.error(message)
+                scope.error(message, hint="(1, N, num_output)", span=scope.bottom(at))
             initial = ops.reshape(initial, start)
         return scope.before(name, shape, initial, reverse=self.reverse)
 

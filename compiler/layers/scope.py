@@ -54,7 +54,8 @@ class Scope:
     macs: int = 0
     warnings: list[NetError] = field(default_factory=list)
     _streams: int = 0
-    _pasts: dict[Node, Node] = field(default_factory=dict)
+    pasts: list[Node] = field(default_factory=list)  # its states, one step earlier
+    _open: dict[Node, Node] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -188,12 +189,13 @@ class Scope:
             )
         leaf = delayed(f"{self.name}/{name}", shape, -1 if reverse else 1, initial)
         value = truncated(leaf, spec.unroll)
-        self._pasts[value] = leaf
+        self.pasts.append(leaf)
+        self._open[value] = leaf
         return value
 
     def recur(self, before: Node, value: Node) -> Node:
         """Says what a sequence is that `before` gave one step earlier; returns it."""
-        leaf = self._pasts.pop(before)
+        leaf = self._open.pop(before)
         self.graph.recurrences.append(Recurrence(leaf, value))
         if leaf.src[0].prim == "state":
             self.graph.updates[leaf.src[0]] = last_rows(leaf.src[0], value)
@@ -273,6 +275,10 @@ class Scope:
         """Returns where a field of this layer is written, or the layer itself."""
         value = self.spec.params.get(name) if name else None
         return value.span if value else self.spec.span
+
+    def bottom(self, index: int) -> Span:
+        """Returns where a bottom is written."""
+        return self.spec.bottoms[index].span
 
     def error(
         self,

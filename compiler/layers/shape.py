@@ -172,14 +172,15 @@ class Concat:
 
     def build(self, scope: Scope, x: Node, *more: Node) -> Node:
         axis = scope.axis(self.axis if self.concat_dim is None else self.concat_dim, x.type.rank)
-        for source, other in zip(scope.bottoms[1:], more, strict=True):
+        for k, (source, other) in enumerate(zip(scope.bottoms[1:], more, strict=True), 1):
             same = x.type.rank == other.type.rank and all(
                 a == b or i == axis
                 for i, (a, b) in enumerate(zip(x.shape, other.shape, strict=True))
             )
             if not same:
                 message = f"cannot join {scope.bottoms[0]} and {source}"
-                scope.error(message, hint=f"only axis {axis} may differ")
+                hint = f"only axis {axis} may differ"
+                scope.error(message, hint=hint, span=scope.bottom(k))
         return ops.concat((x, *more), axis)
 
 

@@ -19,7 +19,7 @@ from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
 from compiler.llvm.step import Call, emit_step
 from compiler.schedule import Launch as Scheduled
-from compiler.schedule import Loop, Place, Schedule
+from compiler.schedule import Loop, Place, Schedule, repeat_of
 from schemas.program import KernelInfo, Launch
 
 
@@ -55,7 +55,8 @@ class Build:
 
     def _launch(self, launch: Scheduled, places: Mapping[str, Place]) -> Launch:
         if isinstance(launch, Loop):
-            return Launch(launch.name, tuple(_info(k) for k in launch))
+            infos = tuple(_info(k) for k in launch)
+            return Launch(launch.name, infos, repeat=repeat_of(launch))
         if launch[0].call is not None:
             return call_launch(launch[0], places)
         return Launch("+".join(k.name for k in launch), tuple(_info(k) for k in launch))

@@ -15,12 +15,25 @@ from netdef.cli import options, output
 @options.phase_option()
 @options.reading_options
 @options.shape_option
+@click.option(
+    "--unroll",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="STEPS",
+    help="Draw so many time steps of each cycle side by side.",
+)
 def draw(
-    net: str, path: str, phase: str | None, reading: options.Reading, shapes: tuple[str, ...]
+    net: str,
+    path: str,
+    phase: str | None,
+    reading: options.Reading,
+    shapes: tuple[str, ...],
+    unroll: int,
 ) -> None:
     """Draw NET's layers as an SVG picture.
 
     Layers that work in place stand in the box of the layer they follow; dashed lines are labels.
+    The layers of a cycle stand in a frame; what reads another time step is dashed and violet.
     """
     from netdef import drawing
     from netdef.probing import build_anyhow, shown_phase
@@ -30,5 +43,5 @@ def draw(
         raise UsageError(f"cannot draw '{path}'", hint="give a name that ends in .svg")
     spec = options.read_net(net, (), reading)
     graph, _ = build_anyhow(spec, phase or shown_phase(spec), options.read_shapes(shapes))
-    output.write_file(Path(path), drawing.draw(graph).encode())
+    output.write_file(Path(path), drawing.draw(graph, unroll).encode())
     print(f"{path}: {output.amount(len(graph.layers), 'layer')}, phase {graph.phase}")

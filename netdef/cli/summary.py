@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -59,13 +60,16 @@ def summary(
     count = output.amount(len(found.rows), "layer")
     batch, an_item = (f", batches of {found.batch}", " an item") if found.batch > 1 else ("", "")
     print(f"{graph.name or net}, phase {phase}: {count}{batch}\n")
-    heads = [head + an_item * (head == "MACs") for head in HEADS]
-    output.print_table(heads, rows(found), total(found), heads[3:])
+    heads = [*(head + an_item * (head == "MACs") for head in HEADS), "cycle"]
+    lines = [*rows(found), (*total(found), "")]
+    if not any(row.cycle for row in found.rows):
+        heads, lines = heads[:-1], [line[:-1] for line in lines]
+    output.print_table(heads, lines[:-1], lines[-1], heads[3:6])
     print(f"\n{in_words(found)}")
 
 
 def rows(found: Summary) -> list[tuple[str, ...]]:
-    """Returns a line of text cells for each layer."""
+    """Returns a line of text cells for each layer; the last says which cycle it is on."""
     return [
         (
             row.layer,
@@ -74,6 +78,7 @@ def rows(found: Summary) -> list[tuple[str, ...]]:
             output.count(row.parameters) if row.parameters else "",
             output.count(row.macs // found.batch) if row.macs else "",
             output.size(row.activation_bytes) if row.activation_bytes else "in place",
+            f"{row.cycle.number}: {row.cycle}" if row.cycle else "",
         )
         for row in found.rows
     ]
@@ -112,6 +117,7 @@ def document(name: str, phase: str, found: Summary) -> dict[str, Any]:
                 "parameters": row.parameters,
                 "macs": row.macs,
                 "activation_bytes": row.activation_bytes,
+                "cycle": asdict(row.cycle) if row.cycle else None,
             }
             for row in found.rows
         ],

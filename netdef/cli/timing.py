@@ -51,6 +51,7 @@ def time_(
     In phase TRAIN a step is forward, backward and update by plain SGD; in phase TEST a forward
     pass. Inputs are random, and stay in the device's memory. Milliseconds are medians; they are
     of a launch, which may hold several kernels (a + before the name: it shares the time above).
+    A kernel of a loop over 50 time steps is marked x50; its numbers are those of all steps.
     Mflop and MB are counted from the kernels' loops.
     """
     from netdef.engine import open_engine
@@ -104,7 +105,14 @@ def measure(exe: Executable, iterations: int) -> tuple[list[float], Shares]:
 def document(program: Program, times: list[float], shares: Shares) -> dict[str, Any]:
     """Returns times and counts as plain data."""
     kernels = [
-        {"kernel": k.name, "kind": k.kind, "layers": k.layers, "flops": k.flops, "bytes": k.bytes}
+        {
+            "kernel": k.name,
+            "kind": k.kind,
+            "layers": k.layers,
+            "steps": launch.repeat.count if launch.repeat else 1,
+            "flops": k.flops,
+            "bytes": k.bytes,
+        }
         for launch in program.launches
         for k in launch.kernels
     ]
@@ -131,7 +139,8 @@ def _table(
             name = k.name if i == 0 else f"+ {k.name}"
             counts = f"{k.flops / 1e6:,.3f}", f"{k.bytes / 1e6:,.3f}"
             layers = "+".join(k.layers)
-            rows.append((name, k.kind, layers, rates[0], counts[0], rates[1], counts[1], rates[2]))
+            kind = f"{k.kind} x{launch.repeat.count}" if launch.repeat else k.kind
+            rows.append((name, kind, layers, rates[0], counts[0], rates[1], counts[1], rates[2]))
     kernels = [k for launch in program.launches for k in launch.kernels]
     flops, touched = sum(k.flops for k in kernels), sum(k.bytes for k in kernels)
     rates = _rates(step, flops, touched)

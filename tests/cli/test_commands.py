@@ -149,7 +149,7 @@ def test_draw_is_an_svg_with_every_layer(tiny, netdef):
     texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"ip1", "relu1", "drop1", "accuracy", "SoftmaxWithLoss", "16x12"} <= texts
     # relu1 and drop1 work in place: they have no box of their own.
-    boxes = root.findall("{http://www.w3.org/2000/svg}g")
+    boxes = root.findall("{http://www.w3.org/2000/svg}g/{http://www.w3.org/2000/svg}g")
     assert len(boxes) == 5
     assert netdef("draw", "net.yaml", "-o", "net.png").exit_code == 2
 

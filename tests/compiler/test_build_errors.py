@@ -39,7 +39,8 @@ ERRORS = {
     ),
     "in_place_on_nothing": (
         "- {name: a, type: Eltwise, bottom: [data, b], top: b}",
-        "3:43: layer 'a' (Eltwise): unknown bottom 'b'; known: data",
+        "3:43: layer 'a' (Eltwise): reads 'b', which nothing but the layer itself makes; "
+        "read it one step earlier with 'b[t-1]' if a recurrence is meant",
     ),
     "recurrence": (
         "- {name: a, type: ReLU, bottom: 'data[t-0]', top: h}",
@@ -136,7 +137,7 @@ ERRORS = {
     "concat": (
         "- {name: a, type: Pooling, kernel_size: 3}\n"
         "- {name: c, type: Concat, bottom: [data, a], axis: 2}",
-        "4:3: layer 'c' (Concat): cannot join 'data' (2, 3, 7, 7) of layer 'data' and 'a' "
+        "4:42: layer 'c' (Concat): cannot join 'data' (2, 3, 7, 7) of layer 'data' and 'a' "
         "(2, 3, 5, 5) of layer 'a'; only axis 2 may differ",
     ),
     "axis": (

@@ -71,7 +71,7 @@ layers:
     compile_unit(unit)
     fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.loop_note)
     assert (
-        ": 6 time steps, from the last to the first\n  node by node\n\n  in each step, 1 of 1\n"
-        in fused
+        ": loop over 6 steps, backwards: 1 launch a step; written out up to 4 steps\n"
+        "  node by node\n\n  in each step, 1 of 1\n" in fused
     )
     assert "  # from step to step: " in fused

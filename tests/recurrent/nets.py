@@ -16,6 +16,34 @@ layers:
 - {name: h, type: TanH INITIAL}
 """
 
+LSTM_BY_HAND = """
+- {name: xg, type: InnerProduct, bottom: x, axis: 2, num_output: 20}
+- {name: hg, type: InnerProduct, bottom: "h[t-1]", axis: 2, num_output: 20, bias_term: false}
+- {name: gates, type: Eltwise, bottom: [xg, hg]}
+- {name: parts, type: Slice, bottom: gates, top: [pi, pf, po, pg], axis: 2}
+- {name: i, type: Sigmoid, bottom: pi}
+- {name: f, type: Sigmoid, bottom: pf}
+- {name: o, type: Sigmoid, bottom: po}
+- {name: g, type: TanH, bottom: pg}
+- {name: past, type: Eltwise, bottom: [f, "c[t-1]"], operation: PROD}
+- {name: new, type: Eltwise, bottom: [i, g], operation: PROD}
+- {name: c, type: Eltwise, bottom: [past, new]}
+- {name: tc, type: TanH, bottom: c}
+- {name: h, type: Eltwise, bottom: [o, tc], operation: PROD}
+"""
+X = "\nlayers:\n- {name: x, type: Input, shape: [STEPS, 3, 4]}\n"
+CELLS = {
+    "RNN": "- {name: h, type: RNN, bottom: x, num_output: 5}\n",
+    "LSTM": "- {name: h, type: LSTM, bottom: x, num_output: 5}\n",
+    "GRU": "- {name: h, type: GRU, bottom: x, num_output: 5}\n",
+    "LSTM by hand": LSTM_BY_HAND.lstrip(),
+}
+
+
+def cell(kind, steps=6):
+    """Returns the text of a net x -> h of one recurrent cell."""
+    return X.replace("STEPS", str(steps)) + CELLS[kind]
+
 
 def elman(steps=6, initial="", **changes):
     """Returns the text of an Elman net: h = tanh(W x + b + U h[t-1])."""
