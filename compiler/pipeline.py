@@ -7,11 +7,13 @@ from dataclasses import replace
 from math import prod
 
 from compiler.adapt import adapt
-from compiler.arena import on_arena
+from compiler.arena import on_arena, plan_arena
 from compiler.assemble import assemble
+from compiler.backends import get_backend
 from compiler.calls import asked
 from compiler.fold import fold_weights
 from compiler.fuse import fuse
+from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.kernel import Kernel
 from compiler.launches import schedule
@@ -141,6 +143,15 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("code", generate),
 )
 Instrument = Callable[[str, Unit], None]
+
+
+def check_time(graph: Graph) -> None:
+    """Raises GraphError where a layer on a cycle mixes time steps: runs the passes that tell."""
+    unit = Unit(graph, plan_arena(graph), get_backend("reference"))
+    for name, run in PASSES:
+        run(unit)
+        if name == "roll":
+            return
 
 
 def compile_unit(unit: Unit, instrument: Instrument | None = None) -> Program:

@@ -46,16 +46,14 @@ def from_zeros(name: str, shape: tuple[int, ...], by: int) -> Node:
 
 
 def closed(roots: Iterable[Node], recurrences: Sequence[Recurrence]) -> list[Node]:
-    """Returns the roots and the sources of the delayed nodes below them, until nothing is new."""
-    found = list(dict.fromkeys(roots))
-    if not recurrences:
-        return found
+    """Returns the roots, as they are, and then the sources of the delayed nodes below them."""
+    found = list(roots)
     behind = {r.leaf: r.source for r in recurrences}
-    waiting = found
+    waiting = found if behind else []
     while waiting:
         waiting = [behind.pop(n) for n in toposort(waiting) if n in behind]
         found = [*found, *waiting]
-    return list(dict.fromkeys(found))
+    return found
 
 
 def truncated(leaf: Node, unroll: int) -> Node:

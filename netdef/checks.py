@@ -68,7 +68,7 @@ def check_net(spec: NetSpec, shapes: Mapping[str, Shape], stages: bool = True) -
             key = (phase == "TRAIN", *used)
             if key not in trials:
                 full = NetState(phase).merged(state)
-                trials[key] = _Trial(full, examine(spec, phase, full, shapes))
+                trials[key] = _Trial(full, _examined(spec, phase, full, shapes))
     return _judged(list(trials.values()))
 
 
@@ -85,7 +85,7 @@ def check_solver(
     except MissingNet as missing:
         return Findings(warnings=[*spec.warnings, missing])
     trials = [
-        _Trial(state, examine(net, state.phase or "TRAIN", state, shapes)) for net, state in nets
+        _Trial(state, _examined(net, state.phase or "TRAIN", state, shapes)) for net, state in nets
     ]
     findings = _judged(trials, meant=True)
     findings.warnings[:0] = spec.warnings
@@ -98,6 +98,19 @@ def check_solver(
         except NetError as error:
             findings.errors += error.flatten()
     return findings
+
+
+def _examined(spec: NetSpec, phase: str, state: NetState, shapes: Mapping[str, Shape]) -> Attempt:
+    """Examines a net; of one with cycles also what only a part of the compiler can tell."""
+    found = examine(spec, phase, state, shapes)
+    if found.graph.recurrences and not (found.errors or found.questions):
+        from compiler.pipeline import check_time
+
+        try:
+            check_time(found.graph)
+        except NetError as error:
+            found.errors.extend(error.flatten())
+    return found
 
 
 def _judged(trials: Sequence[_Trial], meant: bool = False) -> Findings:

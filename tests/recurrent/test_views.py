@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from compiler.build import build
+from netdef.checks import check_net
 from netdef.cli import cli
 from netdef.drawing import draw
 from netdef.formats import read_net
@@ -162,3 +163,13 @@ def test_the_guide_shows_what_inspect_prints(run):
     (line,) = re.findall(r"(?m)^    (launch 1: .*)$", GUIDE)
     text = BOTH_WAYS.replace("[6,", "[50,")
     assert line in run("inspect", text, "--stage", "fused")
+
+
+def test_check_finds_a_layer_that_mixes_time_steps(tmp_path):
+    """Only the compiler can tell, so `check` runs it as far as that."""
+    text = elman().replace("type: TanH", "type: Softmax, axis: 0")
+    (tmp_path / "net.yaml").write_text(text)
+    found = check_net(read_net(str(tmp_path / "net.yaml")), {})
+    messages = {error.message for error in found.errors}  # one for each phase
+    assert len(messages) == 1
+    assert "on a cycle, but cannot go step by step" in messages.pop()
