@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compiler import deploy as deployment
 from compiler import ops
+from compiler.arity import check_bottoms, check_made, count_of
 from compiler.cycles import cycles, unseen
 from compiler.delays import Delays
 from compiler.graph import Graph, LayerInfo
@@ -29,7 +29,6 @@ from schemas.errors import (
 )
 from schemas.net import LayerSpec, NetSpec, NetState
 
-MAX_RANK = 8
 _TRIES = 32  # builds until a cycle's shapes must have settled
 Shapes = dict[Output, Shape]
 
@@ -293,12 +292,12 @@ class _Builder:
         scope = Scope(
             graph, spec, self.phase, self.probe, described, self.given, deploy=self.deploy
         )
-        _check_bottoms(scope, layer)
+        check_bottoms(scope, layer)
         for k, down in enumerate(spec.propagate_down):
             bottoms[k] = bottoms[k] if down else ops.stop(bottoms[k])
         made = layer.build(scope, *bottoms)
         tops = made if isinstance(made, tuple) else (made,)
-        _check_made(scope, tops)
+        check_made(scope, tops)
         self._check_name(scope)
         claim(graph, [*tops, *graph.updates, *graph.updates.values()], scope.name)
         self._weigh(scope, tops)
@@ -332,7 +331,7 @@ class _Builder:
         if not weights and deployment.is_loss(scope.spec.type.text):
             weights = (1.0,) + (0.0,) * (len(tops) - 1)
         if weights and len(weights) != len(tops):
-            scope.error(f"{_count(weights, 'loss_weight')} for {_count(tops, 'top')}")
+            scope.error(f"{count_of(weights, 'loss_weight')} for {count_of(tops, 'top')}")
         for name, node, weight in zip(scope.tops, tops, weights, strict=False):
             if weight:
                 self.graph.loss_weights[name] = weight
@@ -348,62 +347,3 @@ def claim(graph: Graph, roots: Iterable[Node], layer: str) -> None:
         if node not in graph.origin:
             graph.origin[node] = layer
             stack.extend(source for source in node.src if source not in graph.origin)
-
-
-_bottoms: dict[type[Any], tuple[tuple[str, ...], int, bool]] = {}  # signatures are slow to read
-
-
-def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
-    """Returns the names of a layer type's bottoms, how many must be there, whether more may be."""
-    if cls in _bottoms:
-        return _bottoms[cls]
-    named: list[str] = []
-    needed, more = 0, False
-    for parameter in list(inspect.signature(cls.build).parameters.values())[2:]:
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            more = True
-            continue
-        named.append(parameter.name)
-        needed += parameter.default is inspect.Parameter.empty
-    _bottoms[cls] = tuple(named), needed, more
-    return _bottoms[cls]
-
-
-def _check_bottoms(scope: Scope, layer: Any) -> None:
-    """Raises where the number of bottoms is not what the layer's `build` takes."""
-    names, least, more = bottom_names(type(layer))
-    count, most = len(scope.bottoms), len(names)
-    if count < least or (count > most and not more):
-        want = "bottom" if least == 1 and not more else "bottoms"
-        number = (
-            f"{least} or more" if more else f"{least}" if least == most else f"{least} to {most}"
-        )
-        given = " and ".join(map(str, scope.bottoms)) or "none"
-        listed = ", ".join([*names, "..."] if more else names)
-        if names:
-            message = f"needs {number} {want}, has {count}: {given}"
-            scope.error(message, hint=f"bottom: [{listed}]", kind=GraphError)
-        scope.error(f"takes no bottom, has {given}", hint="leave bottom out", kind=GraphError)
-    for source in scope.bottoms:
-        if len(source.shape) > MAX_RANK:
-            scope.error(f"{source} has more than {MAX_RANK} axes")
-    down = scope.spec.propagate_down
-    if down and len(down) != count:
-        scope.error(f"{_count(down, 'propagate_down')} for {_count(scope.bottoms, 'bottom')}")
-
-
-def _check_made(scope: Scope, made: Sequence[Node]) -> None:
-    """Raises where the tops or the param entries are not as many as the layer has made."""
-    if len(made) != len(scope.tops):
-        message = f"makes {_count(made, 'top')}, but {len(scope.tops)} are named"
-        listed = ", ".join(str(node.shape) for node in made)
-        scope.error(message, hint=f"shape of what it makes: {listed}", kind=GraphError)
-    entries = scope.spec.param
-    blobs = [*scope.params, *scope.running_keys]
-    if len(entries) > len(blobs):
-        message = f"{len(entries)} param entries for {_count(blobs, 'learned blob')}"
-        scope.error(message, hint=", ".join(blobs) or None, span=entries[-1].span, kind=SpecError)
-
-
-def _count(things: Sequence[Any], word: str) -> str:
-    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
