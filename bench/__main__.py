@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
-from bench.cases import CASES, ROOT, case_of
+from bench.cases import CASES, ROOT, Mode, case_of
 from bench.machine import describe
 from bench.measure import Comparison, Options, compare
-from bench.peer import Mode
 from bench.report import as_json, rows, show, write_json
 
-MODES: tuple[Mode, ...] = ("train", "infer")
 RESULTS = ROOT / "bench" / "results"
 _nets = click.argument("nets", nargs=-1, type=click.Choice(list(CASES)))
 
@@ -30,7 +29,7 @@ def main() -> None:
 @click.option("--threads", default=2, help="Threads of each peer.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow to start).")
 @click.option("--batch", type=int, help="Another batch than the net's own.")
-@click.option("--mode", type=click.Choice(MODES), multiple=True, help="Default: both.")
+@click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True, help="Default: both.")
 @click.option("--peer", "peers", multiple=True, help="In place of PyTorch: module:class:flavour.")
 def cpu(
     nets: tuple[str, ...],
@@ -50,8 +49,8 @@ def cpu(
     click.echo(f"{machine['cpu']}, {machine['processors']} processors, {threads} threads, fp32")
     found: list[Comparison] = []
     for net in nets or CASES:
-        for each in mode or MODES:
-            case = case_of(net, batch)
+        case = case_of(net, batch)
+        for each in mode or case.modes:
             found.append(compare(case, each, ("netdef", *chosen, "sgemm"), options, click.echo))
     show(rows(found))
     settings = {"threads": threads, "rounds": rounds, "seconds": seconds, "precision": "fp32"}

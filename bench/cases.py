@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,21 +16,39 @@ if TYPE_CHECKING:
     from schemas.solver import SolverSpec
 
 Array = np.ndarray[Any, Any]
+Mode = Literal["train", "infer"]
 ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A net of nets/ with its batch, the shape of one item and the number of classes."""
+    """A net of nets/ with its batch, the shape of one item and the number of classes.
+
+    With `steps` it is nets/char_rnn for sequences of so many characters, of which there are
+    `classes`, embedded in `embed` numbers, with `depth` layers of LSTM of `hidden` outputs.
+    """
 
     net: str
     batch: int
-    item: tuple[int, ...]
+    item: tuple[int, ...] = ()
     classes: int = 10
+    steps: int = 0
+    embed: int = 32
+    hidden: int = 0
+    depth: int = 0
+    modes: tuple[Mode, ...] = ("train", "infer")  # that are measured if none is asked for
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.batch, *self.item)
+        return self.label_shape if self.steps else (self.batch, *self.item)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        return (self.steps, self.batch) if self.steps else (self.batch,)
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "nets" / ("char_rnn" if self.steps else self.net)
 
 
 CASES = {
@@ -40,8 +58,14 @@ CASES = {
         Case("mlp", 128, (1, 28, 28)),
         Case("cifar10_quick", 100, (3, 32, 32)),
         Case("cifar10_full", 100, (3, 32, 32)),
+        Case("char_rnn_128", 50, classes=65, steps=50, hidden=128, depth=2),
+        Case("char_rnn_512", 50, classes=65, steps=50, hidden=512, depth=2),
+        Case(
+            "lstm_768", 16, classes=65, steps=1024, embed=768, hidden=768, depth=1, modes=("train",)
+        ),
     )
 }
+RECURRENT_RATE = 0.1  # of SGD; the solver's own is for Adam
 
 
 def case_of(net: str, batch: int | None = None) -> Case:
@@ -53,9 +77,21 @@ def case_of(net: str, batch: int | None = None) -> Case:
 def synthetic(case: Case, seed: int = 7) -> dict[str, Array]:
     """Returns `data` and `label`: one batch, the same for every peer."""
     rng = np.random.default_rng(seed)
-    data = rng.uniform(-1.0, 1.0, case.shape).astype(np.float32)
-    label = rng.integers(0, case.classes, case.batch).astype(np.float32)
+    if case.steps:
+        data = rng.integers(0, case.classes, case.shape).astype(np.float32)
+    else:
+        data = rng.uniform(-1.0, 1.0, case.shape).astype(np.float32)
+    label = rng.integers(0, case.classes, case.label_shape).astype(np.float32)
     return {"data": data, "label": label}
+
+
+def unfit(case: Case, peer: str) -> str | None:
+    """Returns why a peer has nothing to show on a case; None if it has."""
+    reasons = {
+        "channels_last": "there are no images, so there is no order of channels",
+        "compile": "torch.compile leaves nn.LSTM as it is",
+    }
+    return reasons.get(peer) if case.steps else None
 
 
 def net_spec(case: Case) -> NetSpec:
@@ -66,26 +102,45 @@ def net_spec(case: Case) -> NetSpec:
     """
     from netdef.formats import read_net
 
-    spec = read_net(ROOT / "nets" / case.net / "net.yaml")
-    return replace(spec, layers=tuple(_adapted(one, case) for one in spec.layers))
+    spec = read_net(case.folder / "net.yaml")
+    layers = [one for one in spec.layers if not (case.depth == 1 and one.name.text == "lstm2")]
+    return replace(spec, layers=tuple(_adapted(one, case) for one in layers))
 
 
 def _adapted(layer: LayerSpec, case: Case) -> LayerSpec:
     from schemas.net import Name, value_of
 
     if "weight_filler" in layer.params:
-        return replace(layer, params={**layer.params, "weight_filler": value_of("xavier")})
-    if layer.type.text != "Data":
+        changes = {"weight_filler": "xavier", **_sizes(layer.type.text, case)}
+        made = {field: value_of(value) for field, value in changes.items()}
+        return replace(layer, params={**layer.params, **made})
+    if layer.type.text not in ("Data", "TextData"):
         return layer
-    shapes = value_of([list(case.shape), [case.batch]])
+    shapes = value_of([list(case.shape), list(case.label_shape)])
     return replace(layer, type=Name("DummyData", layer.type.span), params={"shape": shapes})
 
 
+def _sizes(layer_type: str, case: Case) -> dict[str, int]:
+    """Returns the fields of a layer of nets/char_rnn that the case sets."""
+    if not case.steps:
+        return {}
+    return {
+        "Embed": {"input_dim": case.classes, "num_output": case.embed},
+        "LSTM": {"num_output": case.hidden},
+        "InnerProduct": {"num_output": case.classes},
+    }.get(layer_type, {})
+
+
 def solver_spec(case: Case) -> SolverSpec:
-    """Returns the net's solver without tests, displays, snapshots and schedule."""
+    """Returns the net's solver without tests, displays, snapshots and schedule.
+
+    Recurrent nets have SGD in place of Adam, as all others here.
+    """
     from netdef.formats import read_solver
 
-    spec = read_solver(ROOT / "nets" / case.net / "solver.yaml")
+    spec = read_solver(case.folder / "solver.yaml")
+    if case.steps:
+        spec = replace(spec, type="SGD", base_lr=RECURRENT_RATE, warmup_iter=0)
     return replace(
         spec,
         net=None,
@@ -104,11 +159,15 @@ def solver_spec(case: Case) -> SolverSpec:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """SGD as a solver file sets it: momentum, and rate and decay of each blob of a layer."""
+    """SGD as a solver file sets it: momentum, and rate and decay of each blob of a layer.
+
+    `clip` is the largest norm of all gradients together; none below 0.
+    """
 
     momentum: float
     default: tuple[float, float]
     layers: Mapping[str, tuple[tuple[float, float], ...]]
+    clip: float = -1.0
 
     def of(self, layer: str, blob: int) -> tuple[float, float]:
         given = self.layers.get(layer, ())
@@ -125,7 +184,7 @@ def rates(case: Case) -> Rates:
         for layer in spec.net_param.layers
         if layer.param
     }
-    return Rates(spec.momentum, (lr, decay), layers)
+    return Rates(spec.momentum, (lr, decay), layers, spec.clip_gradients)
 
 
 def flops(graph: Graph, training: bool) -> float:

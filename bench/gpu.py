@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,15 @@ from typing import Any
 from bench.cases import ROOT, Case, case_of, rates, synthetic
 from bench.machine import describe
 from bench.measure import Comparison, Options, Say, compare, difference
-from bench.peer import Job, Mode
+from bench.peer import Job
 from bench.report import as_json
 from bench.side import Side
 
 TEST_SHARE = 0.4  # of the budget: how long the GPU tests may take
 # Relative differences of three losses that rounding explains; more is worth a look.
 TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2}
-CHECK_BATCH = 16  # the reference evaluates in float64 with NumPy: small batches keep it short
+# The reference evaluates in float64 with NumPy: small batches of short sequences keep it short.
+CHECK_BATCH, CHECK_STEPS = 16, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,7 @@ def run_tests(plan: Plan, say: Say) -> dict[str, Any]:
 def check(net: str, plan: Plan, say: Say) -> dict[str, Any]:
     """Compares the first three losses of a net with the reference's, from the same weights."""
     case = case_of(net, 2 if plan.dry_run else CHECK_BATCH)
+    case = replace(case, steps=min(case.steps, CHECK_STEPS))
     answer: dict[str, Any] = {"net": net, "batch": case.batch}
     backend = "reference" if plan.dry_run else "triton"
     with tempfile.TemporaryDirectory() as folder:
@@ -158,14 +159,13 @@ def timings(plan: Plan, deadline: float, say: Say) -> list[Comparison]:
         threads=1, rounds=plan.rounds, backend="triton", device="cuda",
         precision=plan.precision, ceiling="matmul", timeout=120.0, deadline=deadline,
     )  # fmt: skip
-    nets: Mapping[str, Case] = {net: case_of(net) for net in plan.nets}
-    modes: tuple[Mode, ...] = ("train", "infer")
+    cases = [case_of(net) for net in plan.nets]
     if plan.dry_run:
         options = Options(threads=1, rounds=1, seconds=0.0, backend="reference")
-        nets, modes, peers = {plan.nets[0]: case_of(plan.nets[0], 2)}, ("train",), peers[:2]
+        cases, peers = [replace(case_of(plan.nets[0], 2), modes=("train",))], peers[:2]
     found = []
-    for case in nets.values():
-        for mode in modes:
+    for case in cases:
+        for mode in case.modes:
             found.append(compare(case, mode, (*peers, options.ceiling), options, say))
     return found
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Case, rates
-from bench.peer import Job, Mode
+from bench.cases import Case, Mode, rates
+from bench.peer import Job
 from bench.side import LeftOut, Side
 
 Say = Callable[[str], None]

@@ -6,14 +6,13 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from bench.cases import Case, Rates
+from bench.cases import Case, Mode, Rates
 
 Array = np.ndarray[Any, Any]
-Mode = Literal["train", "infer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +71,10 @@ def decode(text: str) -> Job:
     """Reads what `encode` wrote."""
     fields = json.loads(text)
     case = fields.pop("case")
+    case |= {name: tuple(case[name]) for name in ("item", "modes")}
     rates = fields.pop("rates")
     return Job(
-        case=Case(**{**case, "item": tuple(case["item"])}),
+        case=Case(**case),
         rates=Rates(**{**rates, "default": tuple(rates["default"])}) if rates else None,
         **fields,
     )

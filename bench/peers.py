@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.cases import Case
+
 
 class LeNet(nn.Module):
     """nets/lenet."""
@@ -94,6 +96,43 @@ class CifarFull(nn.Module):
         return self.ip1(x.flatten(1))
 
 
+class CharRNN(nn.Module):
+    """nets/char_rnn. The hidden states go on from batch to batch, as netdef's do."""
+
+    h: Tensor
+    c: Tensor
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(case.classes, case.embed)
+        self.lstm = nn.LSTM(case.embed, case.hidden, case.depth)
+        self.scores = nn.Linear(case.hidden, case.classes)
+        for name in ("h", "c"):  # buffers, as they are kept and restored with the weights
+            self.register_buffer(name, torch.zeros(case.depth, case.batch, case.hidden))
+        for name, parameter in self.lstm.named_parameters():
+            if name.startswith("bias_hh"):  # netdef has one bias
+                nn.init.zeros_(parameter.requires_grad_(False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The gradient needs the states as they were: it gets copies.
+        y, (h, c) = self.lstm(self.embed(x), (self.h.clone(), self.c.clone()))
+        self.h.copy_(h.detach())
+        self.c.copy_(c.detach())
+        return self.scores(y.flatten(0, 1))
+
+    def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns netdef's blobs under PyTorch's names, the rest of the state as it is."""
+        made = self.state_dict()
+        for key, blob in state.items():
+            layer, name = key.split(".")
+            if layer.startswith("lstm"):
+                new = {"weight_x": "weight_ih", "weight_h": "weight_hh", "bias": "bias_ih"}[name]
+                i, f, o, g = blob.chunk(4)  # PyTorch's gates are i, f, g, o
+                key, blob = f"lstm.{new}_l{int(layer[4:]) - 1}", torch.cat([i, f, g, o])
+            made[key] = blob
+        return made
+
+
 MODULES: dict[str, type[nn.Module]] = {
     "lenet": LeNet,
     "mlp": MLP,
@@ -102,8 +141,15 @@ MODULES: dict[str, type[nn.Module]] = {
 }
 
 
+def module_of(case: Case) -> nn.Module:
+    """Returns the net of a case."""
+    return CharRNN(case) if case.steps else MODULES[case.net]()
+
+
 def load(module: nn.Module, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """Copies netdef's blobs (`conv1/weight`) to the module's parameters; all have to fit."""
     state = {key.replace("/", "."): torch.from_numpy(w) for key, w in weights.items()}
+    if isinstance(module, CharRNN):
+        state = module.named(state)
     with torch.no_grad():
         module.load_state_dict(state, strict=True)

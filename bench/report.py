@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.measure import OURS, Comparison, Result
 
 COLUMNS = (
-    "net", "mode", "batch", "peer", "ms", "min-max", "img/s", "GFLOP/s", "of ceiling",
+    "net", "mode", "batch", "peer", "ms", "min-max", "items/s", "GFLOP/s", "of ceiling",
     "peak MB", "first step s", "difference", "netdef / best", "of minima",
 )  # fmt: skip
 Row = tuple[str, ...]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bench.cases import ROOT
+from bench.cases import ROOT, unfit
 from bench.peer import Job, encode
 
 
@@ -24,13 +24,15 @@ class LeftOut(Exception):
 class Side:
     """The process of one peer. `first_step_s` is from process start to the end of its first step.
 
-    Raises LeftOut if the peer is missing, fails or does not answer in time; the process is gone
-    then.
+    Raises LeftOut if the peer has nothing to show on this net, is missing, fails or does not
+    answer in time; the process is gone then.
     """
 
     def __init__(
         self, job: Job, env: Mapping[str, str] | None = None, timeout: float = 300.0
     ) -> None:
+        if reason := unfit(job.case, job.peer):
+            raise LeftOut(reason)
         self.job, self._timeout = job, timeout
         self._errors = tempfile.TemporaryFile("w+")
         self.first_step_s = 0.0

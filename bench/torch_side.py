@@ -37,12 +37,13 @@ class TorchPeer:
         self._losses: list[Tensor] = []
         self._output: Tensor | None = None
         self._last_format = flavour == "channels_last"
-        self._place(data, job.device)
+        self._place(data, job)
         self._module = self._build(job)
         fused = flavour in ("channels_last", "cuda_graph")
         self._optimizer: torch.optim.Optimizer | None = None
         if self._training:
             assert job.rates is not None
+            self._clip = job.rates.clip
             self._optimizer = sgd(self._module, job.rates, fused)
         self._net: Callable[[Tensor], Tensor] = self._module
         if flavour == "compile":
@@ -51,19 +52,21 @@ class TorchPeer:
         if flavour == "cuda_graph":
             self._step = self._captured()
 
-    def _place(self, data: Mapping[str, Array], device: str) -> None:
+    def _place(self, data: Mapping[str, Array], job: Job) -> None:
         """Puts the batch into memory, and on a GPU a pinned copy of it."""
         host = torch.from_numpy(data["data"])
+        if job.case.steps:
+            host = host.long()  # characters
         if self._last_format:
             host = host.contiguous(memory_format=torch.channels_last)
         self._host = host.pin_memory() if self._gpu else host
-        self._data = self._host.to(device)
-        label = torch.from_numpy(data["label"]).long()
+        self._data = self._host.to(job.device)
+        label = torch.from_numpy(data["label"]).long().flatten()
         self._host_label = label.pin_memory() if self._gpu else label
-        self._label = self._host_label.to(device)
+        self._label = self._host_label.to(job.device)
 
     def _build(self, job: Job) -> nn.Module:
-        module = peers.MODULES[job.case.net]()
+        module = peers.module_of(job.case)
         if job.weights:
             from safetensors.numpy import load_file
 
@@ -79,6 +82,8 @@ class TorchPeer:
         self._optimizer.zero_grad(set_to_none=True)
         loss = functional.cross_entropy(self._net(self._data), self._label)
         loss.backward()
+        if self._clip >= 0:
+            nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
         self._optimizer.step()
         return loss.detach()
 
@@ -149,8 +154,10 @@ def sgd(module: nn.Module, rates: Rates, fused: bool) -> torch.optim.Optimizer:
     """Returns SGD with the solver's rates: Caffe's update is PyTorch's while the rate is fixed."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for key, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         layer, blob = key.rsplit(".", 1)
-        pair = rates.of(layer, ("weight", "bias").index(blob))
+        pair = rates.of(layer, 1 if blob.startswith("bias") else 0)
         groups.setdefault(pair, []).append(parameter)
     return torch.optim.SGD(
         [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],

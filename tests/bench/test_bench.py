@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from bench import gpu, report
 from bench.__main__ import main
-from bench.cases import CASES, case_of, flops, net_spec, rates
+from bench.cases import CASES, Case, Mode, case_of, flops, net_spec, rates
 from bench.measure import Comparison, Options, Result, compare, difference
 from bench.peer import Job, decode, encode
 from bench.side import LeftOut, Side
@@ -30,6 +31,11 @@ def say_nothing(text: str) -> None:
 
 def names(*flavours: str) -> list[str]:
     return [FAKE + flavour for flavour in flavours]
+
+
+def short(case: Case) -> Case:
+    """A recurrent net that runs in no time."""
+    return replace(case, batch=2, steps=6, embed=8, hidden=12)
 
 
 def test_rounds_are_interleaved_and_complete() -> None:
@@ -81,8 +87,33 @@ def test_job_survives_the_command_line() -> None:
     assert again.rates.of("ip1", 1) == pytest.approx((0.002, 0.0))
 
 
+def test_recurrent_job_survives_the_command_line() -> None:
+    job = Job("eager", CASES["lstm_768"], "train", 2, rates=rates(CASES["lstm_768"]))
+    again = decode(encode(job))
+    assert again.case == job.case
+    assert again.rates is not None and again.rates.clip == 5.0
+
+
+@pytest.mark.parametrize("peer", ["channels_last", "compile"])
+def test_peers_with_nothing_to_show_on_recurrent_nets_are_left_out(peer: str) -> None:
+    said: list[str] = []
+    case = short(CASES["char_rnn_128"])
+    found = compare(case, "train", [*names("fine"), peer], QUICK, said.append)
+    assert list(found.left_out) == [peer]
+    assert said[0].startswith(f"char_rnn_128 train: {peer} is left out: ")
+
+
 @pytest.mark.parametrize(
-    ("net", "gflop"), [("lenet", 0.84), ("mlp", 0.30), ("cifar10_quick", 6.92)]
+    ("net", "gflop"),
+    [
+        ("lenet", 0.84),
+        ("mlp", 0.30),
+        ("cifar10_quick", 6.92),
+        # 6 T N (4 D (I + D) for each layer of LSTM + 65 D)
+        ("char_rnn_128", 3.32),
+        ("char_rnn_512", 48.67),
+        ("lstm_768", 468.76),
+    ],
 )
 def test_work_of_a_training_step(net: str, gflop: float) -> None:
     graph = build(net_spec(CASES[net]), "TRAIN")
@@ -176,11 +207,22 @@ def test_gpu_script_without_a_gpu(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("net", ["lenet", "cifar10_full"])
 def test_pytorch_takes_the_same_steps(net: str) -> None:
+    assert difference_to_pytorch(case_of(net, 2), "train") < 1e-5
+
+
+@pytest.mark.parametrize("net", ["char_rnn_128", "lstm_768"])
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_pytorch_takes_the_same_recurrent_steps(net: str, mode: Mode) -> None:
+    """Three steps, each from the hidden states that the one before has left."""
+    assert difference_to_pytorch(short(CASES[net]), mode) < 1e-5
+
+
+def difference_to_pytorch(case: Case, mode: Mode) -> float:
+    """Returns how far PyTorch's first three losses, or outputs of the third step, are away."""
     if importlib.util.find_spec("torch") is None:
         pytest.skip("PyTorch is not installed")
-    options = Options(threads=1, rounds=0)
-    found = compare(case_of(net, 2), "train", ("netdef", "eager"), options, say_nothing)
+    found = compare(case, mode, ("netdef", "eager"), Options(threads=1, rounds=0), say_nothing)
     if "eager" in found.left_out:
         pytest.skip(found.left_out["eager"])
     assert found.results[1].difference is not None
-    assert found.results[1].difference < 1e-5
+    return found.results[1].difference
