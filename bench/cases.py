@@ -103,8 +103,19 @@ def net_spec(case: Case) -> NetSpec:
     from netdef.formats import read_net
 
     spec = read_net(case.folder / "net.yaml")
-    layers = [one for one in spec.layers if not (case.depth == 1 and one.name.text == "lstm2")]
+    layers = _shallow(spec.layers) if case.depth == 1 else spec.layers
     return replace(spec, layers=tuple(_adapted(one, case) for one in layers))
+
+
+def _shallow(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+    """Returns the layers of nets/char_rnn without its second LSTM; its readers read its bottom."""
+    gone = next(one for one in layers if one.name.text == "lstm2")
+    (old,), (new,) = gone.tops, gone.bottoms
+    return tuple(
+        replace(one, bottoms=tuple(new if b.text == old.text else b for b in one.bottoms))
+        for one in layers
+        if one is not gone
+    )
 
 
 def _adapted(layer: LayerSpec, case: Case) -> LayerSpec:

@@ -35,7 +35,7 @@ def names(*flavours: str) -> list[str]:
 
 def short(case: Case) -> Case:
     """A recurrent net that runs in no time."""
-    return replace(case, batch=2, steps=6, embed=8, hidden=12)
+    return replace(case, batch=2, steps=6, embed=8, hidden=16)
 
 
 def test_rounds_are_interleaved_and_complete() -> None:
