@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from math import prod
 
 from compiler.backends import Traits
@@ -67,6 +68,8 @@ def _loop(loop: Loop, state: Adapted, copies: Copies, traits: Traits) -> Loop:
                 del state.kernels[before:]
             elif again:
                 del state.kernels[before:]
+                for buffer in again.values():
+                    del state.buffers[buffer]
                 turned = _with_contiguous_factor(kernel, state, copies)
             kernel = turned
         for part in _split(kernel, state, traits):
@@ -103,7 +106,8 @@ def _with_contiguous_factor(
     used = sorted(axes_of(factor.offset), key=lambda a: (a == axis, -factor.offset.coefficient(a)))
     key = (factor.buffer, factor.offset, tuple((a.name, a.size) for a in used))
     if key not in copies:
-        name = f"{factor.buffer}.t{len(copies)}"
+        names = (f"{factor.buffer}.t{n}" for n in count())
+        name = next(n for n in names if n not in state.buffers)
         copies[key] = name
         size = prod(a.size for a in used)
         state.buffers[name] = Buffer(name, factor.dtype, size, "inner")

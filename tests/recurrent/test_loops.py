@@ -186,3 +186,18 @@ def test_the_memory_of_an_lstm_grows_by_a_constant_a_step(what, batch, size):
         bytes_at[steps] = compiled_unit(step, arena).memory.arena_bytes
     more = [bytes_at[b] - bytes_at[a] for a, b in ((640, 1280), (1280, 1920))]
     assert more == [640 * 4 * batch * (STEP[what] * size + 4)] * 2
+
+
+def test_turned_weights_of_a_loop_have_memory_of_their_own():
+    """The loop's weight and the output layer's, of another size, are both copied turned."""
+    text = """
+layers:
+- {name: x, type: Input, shape: [6, 2, 8]}
+- {name: label, type: Input, shape: [6, 2]}
+- {name: l1, type: LSTM, bottom: x, num_output: 8}
+- {name: ip, type: InnerProduct, axis: 2, num_output: 65}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label], axis: 2}
+"""
+    graph = build(read_net(text=text, format="yaml"), "TRAIN")
+    arena = plan_arena(graph)
+    assert_close(run_both(train_step(graph, arena, SolverSpec()), arena))
