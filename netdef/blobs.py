@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,20 @@ Array = np.ndarray[Any, Any]
 
 class UnknownName(UsageError, KeyError):
     """A name that the net does not have; a KeyError, so that `in` and `get` work as in a dict."""
+
+
+class Blob(np.ndarray[Any, Any]):
+    """A copy of a blob; what is assigned to elements of it is written to the net as well.
+
+    >>> net.params["conv1"]["weight"][0] = 0
+    """
+
+    _write: Callable[[Array], None] | None = None
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(index, value)
+        if self._write is not None:
+            self._write(np.asarray(self))
 
 
 class Blobs(Mapping[str, Array]):
@@ -35,7 +50,10 @@ class Blobs(Mapping[str, Array]):
         return self._prefix + self._keys[name]
 
     def __getitem__(self, name: str) -> Array:
-        return self._exe.read(self._key(name))
+        key = self._key(name)
+        blob = self._exe.read(key).view(Blob)
+        blob._write = partial(self._exe.write, key)
+        return blob
 
     def __setitem__(self, name: str, value: Array) -> None:
         key = self._key(name)

@@ -194,3 +194,14 @@ def test_compile_needs_no_gpu(tmp_path):
     (tmp_path / "net.yaml").write_text(NET)
     program = netdef.compile(tmp_path / "net.yaml", target="sm_90")
     assert program.target == "sm_90" and program.launches
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_elements_of_a_blob_are_assigned_as_in_pycaffe(backend):
+    ip = "{name: ip, type: InnerProduct, num_output: 2}"
+    text = f"layers: [{{name: x, type: Input, shape: [1, 2]}}, {ip}]"
+    net = netdef.load(text=text, format="yaml", backend=backend)
+    net.params["ip"]["weight"][...] = [[1, 2], [3, 4]]
+    net.params["ip"]["bias"][1] = 5
+    assert net.forward(x=[[1, 1]])["ip"].tolist() == [[3, 12]]
+    net.close()
