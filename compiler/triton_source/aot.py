@@ -69,6 +69,16 @@ def compile_module(m: Module, target: Target, aligned: Sequence[bool]) -> Binary
     return Binary(made.asm[kind], {s: str(made.asm[s]) for s in suffixes}, meta)
 
 
+def compile_if_it_fits(m: Module, target: Target, aligned: Sequence[bool]) -> Binary | None:
+    """Compiles a module; None if ptxas refuses it: too much shared memory or too many registers."""
+    from triton.runtime.errors import PTXASError
+
+    try:
+        return compile_module(m, target, aligned)
+    except PTXASError:
+        return None
+
+
 def warps(m: Module, target: Target) -> int:
     """Returns the warps of a block: an AMD warp has twice the threads."""
     return max(1, m.num_warps // 2) if target.amd else m.num_warps

@@ -14,7 +14,7 @@ from compiler.kernel import Kernel
 from compiler.launches import call_launch
 from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule
-from compiler.triton_source.aot import Binary, compile_module, require_triton
+from compiler.triton_source.aot import Binary, compile_if_it_fits, compile_module, require_triton
 from compiler.triton_source.checks import resources
 from compiler.triton_source.function import BARRIER, Function, Module, Steps, module, wide
 from compiler.triton_source.render import render_kernel
@@ -190,13 +190,21 @@ class Build:
         return place.offset % _ALIGNMENT == move % _ALIGNMENT == 0
 
     def make(self, groups: Sequence[Group]) -> dict[tuple[Any, ...], Made]:
-        """Compiles each distinct group; leaves out groups of several kernels that would spill."""
+        """Compiles each distinct group; leaves out groups of several kernels that would spill.
+
+        What fails beside others is tried again alone: only what Triton never compiles falls apart.
+        """
         distinct = {g.key: g for g in reversed(groups)}
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            done = pool.map(self.make_one, distinct.values())
-            return {key: m for key, m in zip(distinct, done, strict=True) if m is not None}
+            running = {key: pool.submit(self.make_one, g) for key, g in distinct.items()}
+        made = {
+            key: self.make_one(distinct[key]) if f.exception() is not None else f.result()
+            for key, f in running.items()
+        }
+        return {key: m for key, m in made.items() if m is not None}
 
     def make_one(self, group: Group) -> Made | None:
+        """Compiles a group; None if it is of several kernels and takes more than there is."""
         functions = [
             f if f.kernel is k else render_kernel(k, self.target, self.precision)
             for k, f in zip(group.kernels, group.functions, strict=True)
@@ -208,9 +216,8 @@ class Build:
         aligned = [self.aligned(b) for b, _, _ in m.pointers]
         if len(functions) == 1 and group.steps is None:
             return Made(group.label, m, order, compile_module(m, self.target, aligned))
-        try:
-            binary = compile_module(m, self.target, aligned)
-        except Exception:  # whatever stops the group need not stop its kernels one by one
+        binary = compile_if_it_fits(m, self.target, aligned)
+        if binary is None:
             return None
         used = None if self.target.amd else resources(binary.code)
         return None if used is not None and used[1] else Made(group.label, m, order, binary)

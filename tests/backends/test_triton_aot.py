@@ -8,7 +8,7 @@ import json
 import pytest
 
 from compiler.backends.triton import Backend
-from compiler.triton_source import checks
+from compiler.triton_source import aot, checks
 from compiler.triton_source.aot import require_triton
 from compiler.triton_source.tiles import TARGETS, choose
 from schemas.errors import BackendError
@@ -105,6 +105,25 @@ def test_a_group_that_spills_falls_apart(monkeypatch):
         "dropout",
     ] * 2
     assert len(program.launches) == 4 and len(program.code) == 2
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_group_that_does_not_compile_beside_others_compiles_alone(monkeypatch, failures):
+    given, left = aot.compile_module, [OSError("busy")] * failures
+
+    def busy(*args):
+        if left:
+            raise left.pop()
+        return given(*args)
+
+    monkeypatch.setattr(aot, "compile_module", busy)
+    maps = (hand.update(500), hand.dropout(400))
+    if failures == 1:
+        (launch,) = hand.program(Backend("sm_90"), maps).launches
+        assert len(launch.kernels) == 2
+    else:
+        with pytest.raises(OSError, match="busy"):
+            hand.program(Backend("sm_90"), maps)
 
 
 def test_offsets_beyond_32_bits():
