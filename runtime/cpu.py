@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import weakref
 from collections.abc import Mapping
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 
 from runtime.calls import Call, Hosts, calls_of
 from runtime.cpu_calls import CpuCalls
 from runtime.executable import Executable
-from schemas.errors import BackendError
+from runtime.native import check_host, load_step
 from schemas.program import Dtype, Program, Slot, Tensor
 
 Array = np.ndarray[Any, Any]
@@ -28,7 +26,6 @@ _ALIGN = 64
 _BEHIND = 512
 # The sync block (compiler/llvm/step.py): bytes, and where its functions and counters are.
 _YIELD, _CALL, _DONE, _CLOCK = 128, 136, 192, 256
-_STEP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 def default_threads() -> int:
@@ -50,27 +47,8 @@ class CpuDevice:
         self, program: Program, share: Executable | None = None, hosts: Hosts | None = None
     ) -> CpuExecutable:
         """Loads a program; see `runtime.executable.Device`."""
-        _check_host(program)
+        check_host(program)
         return CpuExecutable(program, self.threads, share, calls_of(program, hosts))
-
-
-def _check_host(program: Program) -> None:
-    """Raises BackendError unless the code was made for a processor such as this one."""
-    wanted = program.meta.get("features")
-    if wanted is None or "step" not in program.code:
-        raise BackendError(
-            f"program '{program.name}' was compiled for {program.target}, not for this processor"
-        )
-    triple = llvm.get_default_triple()
-    have = {name for name, on in llvm.get_host_cpu_features().items() if on}
-    missing = [f[1:] for f in wanted.split(",") if f.startswith("+") and f[1:] not in have]
-    if program.meta["triple"] != triple or missing:
-        lacks = f" (it lacks {', '.join(missing[:4])})" if missing else ""
-        raise BackendError(
-            f"program '{program.name}' was compiled for {program.meta['cpu']}, "
-            f"this processor is {llvm.get_host_cpu_name()}{lacks}",
-            hint="compile it again on this machine, or with an older --target",
-        )
 
 
 class CpuExecutable:
@@ -84,7 +62,7 @@ class CpuExecutable:
         self._slots = {s.name: _memory(s, program, other) for s in program.slots}
         self._tensors = {n: _view(t, self._slots) for n, t in program.tensors.items()}
         self._log: list[Mapping[str, float]] = []
-        code = _load_code(program)
+        code = load_step(program)
         slots = [self._slots[s.name] for s in program.slots]
         bound = CpuCalls(program, self._slots, calls)
         self._team = _Team(code, slots, threads, len(program.launches), bound)
@@ -157,18 +135,6 @@ def _view(tensor: Tensor, slots: Mapping[str, Array]) -> Array:
         offset=tensor.offset,
         strides=tuple(s * dtype.itemsize for s in tensor.strides),
     )
-
-
-def _load_code(program: Program) -> tuple[Any, Any]:
-    """Returns the engine that owns the code, and the step function."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    for code in program.code.values():
-        engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return engine, _STEP(engine.get_function_address("step"))
 
 
 class _Team:

@@ -47,7 +47,7 @@ class Build:
         launches = tuple(self._launch(launch, places) for launch in schedule.launches)
         meta = {
             "cpu": self.host.name,
-            "features": self.host.features,
+            "features": self.host.required,
             "triple": self.host.triple,
             "lanes": self.host.lanes,
         }

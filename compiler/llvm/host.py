@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
@@ -15,6 +16,7 @@ LEVELS: dict[str, tuple[str, str, int]] = {
     "x86-64-v3": ("x86-64-v3", _V3, 8),
     "x86-64-v4": ("x86-64-v4", f"{_V3},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl", 16),
 }
+_USED = re.compile(r"\+(s?sse|avx(?!10)|fma|bmi|xop|tbm|f16c|lzcnt|popcnt|movbe|gfni)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,16 @@ class Host:
     @property
     def x86(self) -> bool:
         return self.triple.startswith(("x86_64", "amd64", "i686"))
+
+    @property
+    def required(self) -> str:
+        """The features that generated code may use, so that a processor without them is refused.
+
+        The others of x86 are for system software and for what a program asks for by name.
+        """
+        if not self.x86:
+            return self.features
+        return ",".join(filter(_USED.match, self.features.split(",")))
 
     @property
     def pointers(self) -> int:
