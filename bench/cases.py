@@ -36,6 +36,7 @@ class Case:
     embed: int = 32
     hidden: int = 0
     depth: int = 0
+    rate: float | None = None  # of SGD, in place of the solver's
     modes: tuple[Mode, ...] = ("train", "infer")  # that are measured if none is asked for
 
     @property
@@ -58,14 +59,25 @@ CASES = {
         Case("mlp", 128, (1, 28, 28)),
         Case("cifar10_quick", 100, (3, 32, 32)),
         Case("cifar10_full", 100, (3, 32, 32)),
-        Case("char_rnn_128", 50, classes=65, steps=50, hidden=128, depth=2),
-        Case("char_rnn_512", 50, classes=65, steps=50, hidden=512, depth=2),
+        Case("alexnet", 16, (3, 227, 227), 1000),
+        Case("googlenet", 8, (3, 224, 224), 1000),
+        Case("resnet18", 8, (3, 224, 224), 1000, rate=0.1 * 8 / 256),  # the file's is for 256
+        Case("resnet50", 4, (3, 224, 224), 1000, rate=0.1 * 4 / 256),
+        Case("char_rnn_128", 50, classes=65, steps=50, hidden=128, depth=2, rate=0.1),
+        Case("char_rnn_512", 50, classes=65, steps=50, hidden=512, depth=2, rate=0.1),
         Case(
-            "lstm_768", 16, classes=65, steps=1024, embed=768, hidden=768, depth=1, modes=("train",)
+            "lstm_768",
+            16,
+            classes=65,
+            steps=1024,
+            embed=768,
+            hidden=768,
+            depth=1,
+            rate=0.1,
+            modes=("train",),
         ),
     )
 }
-RECURRENT_RATE = 0.1  # of SGD; the solver's own is for Adam
 
 
 def case_of(net: str, batch: int | None = None) -> Case:
@@ -121,6 +133,8 @@ def _shallow(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
 def _adapted(layer: LayerSpec, case: Case) -> LayerSpec:
     from schemas.net import Name, value_of
 
+    if layer.type.text == "Dropout":  # each side would draw others
+        return replace(layer, params={"dropout_ratio": value_of(0.0)})
     if "weight_filler" in layer.params:
         changes = {"weight_filler": "xavier", **_sizes(layer.type.text, case)}
         made = {field: value_of(value) for field, value in changes.items()}
@@ -151,11 +165,12 @@ def solver_spec(case: Case) -> SolverSpec:
 
     spec = read_solver(case.folder / "solver.yaml")
     if case.steps:
-        spec = replace(spec, type="SGD", base_lr=RECURRENT_RATE, warmup_iter=0)
+        spec = replace(spec, type="SGD", warmup_iter=0)
     return replace(
         spec,
         net=None,
         net_param=net_spec(case),
+        base_lr=spec.base_lr if case.rate is None else case.rate,
         lr_policy="fixed",
         test_iters=(),
         test_interval=0,
@@ -163,6 +178,7 @@ def solver_spec(case: Case) -> SolverSpec:
         average_loss=3,
         snapshot=0,
         snapshot_after_train=False,
+        iter_size=1,
         max_iter=10**9,
         random_seed=1,
     )

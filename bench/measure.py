@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.cases import Case, Mode, rates
 from bench.peer import Job
+from bench.plain_net import Layer, plain_net
 from bench.side import LeftOut, Side
 
 Say = Callable[[str], None]
@@ -78,11 +79,12 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         try:
             weights = _weights(case, Path(folder))
+            layers = plain_net(case, mode)
         except Exception as error:  # the net does not build here: nobody can be measured on it
             found.left_out = dict.fromkeys(peers, f"{case.net}: {error}")
             say(f"{case.net} is left out: {error}")
             return found
-        jobs = [_job(peer, case, mode, options, weights) for peer in peers]
+        jobs = [_job(peer, case, mode, options, weights, layers) for peer in peers]
         sides = _start(jobs, found, options, say)
         try:
             _check(sides, found, say)
@@ -102,7 +104,9 @@ def _weights(case: Case, folder: Path) -> str:
     return str(path)
 
 
-def _job(peer: str, case: Case, mode: Mode, options: Options, weights: str) -> Job:
+def _job(
+    peer: str, case: Case, mode: Mode, options: Options, weights: str, layers: tuple[Layer, ...]
+) -> Job:
     return Job(
         peer,
         case,
@@ -113,6 +117,7 @@ def _job(peer: str, case: Case, mode: Mode, options: Options, weights: str) -> J
         precision=options.precision,
         rates=rates(case) if mode == "train" else None,
         weights=weights,
+        layers=layers,
     )
 
 

@@ -117,10 +117,17 @@ class NetdefPeer:
 
 
 def write_weights(case: Case, path: Path) -> None:
-    """Writes the weights that every peer starts from; nothing is compiled or run for it."""
+    """Writes the weights that every peer starts from; nothing is compiled or run for it.
+
+    Running statistics are those of standard normal data: Caffe's start at 0, and would divide by
+    the root of eps in inference.
+    """
     engine = open_engine("reference")
     graph = build(net_spec(case), "TRAIN")
     exe: Executable = engine.load(plain(graph), plan_arena(graph))
     initialise(exe, 1)
+    for state in exe.program.states:
+        if state.key.endswith(("/variance", "/scale_factor")):
+            exe.write(state.key, np.ones(state.shape, np.float32))
     save_weights(exe, path)
     engine.close()

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench.cases import Case, Mode, Rates
+from bench.plain_net import Layer
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +29,7 @@ class Job:
     precision: str = "fp32"  # on a GPU
     rates: Rates | None = None  # of training
     weights: str = ""  # safetensors; "": the peer's own
+    layers: tuple[Layer, ...] = ()  # for a peer that does not read the net; none if it is recurrent
 
 
 class Peer(Protocol):
@@ -73,9 +75,11 @@ def decode(text: str) -> Job:
     case = fields.pop("case")
     case |= {name: tuple(case[name]) for name in ("item", "modes")}
     rates = fields.pop("rates")
+    layers = fields.pop("layers")
     return Job(
         case=Case(**case),
         rates=Rates(**{**rates, "default": tuple(rates["default"])}) if rates else None,
+        layers=tuple(Layer.from_plain(one) for one in layers),
         **fields,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from bench.cases import case_of, rates
 from bench.measure import Say
 from bench.peer import Job
+from bench.plain_net import plain_net
 from bench.side import LeftOut, Side
 
 COLUMNS = ("net", "peer", "cold s", "warm s", "min-max", "resident MB")
@@ -44,8 +45,9 @@ def measure(
     found = []
     for net in nets:
         case = case_of(net)
+        layers = plain_net(case, "train")
         for peer in peers:
-            job = Job(peer, case, "train", threads, rates=rates(case))
+            job = Job(peer, case, "train", threads, rates=rates(case), layers=layers)
             with tempfile.TemporaryDirectory() as folder:
                 env = {name: f"{folder}/{name.lower()}" for name in CACHES}
                 env["PYTHONUSERBASE"] = site.getuserbase()  # packages in the true home folder

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bench import peers
 from bench.cases import Rates
@@ -45,7 +44,7 @@ class TorchPeer:
             assert job.rates is not None
             self._clip = job.rates.clip
             self._optimizer = sgd(self._module, job.rates, fused)
-        self._net: Callable[[Tensor], Tensor] = self._module
+        self._net: Callable[..., Tensor] = self._module
         if flavour == "compile":
             self._net = torch.compile(self._module)
         self._step = self._train if self._training else self._infer
@@ -66,7 +65,7 @@ class TorchPeer:
         self._label = self._host_label.to(job.device)
 
     def _build(self, job: Job) -> nn.Module:
-        module = peers.module_of(job.case)
+        module = peers.module_of(job)
         if job.weights:
             from safetensors.numpy import load_file
 
@@ -80,7 +79,7 @@ class TorchPeer:
         assert self._optimizer is not None
         self._copy_in()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(self._net(self._data), self._label)
+        loss = self._net(self._data, self._label)
         loss.backward()
         if self._clip >= 0:
             nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
@@ -90,7 +89,7 @@ class TorchPeer:
     def _infer(self) -> Tensor:
         self._copy_in()
         with torch.inference_mode():
-            return functional.softmax(self._net(self._data), 1)
+            return self._net(self._data)
 
     def _copy_in(self) -> None:
         if self._gpu:

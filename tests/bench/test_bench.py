@@ -16,6 +16,7 @@ from bench.__main__ import main
 from bench.cases import CASES, Case, Mode, case_of, flops, net_spec, rates
 from bench.measure import Comparison, Options, Result, compare, difference
 from bench.peer import Job, decode, encode
+from bench.plain_net import Layer, plain_net
 from bench.side import LeftOut, Side
 from bench.startup import measure
 from compiler.build import build
@@ -85,6 +86,14 @@ def test_job_survives_the_command_line() -> None:
     assert again.rates.of("conv1", 1) == pytest.approx((0.002, 0.004))  # lr_mult 2
     assert again.rates.of("ip1", 0) == pytest.approx((0.001, 1.0))  # decay_mult 250
     assert again.rates.of("ip1", 1) == pytest.approx((0.002, 0.0))
+
+
+def test_layers_survive_the_command_line() -> None:
+    case = case_of("alexnet", 1)
+    layers = plain_net(case, "train")
+    assert [x.type for x in layers if x.name.startswith("conv2")] == ["Convolution", "ReLU"]
+    assert layers[0].fields["kernel_size"] == 11 and layers[0].shape == (1, 3, 227, 227)
+    assert decode(encode(Job("eager", case, "train", 2, layers=layers))).layers == layers
 
 
 def test_recurrent_job_survives_the_command_line() -> None:
@@ -208,6 +217,28 @@ def test_gpu_script_without_a_gpu(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("net", ["lenet", "cifar10_full"])
 def test_pytorch_takes_the_same_steps(net: str) -> None:
     assert difference_to_pytorch(case_of(net, 2), "train") < 1e-5
+
+
+@pytest.mark.parametrize(("net", "batch", "side"), [("alexnet", 2, 67), ("resnet18", 4, 65)])
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_pytorch_takes_the_same_steps_on_small_images(
+    net: str, batch: int, side: int, mode: Mode
+) -> None:
+    """Groups, LRN, BatchNorm with Scale, residuals."""
+    assert (
+        difference_to_pytorch(replace(CASES[net], batch=batch, item=(3, side, side)), mode) < 1e-4
+    )
+
+
+def test_pytorch_takes_the_same_steps_with_three_losses() -> None:
+    assert difference_to_pytorch(case_of("googlenet", 1), "train") < 1e-5
+
+
+def test_a_layer_that_pytorch_has_nothing_for_is_named() -> None:
+    peers = pytest.importorskip("bench.peers")
+    layer = Layer("crop", "Crop", ("data",), "crop", (1, 3, 8, 8), {})
+    with pytest.raises(ValueError, match="layer 'crop': nothing stands for Crop"):
+        peers.operation(layer)
 
 
 @pytest.mark.parametrize("net", ["char_rnn_128", "lstm_768"])
