@@ -12,7 +12,7 @@ from compiler.arena import NAME, Arena
 from compiler.graph import Graph
 from compiler.index import Axis, Index, index
 from compiler.ir import Node
-from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
+from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel, load_axes
 from compiler.schedule import Buffer, Loop, repeat_of
 from compiler.schedule import Launch as Scheduled
 from compiler.unit import Unit
@@ -144,14 +144,16 @@ def flops(kernel: Kernel) -> int:
 
 
 def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int]) -> int:
-    """Returns the bytes that move if every buffer is read once and every result written once.
+    """Returns the bytes that move if every element is read once and every result written once.
 
     In a loop, that of one time step: of a buffer that `moves`, so many bytes belong to it.
     """
     total = 0
     for name in kernel.reads():
-        whole = buffers[name].size * ITEMSIZE[buffers[name].dtype]
-        total += abs(moves.get(name, whole))
+        whole = buffers[name].size
+        loads = {x for x in kernel.loads() if x.buffer == name}
+        read = sum(prod(a.size for a in load_axes(x)) for x in loads) or whole
+        total += abs(moves.get(name, min(whole, read) * ITEMSIZE[buffers[name].dtype]))
     for store in kernel.stores:
         points = prod(a.size for a in (*kernel.space, *store.axes))
         total += points * ITEMSIZE[store.dtype]
