@@ -17,6 +17,9 @@ from compiler.llvm.scope import Scope
 UNROLL = 9  # windows of up to 3 x 3 points are written out
 PARTIAL = 1024  # longest run of additions to one accumulator
 _TILE = 4096  # a tile's work, in rough cycles
+_ABREAST = 6  # most vectors that long sums take side by side
+_REGISTERS = 16  # for the accumulators of these
+_TILES = 8  # but some tiles are left to hand out
 
 
 def emit_loops(kernel: Kernel, host: Host) -> Piece:
@@ -29,11 +32,12 @@ def emit_loops(kernel: Kernel, host: Host) -> Piece:
     if vec is None:
         with b.loop(Val("%lo", "i64"), Val("%hi", "i64")) as t:
             at = dict(zip(outer, b.unravel(t, [a.size for a in outer]), strict=True))
-            writer.body(Scope(b, pointers, at))
+            writer.body([Scope(b, pointers, at)])
         return finish(b, pointers, math.prod(a.size for a in outer))
     work = _work(kernel, vec, host.lanes)
     full, tail = divmod(vec.size, host.lanes)
-    run = max(1, min(full + bool(tail), int(_TILE / work)))  # vectors of one tile
+    abreast = _abreast(kernel, full, math.prod(a.size for a in outer))
+    run = max(1, min(full + bool(tail), int(_TILE / work)) // abreast) * abreast  # of one tile
     chunks = max(1, -(-full // run))
     sizes = [a.size for a in outer] + [chunks]
     with b.loop(Val("%lo", "i64"), Val("%hi", "i64")) as t:
@@ -42,13 +46,15 @@ def emit_loops(kernel: Kernel, host: Host) -> Piece:
         first = b.imul(chunk, run)
         last = b.imin(b.iadd(first, run), full)
         if full:
-            with b.loop(b.imul(first, host.lanes), b.imul(last, host.lanes), host.lanes) as i:
-                writer.body(base.along(vec, i, host.lanes))
+            step = abreast * host.lanes
+            with b.loop(b.imul(first, host.lanes), b.imul(last, host.lanes), step) as i:
+                starts = [b.iadd(i, n * host.lanes) for n in range(abreast)]
+                writer.body([base.along(vec, start, host.lanes) for start in starts])
         if tail:
             mask = constants([n < tail for n in range(host.lanes)], "i1")
             ends = b.cmp("icmp eq", _i64(last), _i64(full))
             with b.when(ends):
-                writer.body(base.along(vec, full * host.lanes, host.lanes, mask))
+                writer.body([base.along(vec, full * host.lanes, host.lanes, mask)])
     return finish(b, pointers, math.prod(sizes))
 
 
@@ -56,42 +62,55 @@ def _i64(value: Int) -> Val:
     return value if isinstance(value, Val) else Val(str(value), "i64")
 
 
+# A scope, and the accumulators of its point.
+_Folding = tuple[Scope, list[Fold]]
+
+
 class _Writer:
-    """Emits the statements of one kernel at a point, or at a vector of points."""
+    """Emits the statements of one kernel at a point, at a vector of points, or at several vectors.
+
+    Several go through long sums abreast: memory is read in longer pieces.
+    """
 
     def __init__(self, b: Builder, lanes: int, kernel: Kernel) -> None:
         self.b, self.lanes, self.kernel = b, lanes, kernel
 
-    def body(self, scope: Scope) -> None:
+    def body(self, scopes: Sequence[Scope]) -> None:
         """Emits the statements in order; Reduces that run together share their loops."""
         body = list(self.kernel.body)
         while body:
             s = body[0]
             if isinstance(s, Reduce):
                 group = _together(body)
-                self._reduce(scope, group)
+                self._reduce(scopes, group)
                 del body[: len(group)]
             elif s.axes:
-                self._store(scope, s)
+                self._store(scopes, s)
                 del body[0]
             else:
                 here = _leading_stores(body)
-                scope.store_all(here)
+                for scope in scopes:
+                    scope.store_all(here)
                 del body[: len(here)]
 
     # ---- stores over axes of their own -------------------------------------------------------
 
-    def _store(self, scope: Scope, s: Store) -> None:
-        vec = None if scope.vec else _best_axis(s.axes, (s,), self.lanes)
-        self._store_nest(scope, [a for a in s.axes if a is not vec], vec, s)
+    def _store(self, scopes: Sequence[Scope], s: Store) -> None:
+        vec = None if scopes[0].vec else _best_axis(s.axes, (s,), self.lanes)
+        self._store_nest(scopes, [a for a in s.axes if a is not vec], vec, s)
 
-    def _store_nest(self, scope: Scope, axes: Sequence[Axis], vec: Axis | None, s: Store) -> None:
+    def _store_nest(
+        self, scopes: Sequence[Scope], axes: Sequence[Axis], vec: Axis | None, s: Store
+    ) -> None:
         if axes:
             with self.b.loop(0, axes[0].size) as i:
-                self._store_nest(scope.child({axes[0]: i}), axes[1:], vec, s)
+                inner = [scope.child({axes[0]: i}) for scope in scopes]
+                self._store_nest(inner, axes[1:], vec, s)
         elif vec is None:
-            scope.store_all([s])
+            for scope in scopes:
+                scope.store_all([s])
         else:
+            (scope,) = scopes
             for start, stop, mask in self._parts(vec):
                 with self.b.loop(start, stop, self.lanes) as i:
                     scope.along(vec, i, self.lanes, mask).store_all([s])
@@ -107,80 +126,95 @@ class _Writer:
 
     # ---- reductions --------------------------------------------------------------------------
 
-    def _reduce(self, scope: Scope, group: list[Reduce]) -> None:
+    def _reduce(self, scopes: Sequence[Scope], group: list[Reduce]) -> None:
         axes = group[0].axes
         vec = None
-        if scope.vec is None and all(r.op != "argmax" for r in group):
+        if scopes[0].vec is None and all(r.op != "argmax" for r in group):
             vec = _best_axis(axes, group, self.lanes)
-        folds = folds_for(self.b, group, self.lanes if vec else scope.lanes)
-        first = scope.child({a: 0 for a in axes})
-        for fold in folds:
-            fold.clear(first)
-        self._fold_nest(scope, [a for a in axes if a is not vec], vec, folds)
-        for fold in folds:
-            scope.accs[fold.reduce.id] = fold.total() if vec else fold.result()
+        lanes = self.lanes if vec else scopes[0].lanes
+        points = [(scope, folds_for(self.b, group, lanes)) for scope in scopes]
+        for scope, folds in points:
+            first = scope.child({a: 0 for a in axes})
+            for fold in folds:
+                fold.clear(first)
+        self._fold_nest(points, [a for a in axes if a is not vec], vec)
+        for scope, folds in points:
+            for fold in folds:
+                scope.accs[fold.reduce.id] = fold.total() if vec else fold.result()
 
-    def _fold_nest(
-        self, scope: Scope, axes: list[Axis], vec: Axis | None, folds: list[Fold]
-    ) -> None:
+    def _fold_nest(self, points: list[_Folding], axes: list[Axis], vec: Axis | None) -> None:
         if vec is None and math.prod(a.size for a in axes) <= UNROLL:
             for point in itertools.product(*(range(a.size) for a in axes)):
-                inner = scope.child(dict(zip(axes, point, strict=True)))
-                for fold in folds:
-                    fold.add(inner)
+                _fold_all(_at(points, dict(zip(axes, point, strict=True))))
         elif axes:
             rest = math.prod(a.size for a in axes[1:]) * (vec.size // self.lanes if vec else 1)
-            self._outer_loop(scope, axes, vec, folds, split=rest >= 32)
+            self._outer_loop(points, axes, vec, split=rest >= 32)
         else:
             assert vec is not None
             for start, stop, mask in self._parts(vec):
-                self._vector_loop(scope, vec, start, stop, mask, folds)
+                self._vector_loop(points, vec, start, stop, mask)
 
     def _outer_loop(
-        self, scope: Scope, axes: list[Axis], vec: Axis | None, folds: list[Fold], split: bool
+        self, points: list[_Folding], axes: list[Axis], vec: Axis | None, split: bool
     ) -> None:
         axis, b = axes[0], self.b
-        split = split and _summing(folds)
-        if not split and axis.size > PARTIAL and _summing(folds):
+        split = split and _summing(points)
+        if not split and axis.size > PARTIAL and _summing(points):
             with b.loop(0, axis.size, PARTIAL) as start:
-                partial = [f.another() for f in folds]
+                partial = _others(points)
                 with b.loop(start, b.imin(b.iadd(start, PARTIAL), axis.size)) as i:
-                    self._fold_nest(scope.child({axis: i}), axes[1:], vec, partial)
-                _merge(folds, partial)
+                    self._fold_nest(_at(partial, {axis: i}), axes[1:], vec)
+                _merge(points, partial)
             return
         with b.loop(0, axis.size) as i:
-            partial = [f.another() for f in folds] if split else folds
-            self._fold_nest(scope.child({axis: i}), axes[1:], vec, partial)
+            partial = _others(points) if split else points
+            self._fold_nest(_at(partial, {axis: i}), axes[1:], vec)
             if split:
-                _merge(folds, partial)
+                _merge(points, partial)
 
     def _vector_loop(
-        self, scope: Scope, vec: Axis, start: int, stop: int, mask: Val | None, folds: list[Fold]
+        self, points: list[_Folding], vec: Axis, start: int, stop: int, mask: Val | None
     ) -> None:
         b, step = self.b, self.lanes
-        if stop - start > PARTIAL * step and _summing(folds):
+
+        def fold(i: Val, points: list[_Folding]) -> None:
+            _fold_all([(scope.along(vec, i, step, mask), folds) for scope, folds in points])
+
+        if stop - start > PARTIAL * step and _summing(points):
             with b.loop(start, stop, PARTIAL * step) as block:
-                partial = [f.another() for f in folds]
+                partial = _others(points)
                 end = b.imin(b.iadd(block, PARTIAL * step), stop)
                 with b.loop(block, end, step) as i:
-                    self._fold_all(scope.along(vec, i, step, mask), partial)
-                _merge(folds, partial)
+                    fold(i, partial)
+                _merge(points, partial)
             return
         with b.loop(start, stop, step) as i:
-            self._fold_all(scope.along(vec, i, step, mask), folds)
+            fold(i, points)
 
-    def _fold_all(self, scope: Scope, folds: list[Fold]) -> None:
+
+def _at(points: Sequence[_Folding], axes: dict[Axis, Int]) -> list[_Folding]:
+    return [(scope.child(axes), folds) for scope, folds in points]
+
+
+def _fold_all(points: Sequence[_Folding]) -> None:
+    for scope, folds in points:
         for fold in folds:
             fold.add(scope)
 
 
-def _summing(folds: Sequence[Fold]) -> bool:
-    return all(f.reduce.op != "argmax" for f in folds)
+def _others(points: Sequence[_Folding]) -> list[_Folding]:
+    """Returns the points with empty accumulators."""
+    return [(scope, [fold.another() for fold in folds]) for scope, folds in points]
 
 
-def _merge(folds: Sequence[Fold], partial: Sequence[Fold]) -> None:
-    for fold, part in zip(folds, partial, strict=True):
-        fold.merge(part)
+def _merge(points: Sequence[_Folding], partial: Sequence[_Folding]) -> None:
+    for (_, folds), (_, parts) in zip(points, partial, strict=True):
+        for fold, part in zip(folds, parts, strict=True):
+            fold.merge(part)
+
+
+def _summing(points: Sequence[_Folding]) -> bool:
+    return all(f.reduce.op != "argmax" for _, folds in points for f in folds)
 
 
 def _together(body: Sequence[Statement]) -> list[Reduce]:
@@ -199,6 +233,14 @@ def _together(body: Sequence[Statement]) -> list[Reduce]:
 def _leading_stores(body: Sequence[Statement]) -> list[Store]:
     stores = itertools.takewhile(lambda s: isinstance(s, Store) and not s.axes, body)
     return [s for s in stores if isinstance(s, Store)]
+
+
+def _abreast(kernel: Kernel, vectors: int, outer: int) -> int:
+    """Returns how many vectors of points go through the kernel's long sums side by side."""
+    if all(math.prod(a.size for a in r.axes) <= UNROLL for r in kernel.reduces):
+        return 1
+    most = min(_ABREAST, _REGISTERS // len(kernel.reduces), outer * vectors // _TILES)
+    return max((n for n in range(2, most + 1) if vectors % n == 0), default=1)
 
 
 # ---- which axis becomes the vector -----------------------------------------------------------

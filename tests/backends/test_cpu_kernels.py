@@ -178,6 +178,39 @@ def test_products_of_any_shape(target, m, n, k):
     check(target, (hand.inner_product(m, n, k),), threads=(2,), tolerance=1e-4)
 
 
+def normalized(groups, rows, c) -> Kernel:
+    """(x - mean) * (sum of squared distances), over the rows of each group and channel."""
+    g, r, n, m, k = hand.axes("g r n m k", groups, rows, rows, rows, c)
+    shape = (groups, rows, c)
+    x = {a: Load("x", hand.at(g, a, k, shape=shape), "f32") for a in (r, n, m)}
+    mean = hand.op("div", Acc(0, "f32"), Const(float(rows)))
+    away = {a: hand.op("sub", x[a], mean) for a in x}
+    y = hand.op("mul", away[m], Acc(1, "f32"))
+    return Kernel(
+        "normalized", (g, k), (
+            Reduce(0, "sum", (r,), x[r], "f32"),
+            Reduce(1, "sum", (n,), hand.op("mul", away[n], away[n]), "f32"),
+            Store("y", hand.at(g, m, k, shape=shape), y, "f32", (m,)),
+            Store("squares", hand.at(g, k, shape=(groups, c)), Acc(1, "f32"), "f32"),
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("channels", [1, 32, 67, 96, 160])
+def test_columns_side_by_side(target, channels):
+    check(target, (normalized(7, 12, channels),))
+
+
+def test_long_sums_read_several_vectors_of_a_row():
+    lanes = backend("host").host.lanes
+    few, more = (
+        backend("host").render(normalized(16, 12, lanes * vectors)).count(f"<{lanes} x float>, ptr")
+        for vectors in (1, 4)
+    )
+    assert more > few
+
+
 def test_launches_follow_each_other():
     first, second = hand.chain(1000, "exp"), hand.chain(1000, "neg")
     load = Load("y", second.space[0] and index(second.space[0]), "f32")
