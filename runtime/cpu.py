@@ -24,6 +24,7 @@ _DTYPES: dict[Dtype, Any] = {
 _ALIGN = 64
 # Vector loads may reach past the last element (compiler/backends/cpu.py says how far).
 _BEHIND = 512
+_PIECE = 1 << 19  # elements that are written at a time
 # The sync block (compiler/llvm/step.py): bytes, and where its functions and counters are.
 _YIELD, _CALL, _DONE, _CLOCK = 128, 136, 192, 256
 
@@ -81,7 +82,15 @@ class CpuExecutable:
         tensor, view = self._program.tensors[name], self._tensors[name]
         given = np.asarray(value)
         assert given.size == view.size or given.ndim == 0, (name, given.shape, tensor.shape)
-        view[...] = given.reshape(tensor.view) if given.ndim else given
+        if given.ndim:
+            given = given.reshape(tensor.view)
+        if given.ndim == 0:
+            view[...] = given
+            return
+        # Weights are turned on their way: as many rows at a time as the cache holds.
+        rows = max(16, _PIECE * len(given) // max(1, given.size))
+        for at in range(0, len(given), rows):
+            view[at : at + rows] = given[at : at + rows]
 
     def read(self, name: str) -> Array:
         tensor = self._program.tensors[name]

@@ -70,7 +70,7 @@ def initialise(exe: Executable, seed: int, first: Mapping[str, Array] | None = N
         if state.source:
             exe.write(state.key, read_table(state))
         else:
-            exe.write(state.key, np.full(state.shape, state.fill, np.float32))
+            exe.write(state.key, np.broadcast_to(np.float32(state.fill), state.shape))
 
 
 def weight_shapes(program: Program) -> dict[str, Shape]:

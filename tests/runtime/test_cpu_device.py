@@ -102,6 +102,19 @@ def test_tensors_are_views_in_the_order_that_users_see(made):
     executable.close()
 
 
+def test_a_large_blob_is_turned_piece_by_piece(made):
+    shape = (100, 20011)  # several pieces, the last of them smaller
+    turned = Tensor("big", "param", "f32", shape, "big", 0, shape, (1, 100))
+    slots = (*made.slots, Slot("big", 4 * 100 * 20011, True))
+    big = replace(made, slots=slots, tensors={**made.tensors, "big": turned})
+    executable = CpuDevice(1).load(big)
+    values = np.arange(100 * 20011, dtype=np.float32).reshape(shape)
+    executable.write("big", values)
+    np.testing.assert_array_equal(executable.slot("big").view(np.float32), values.T.ravel())
+    np.testing.assert_array_equal(executable.read("big"), values)
+    executable.close()
+
+
 def test_memory_is_aligned_and_zeroed(made):
     executable = CpuDevice(1).load(made)
     for slot in made.slots:

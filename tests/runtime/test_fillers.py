@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -51,6 +52,15 @@ def test_uniform_and_gaussian() -> None:
     gaussian = filled(Filler("gaussian", mean=3.0, std=0.5))
     assert gaussian.mean() == pytest.approx(3.0, abs=0.02)
     assert gaussian.std() == pytest.approx(0.5, rel=0.03)
+
+
+def test_large_blobs_hold_what_one_draw_gives() -> None:
+    shape = (37, 7001)  # several blocks, the last of them smaller
+    words = np.array([1, zlib.crc32(b"c/w")], np.uint64)
+    drawn = np.random.Generator(np.random.Philox(key=words)).standard_normal(shape, np.float32)
+    assert np.array_equal(filled(Filler("gaussian", std=0.3), shape), np.float32(0.3) * drawn)
+    drawn = np.random.Generator(np.random.Philox(key=words)).random(shape, np.float32)
+    assert np.array_equal(filled(Filler("uniform", max=0.5), shape), np.float32(0.5) * drawn)
 
 
 def test_sparse_keeps_that_share_of_the_outputs() -> None:
