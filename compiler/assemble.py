@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-import numpy as np
-
 from compiler.arena import NAME, Arena
 from compiler.graph import Graph
 from compiler.index import Axis, Index, index
@@ -36,11 +34,7 @@ def assemble(unit: Unit) -> Program:
         sinks=graph.sinks,
         outputs=tuple(graph.outputs),
         loss_weights=dict(graph.loss_weights),
-        initial={
-            name: np.ascontiguousarray(table, np.float32).tobytes()
-            for name, table in unit.tables.items()
-            if name in schedule.buffers
-        },
+        initial={name: runs for name, runs in unit.tables.items() if name in schedule.buffers},
         code=unit.compiled.code,
         text=unit.compiled.text,
         meta={"backend": unit.backend.name, "phase": graph.phase, **unit.compiled.meta},

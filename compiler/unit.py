@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from compiler.arena import NAME
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:  # of what the passes make, a net that was compiled before nee
     from compiler.memory import MemoryPlan
     from compiler.schedule import Buffer, Schedule, Work
     from compiler.storage import Plan
-    from schemas.program import Role
+    from schemas.program import Role, Runs
 
 
 @dataclass
@@ -29,7 +27,7 @@ class Unit:
     arena: Arena
     backend: Backend
     names: dict[Node, str] = field(default_factory=dict)
-    tables: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    tables: Mapping[str, Runs] = field(default_factory=dict)
     plan: Plan = field(init=False, repr=False)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     kernels: list[Work] = field(default_factory=list)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from compiler.arena import ROW, Arena
 from compiler.autodiff import gradients
 from compiler.graph import Graph
@@ -16,6 +14,7 @@ from compiler.prims.maps import add, div, less, maximum, mul, select, sign, sqrt
 from compiler.prims.moves import broadcast, pack
 from compiler.prims.reduce import sum_all
 from schemas.params import StateInfo
+from schemas.program import Runs
 from schemas.solver import SolverSpec
 
 Values = dict[str, Node]
@@ -91,9 +90,7 @@ class Step:
     """A graph with updates, the tables its update reads, and names for its new nodes."""
 
     graph: Graph
-    tables: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = field(
-        default_factory=dict
-    )
+    tables: dict[str, Runs] = field(default_factory=dict)
     names: dict[Node, str] = field(default_factory=dict)
 
 
@@ -210,9 +207,11 @@ def _table(step: Step, arena: Arena, name: str) -> Node:
     used = {k: float(getattr(params[k], name)) for k in arena.slots if k in params}
     if len(set(used.values())) == 1:
         return broadcast(leaves.const(next(iter(used.values()))), arena.shape)
-    table = np.zeros((arena.shape[0], 1), np.float32)
-    for key, value in used.items():
-        slot = arena.slots[key]
-        table[slot.offset // ROW : -(-(slot.offset + slot.size) // ROW)] = value
-    step.tables[name] = table
-    return broadcast(leaves.state(name, table.shape), arena.shape)
+    runs: list[tuple[float, int]] = []
+    for key, slot in arena.slots.items():
+        value, rows = used.get(key, 0.0), -(-slot.size // ROW)
+        if runs and runs[-1][0] == value:
+            rows += runs.pop()[1]
+        runs.append((value, rows))
+    step.tables[name] = tuple(runs) or ((0.0, arena.rows),)
+    return broadcast(leaves.state(name, (arena.rows, 1)), arena.shape)

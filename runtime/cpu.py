@@ -14,7 +14,7 @@ from runtime.calls import Call, Hosts, calls_of
 from runtime.cpu_calls import CpuCalls
 from runtime.executable import Executable
 from runtime.native import check_host, load_step
-from schemas.program import Dtype, Program, Slot, Tensor
+from schemas.program import Dtype, Program, Slot, Tensor, written_out
 
 Array = np.ndarray[Any, Any]
 
@@ -130,7 +130,8 @@ def _memory(slot: Slot, program: Program, share: CpuExecutable | None) -> Array:
     memory = block[start : start + slot.nbytes]
     first = program.initial.get(slot.name)
     if first is not None:
-        memory[: len(first)] = np.frombuffer(first, np.uint8)
+        numbers = written_out(first)
+        memory[: numbers.nbytes].view(np.float32)[...] = numbers
     return memory
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from runtime.executable import Array
 from schemas.errors import BackendError
+from schemas.program import Runs, written_out
 
 _PLAIN = {
     "CUDA_ERROR_NO_DEVICE": "there is no NVIDIA GPU in this machine",
@@ -118,16 +119,16 @@ class Driver:
 class DeviceBlock:
     """Memory on the GPU, counted by the executables that use it."""
 
-    def __init__(self, driver: Driver, nbytes: int, initial: bytes | None) -> None:
+    def __init__(self, driver: Driver, nbytes: int, initial: Runs | None) -> None:
         self.driver, self.nbytes, self.users = driver, nbytes, 0
         self.mirror: Mirror | None = None
         length = max(nbytes, 16)
         self.address = int(driver.call("cuMemAlloc", length))
         driver.call("cuMemsetD8Async", self.address, 0, length, driver.stream)
         if initial:
-            array = np.frombuffer(initial, np.uint8)
-            driver.upload(self.address, array.ctypes.data, len(initial))
-            driver.synchronize()  # before the bytes may go
+            numbers = written_out(initial)
+            driver.upload(self.address, numbers.ctypes.data, numbers.nbytes)
+            driver.synchronize()  # before the numbers may go
 
     def release(self) -> None:
         self.users -= 1
@@ -183,11 +184,12 @@ class Staging:
 class Mirror:
     """The host's copy of a small block that Python writes to often: it goes over in one piece."""
 
-    def __init__(self, block: DeviceBlock, initial: bytes | None, depth: int) -> None:
+    def __init__(self, block: DeviceBlock, initial: Runs | None, depth: int) -> None:
         self.block, self.dirty = block, False
         self.bytes: Array = np.zeros(block.nbytes, np.uint8)
         if initial:
-            self.bytes[: len(initial)] = np.frombuffer(initial, np.uint8)
+            numbers = written_out(initial)
+            self.bytes[: numbers.nbytes] = numbers.view(np.uint8)
         self.staging = Staging(block.driver, block.nbytes, depth)
 
     def flush(self) -> None:

@@ -18,7 +18,7 @@ from runtime.executable import Array, Executable
 from runtime.tensor_bytes import pack, span, unpack
 from runtime.triton_worker import receive, send
 from schemas.errors import BackendError, UsageError
-from schemas.program import Launch, Program, Tensor
+from schemas.program import Launch, Program, Runs, Tensor, written_out
 
 _WORKER = Path(__file__).with_name("triton_worker.py")
 
@@ -73,11 +73,11 @@ def _stop(popen: subprocess.Popen[bytes]) -> None:
 class _Block:
     """Memory of the worker, freed when no executable uses it any more."""
 
-    def __init__(self, process: _Process, nbytes: int, initial: bytes | None) -> None:
+    def __init__(self, process: _Process, nbytes: int, initial: Runs | None) -> None:
         self.process, self.number, self.nbytes = process, process.number(), nbytes
         process.ask({"do": "allocate", "block": self.number, "nbytes": nbytes})
         if initial:
-            self.write(0, initial)
+            self.write(0, written_out(initial).tobytes())
         self.users = 0
 
     def write(self, offset: int, data: bytes) -> None:

@@ -7,12 +7,23 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
+import numpy as np
+
 from schemas.params import Feed, LayerBlobs, ParamInfo, Sink, StateInfo
 
 Dtype = Literal["f32", "f64", "i32", "u8", "bool"]
 ITEMSIZE: dict[str, int] = {"f32": 4, "f64": 8, "i32": 4, "u8": 1, "bool": 1}
 
 Role = Literal["input", "param", "state", "scalar", "output", "inner"]
+
+# Float32 numbers of which long runs are equal: each with how often it stands there.
+Runs = tuple[tuple[float, int], ...]
+
+
+def written_out(runs: Runs) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Returns all the numbers."""
+    numbers = np.array([number for number, _ in runs], np.float32)
+    return np.repeat(numbers, [count for _, count in runs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,7 @@ class Program:
     sinks: tuple[Sink, ...] = ()
     outputs: tuple[str, ...] = ()  # net outputs, in the order in which they are shown
     loss_weights: dict[str, float] = field(default_factory=dict)  # output -> its weight in the loss
-    initial: dict[str, bytes] = field(default_factory=dict)  # slot -> first content, else zeros
+    initial: dict[str, Runs] = field(default_factory=dict)  # slot -> first content, else zeros
     code: dict[str, bytes] = field(default_factory=dict)
     text: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)

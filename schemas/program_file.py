@@ -17,10 +17,10 @@ from schemas.errors import SourceError
 from schemas.program import Program
 
 FORMAT = "netdef-program"
-VERSION = 2
+VERSION = 3
 MANIFEST = "manifest.json"
 # Fields of Program that are files of their own; the manifest says which file holds what.
-FILES = ("code", "text", "initial")
+FILES = ("code", "text")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal programs make equal files
 
 

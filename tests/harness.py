@@ -15,6 +15,7 @@ from compiler.pipeline import compile_unit
 from compiler.prims.registry import Env
 from compiler.unit import Unit
 from compiler.update import Step
+from schemas.program import written_out
 from tests.kernel_oracle import TYPES, run_schedule
 
 CPU_LIKE = Traits(contiguous_factor=True, groups=True, tile=(12, 32), parallel=16)
@@ -56,7 +57,7 @@ def leaf_values(graph, arena, tables, rng, integers=()):
             continue
         name = node.attr("name")
         if name in tables:
-            value = tables[name]
+            value = written_out(tables[name]).reshape(node.shape)
         elif name in integers:
             value = rng.integers(0, 4, node.shape)
         elif node.prim == "scalar":

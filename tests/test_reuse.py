@@ -20,6 +20,7 @@ from compiler.pipeline import compile_unit
 from compiler.unit import Unit
 from compiler.update import Step, train_step
 from netdef.formats import read_net
+from schemas.program import written_out
 from schemas.solver import SolverSpec
 
 NET = """
@@ -78,6 +79,18 @@ def test_a_net_from_the_cache_computes_the_same(passes):
         net.close()
     assert len(passes) == 1
     np.testing.assert_array_equal(*results)
+
+
+def test_multipliers_of_blobs_are_kept_as_runs(passes):
+    text = NET.replace("num_output: 3", "num_output: 3\n  param: [{lr_mult: 1}, {lr_mult: 2}]")
+    text = text.replace("num_output: 5", "num_output: 5, param: [{lr_mult: 2}]")
+    first = reuse.compile_or_load(unit_of(text))
+    # Rows of 16 numbers: conv has 54 and 3, ip 240 and 5.
+    assert first.initial == {"lr_mult": ((1.0, 4), (2.0, 1 + 15), (1.0, 1))}
+    assert written_out(first.initial["lr_mult"]).tolist() == [1] * 4 + [2] * 16 + [1]
+    assert reuse.compile_or_load(unit_of(text)) == first
+    assert reuse.compile_or_load(unit_of(text.replace("lr_mult: 2", "lr_mult: 3"))) != first
+    assert len(passes) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from compiler.kernel import Kernel
 from compiler.kernel_text import render
 from compiler.prims.registry import Array, Env
 from compiler.schedule import Loop, Place, Schedule
-from schemas.program import Dtype, Program, Tensor
+from schemas.program import Dtype, Program, Tensor, written_out
 
 if TYPE_CHECKING:
     from compiler.unit import Unit
@@ -71,7 +71,8 @@ class ReferenceExecutable:
             if kept is None or kept.shape != shape:
                 kept = np.zeros(shape, self._env.dtype(dtype))
             if name in unit.tables:
-                kept = np.asarray(unit.tables[name], self._env.dtype(dtype))
+                table = written_out(unit.tables[name]).reshape(shape)
+                kept = np.asarray(table, self._env.dtype(dtype))
             self._env.feeds[prim, name] = kept
 
     def _array(self, tensor: Tensor) -> Array:

@@ -50,7 +50,7 @@ def program(name="count", size=N) -> Program:
         made.launches,
         (Slot("arena", 512, False), Slot("state", 4 * size, True)),
         tensors,
-        initial={"state": np.arange(size, dtype=np.float32).tobytes()},
+        initial={"state": tuple((float(i), 1) for i in range(size))},
         code=made.code,
         text=made.text,
         meta=made.meta,
