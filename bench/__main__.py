@@ -11,6 +11,7 @@ from bench.cases import CASES, ROOT, Mode, case_of
 from bench.machine import describe
 from bench.measure import Comparison, Options, compare
 from bench.report import as_json, rows, show, write_json
+from schemas.precision import PRECISIONS, Precision
 
 RESULTS = ROOT / "bench" / "results"
 _nets = click.argument("nets", nargs=-1, type=click.Choice(list(CASES)))
@@ -63,7 +64,7 @@ def cpu(
 @_nets
 @click.option("--json", "path", type=Path, help="Default: bench/results/<gpu name>.json.")
 @click.option("--rounds", default=7)
-@click.option("--precision", type=click.Choice(["fp32", "tf32"]), default="tf32")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="tf32")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow to start).")
 @click.option("--budget", default=570, help="Seconds after which nothing new is begun.")
 @click.option("--dry-run", is_flag=True, help="No GPU: one tiny net on the reference backend.")
@@ -71,7 +72,7 @@ def gpu(
     nets: tuple[str, ...],
     path: Path | None,
     rounds: int,
-    precision: str,
+    precision: Precision,
     compiled: bool,
     budget: int,
     dry_run: bool,

@@ -22,6 +22,7 @@ from bench.measure import Comparison, Options, Say, compare, difference
 from bench.peer import Job
 from bench.report import as_json
 from bench.side import Side
+from schemas.precision import Precision
 
 TEST_SHARE = 0.4  # of the budget: how long the GPU tests may take
 # Relative differences of three losses that rounding explains; more is worth a look.
@@ -36,7 +37,7 @@ class Plan:
 
     nets: tuple[str, ...]
     rounds: int = 7
-    precision: str = "tf32"
+    precision: Precision = "tf32"
     compiled: bool = False
     budget: float = 570.0
     dry_run: bool = False

@@ -14,6 +14,7 @@ from bench.cases import Case, Mode, rates
 from bench.peer import Job
 from bench.plain_net import Layer, plain_net
 from bench.side import LeftOut, Side
+from schemas.precision import Precision
 
 Say = Callable[[str], None]
 OURS = "netdef"
@@ -28,7 +29,7 @@ class Options:
     seconds: float = 0.2  # of one peer in one round
     backend: str = "cpu"
     device: str = "cpu"
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     ceiling: str = "sgemm"
     timeout: float = 300.0
     deadline: float = float("inf")

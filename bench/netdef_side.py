@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +46,8 @@ class Resident:
 
 def engine_for(job: Job) -> Engine:
     """Returns the engine of the job's backend, in the job's precision on a GPU."""
-    engine = open_engine(job.backend, threads=job.threads)
-    if engine.name == "triton":
-        from compiler.backends.triton import Backend
-
-        chosen = Backend(engine.backend.target, job.precision)  # type: ignore[arg-type]
-        engine = replace(engine, backend=chosen)
-    return engine
+    precision = job.precision if job.backend == "triton" else None
+    return open_engine(job.backend, threads=job.threads, precision=precision)
 
 
 class NetdefPeer:

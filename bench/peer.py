@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.cases import Case, Mode, Rates
 from bench.plain_net import Layer
+from schemas.precision import Precision
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +27,7 @@ class Job:
     threads: int
     backend: str = "cpu"  # netdef's
     device: str = "cpu"  # PyTorch's
-    precision: str = "fp32"  # on a GPU
+    precision: Precision = "fp32"  # on a GPU
     rates: Rates | None = None  # of training
     weights: str = ""  # safetensors; "": the peer's own
     layers: tuple[Layer, ...] = ()  # for a peer that does not read the net; none if it is recurrent

@@ -37,7 +37,12 @@ def assemble(unit: Unit) -> Program:
         initial={name: runs for name, runs in unit.tables.items() if name in schedule.buffers},
         code=unit.compiled.code,
         text=unit.compiled.text,
-        meta={"backend": unit.backend.name, "phase": graph.phase, **unit.compiled.meta},
+        meta={
+            "backend": unit.backend.name,
+            "precision": unit.backend.precision,
+            "phase": graph.phase,
+            **unit.compiled.meta,
+        },
     )
 
 

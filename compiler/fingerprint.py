@@ -34,7 +34,8 @@ def fingerprint(unit: Unit) -> str | None:
 
 def _backend(unit: Unit) -> Iterable[str]:
     backend = unit.backend
-    return backend.name, backend.target, repr(backend.traits), backend.version()
+    precision = backend.precision
+    return backend.name, backend.target, precision, repr(backend.traits), backend.version()
 
 
 def _graph(unit: Unit) -> Iterable[str]:

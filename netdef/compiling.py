@@ -17,6 +17,7 @@ from runtime.data import probe
 from runtime.files import write_whole
 from schemas.errors import BackendError, SourceError, UsageError
 from schemas.net import NetSpec
+from schemas.precision import Precision
 from schemas.program import Program
 from schemas.program_file import pack_program, unpack_program
 from schemas.solver import SolverSpec
@@ -45,6 +46,7 @@ def compile(
     target: str = "cpu",
     *,
     phase: str = "TEST",
+    precision: Precision | None = None,
     train: SolverSpec | None = None,
     deploy: bool = False,
     instrument: Instrument | None = None,
@@ -53,7 +55,8 @@ def compile(
     """Compiles a net for a target: `cpu` (this machine), `sm_90`, `sm_80`, `gfx942`.
 
     With `train`, the whole training step (forward, backward, update) under that solver, else one
-    forward pass of `phase`. Neither a GPU nor a driver is needed.
+    forward pass of `phase`. `precision` None is the solver's, or what suits the target. Neither a
+    GPU nor a driver is needed.
     """
     spec = path if isinstance(path, NetSpec) else read_net(str(path))
     spec = with_python(spec, allow_python_layers)
@@ -61,7 +64,11 @@ def compile(
     arena = plan_arena(graph)
     step = train_step(graph, arena, train) if train else Step(graph)
     name, own = backend_of(target)
-    unit = Unit(step.graph, arena, get_backend(name, own), step.names, step.tables)
+    asked, where = precision, None
+    if asked is None and train is not None:
+        asked, where = train.precision, train.where("precision")
+    backend = get_backend(name, own, asked, where)
+    unit = Unit(step.graph, arena, backend, step.names, step.tables)
     if instrument is None:
         return compile_or_load(unit)
     from compiler.pipeline import compile_unit

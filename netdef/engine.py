@@ -17,7 +17,9 @@ from compiler.unit import Unit
 from compiler.update import Step
 from runtime.executable import Device, Executable
 from schemas.errors import BackendError, ResourceError, did_you_mean
+from schemas.precision import Precision
 from schemas.program import ITEMSIZE, Program
+from schemas.span import Span
 
 # Beyond what any GPU has: less than this, the device itself says that it is full.
 _LARGEST_GPU = 2**40
@@ -131,11 +133,16 @@ def plain(graph: Graph) -> Step:
 
 
 def open_engine(
-    backend: str = "auto", target: str | None = None, threads: int | None = None
+    backend: str = "auto",
+    target: str | None = None,
+    threads: int | None = None,
+    precision: Precision | None = None,
+    where: Span | None = None,
 ) -> Engine:
     """Returns the engine of this name: `auto` is the GPU if one is usable, else the CPU.
 
-    Raises BackendError for an unknown name or a missing package or device.
+    Raises BackendError for an unknown name, a missing package or device, or a precision that the
+    backend does not compute in; `where` is the place that asks for that.
     """
     if backend == "auto":
         backend = "triton" if _gpu() else "cpu"
@@ -146,16 +153,16 @@ def open_engine(
             f"unknown backend '{backend}'", hint=did_you_mean(backend, ["auto", *backend_names()])
         )
     if backend == "reference":
-        return Engine(get_backend(backend, target), None)
+        return Engine(get_backend(backend, target, precision, where), None)
     if backend == "cpu":
         from runtime.cpu import CpuDevice
 
-        return Engine(get_backend(backend, target), CpuDevice(threads))
+        return Engine(get_backend(backend, target, precision, where), CpuDevice(threads))
     if target == "interpreter":  # Triton's own, on NumPy memory: slow, needs no GPU
         from runtime.triton_interpreter import InterpreterDevice
 
-        return Engine(get_backend(backend, target), InterpreterDevice())
-    return Engine(get_backend(backend, target or _gpu()), _cuda())
+        return Engine(get_backend(backend, target, precision, where), InterpreterDevice())
+    return Engine(get_backend(backend, target or _gpu(), precision, where), _cuda())
 
 
 def _gpu() -> str | None:

@@ -16,6 +16,7 @@ from compiler.update import Step
 from netdef.compiling import backend_of
 from netdef.spec_text import net_yaml
 from schemas.net import NetSpec
+from schemas.precision import Precision
 from schemas.program import Program
 from schemas.program_file import manifest_of
 
@@ -43,6 +44,7 @@ class Inspection:
     step: Step
     arena: Arena
     target: str
+    precision: Precision | None = None
     counts: list[str] = field(default_factory=list)  # what each pass left
     program: Program | None = None  # None: code was not asked for
 
@@ -52,7 +54,8 @@ class Inspection:
             return
         name, own = backend_of(self.target)
         step = self.step
-        self.unit = Unit(step.graph, self.arena, get_backend(name, own), step.names, step.tables)
+        backend = get_backend(name, own, self.precision)
+        self.unit = Unit(step.graph, self.arena, backend, step.names, step.tables)
 
         def instrument(after: str, unit: Unit) -> None:
             self.counts.append(f"{after:<9} {_count(after, unit)}")

@@ -28,6 +28,7 @@ from runtime.sinks import Sinks
 from runtime.weights import load_weights, save_weights, weight_files
 from schemas.errors import UsageError, did_you_mean
 from schemas.net import NetSpec, with_state
+from schemas.precision import Precision
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -48,6 +49,7 @@ class Net:
         phase: str = "TEST",
         *,
         backend: str = "auto",
+        precision: Precision | None = None,
         engine: Engine | None = None,
         threads: int | None = None,
         deploy: bool = False,
@@ -60,7 +62,7 @@ class Net:
         self.phase = phase
         self._deploy = deploy
         self.graph = graph or self._build(spec, dict(inputs or {}))
-        self._engine = engine or open_engine(backend, threads=threads)
+        self._engine = engine or open_engine(backend, threads=threads, precision=precision)
         self._arena: Arena = plan_arena(self.graph)
         self._programs: dict[Any, Executable] = {}
         self._graphs: dict[Any, Graph] = {(*sorted(self.inputs.items()),): self.graph}
@@ -352,6 +354,7 @@ def load(
     text: str | None = None,
     format: str | None = None,
     weights: str | Path | None = None,
+    precision: Precision | None = None,
     threads: int | None = None,
     deploy: bool = False,
     level: int | None = None,
@@ -375,7 +378,8 @@ def load(
         name = str(path) if path is not None else None
         spec = read_net(name, text=text, format=format, lenient=lenient)
     spec = with_python(with_state(spec, level, tuple(stages)), allow_python_layers)
-    net = Net(spec, phase.upper(), backend=backend, threads=threads, deploy=deploy)
+    phase = phase.upper()
+    net = Net(spec, phase, backend=backend, precision=precision, threads=threads, deploy=deploy)
     if weights is not None:
         net.load_weights(weights)
     return net

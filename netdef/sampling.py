@@ -13,6 +13,7 @@ from runtime.data.text import CLASSES, VOCABULARY, encode
 from schemas.errors import GraphError, NetError, UsageError
 from schemas.net import LayerSpec, NetSpec
 from schemas.philox import uniform
+from schemas.precision import Precision
 
 Array = np.ndarray[Any, Any]
 TEXT = "TextData"
@@ -79,7 +80,12 @@ def check_prompt(prompt: str) -> None:
         )
 
 
-def open_sampler(spec: NetSpec, backend: str = "auto", threads: int | None = None) -> Sampler:
+def open_sampler(
+    spec: NetSpec,
+    backend: str = "auto",
+    threads: int | None = None,
+    precision: Precision | None = None,
+) -> Sampler:
     """Returns the sampler of a net that reads TextData, its weights still to be loaded.
 
     Raises NetError for a net that cannot go on character by character.
@@ -92,6 +98,7 @@ def open_sampler(spec: NetSpec, backend: str = "auto", threads: int | None = Non
     net = Net(
         replace(spec, carry_state=True),
         backend=backend,
+        precision=precision,
         threads=threads,
         deploy=True,
         inputs=inputs,

@@ -30,6 +30,7 @@ from runtime.solver import Training
 from runtime.weights import load_weights, weight_files
 from schemas.errors import Diagnostics, GraphError, ShapeError, SpecError, UsageError
 from schemas.net import NetSpec, with_state
+from schemas.precision import Precision
 from schemas.program import Program
 from schemas.solver import NetState, SolverSpec
 from schemas.span import Span
@@ -221,6 +222,7 @@ class Solver:
         path: str | Path | SolverSpec,
         backend: str = "auto",
         *,
+        precision: Precision | None = None,
         threads: int | None = None,
         sets: Sequence[str] = (),
         weights: Sequence[str | Path] = (),
@@ -234,7 +236,12 @@ class Solver:
         self.spec = spec = self.plan.spec
         self.seed = spec.random_seed if spec.random_seed >= 0 else time.time_ns() % 2**31
         self.monitor = monitor or Monitor(quiet=True)
-        self._engine: Engine = open_engine(backend, threads=threads)
+        self._engine: Engine = open_engine(
+            backend,
+            threads=threads,
+            precision=precision or spec.precision,
+            where=None if precision else spec.where("precision"),
+        )
         check_fits([self.plan.train, *self.plan.tests], self.plan.arena, self._engine.memory)
         step, apply = self.plan.steps()
         self._train = self._engine.load(step, self.plan.arena)
@@ -335,7 +342,7 @@ class Solver:
         self._engine.close()
 
     def resolved(self) -> dict[str, Any]:
-        """Returns the solver as it runs: every field, the seed that was drawn, the backend."""
+        """Returns the solver as it runs: every field, the seed, the backend and its precision."""
         fields = {
             name: getattr(self.spec, name)
             for name in SolverSpec.__dataclass_fields__
@@ -343,7 +350,9 @@ class Solver:
         }
         fields["train_state"] = _plain_state(self.spec.train_state)
         fields["test_states"] = [_plain_state(s) for s in self.spec.test_states]
-        return {**fields, "random_seed": self.seed, "backend": self.backend}
+        precision = self.program.meta["precision"]
+        drawn = {"random_seed": self.seed, "backend": self.backend, "precision": precision}
+        return {**fields, **drawn}
 
 
 # What a resolved solver does not say: it is not of the run.

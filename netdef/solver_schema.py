@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from netdef.formats.solver import FIELDS, POLICIES, TYPES
 from schemas.net import NetSpec, NetState
+from schemas.precision import PRECISIONS
 from schemas.solver import SolverSpec
 
 Schema = dict[str, Any]
@@ -17,6 +18,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "lr_policy": POLICIES,
     "regularization_type": ("L2", "L1", "L1L2"),
     "snapshot_format": ("SAFETENSORS", "HDF5", "BINARYPROTO"),
+    "precision": PRECISIONS,
 }
 # The name in the file, where the attribute of SolverSpec has another.
 ATTRIBUTES = {
@@ -58,6 +60,7 @@ DOCS = {
     "snapshot_prefix": "where snapshots go (the run folder)",
     "carry_state": "hidden states go on from one batch to the next (the net's own)",
     "unroll": "steps that a gradient goes back through time, and that a batch of text has",
+    "precision": "what products are computed in (tf32 on GPUs that have it, else fp32)",
     "snapshot_after_train": "write a snapshot at the end",
     "random_seed": "the same seed gives the same run; negative: draw one",
     "weights": "weight files to start from",

@@ -12,6 +12,7 @@
       ResourceError         a net larger than the machine
       SnapshotError         a snapshot that cannot be written or resumed
       BackendError          a backend, device or package that is not there
+        PrecisionError      a precision that a backend does not compute in
       UsageError            an option or argument of the command line or the API
       NetErrors             several of the above, found in one stage
 
@@ -107,6 +108,10 @@ class SnapshotError(NetError):
 
 class BackendError(NetError):
     """A backend, a device or an optional package is missing."""
+
+
+class PrecisionError(BackendError):
+    """A backend does not compute in the precision asked for."""
 
 
 class UsageError(NetError):

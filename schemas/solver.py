@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from schemas.errors import NetError
 from schemas.net import NOWHERE, NetSpec, Value
 from schemas.net import NetState as NetState
+from schemas.precision import Precision
 from schemas.span import Span
 
 
@@ -50,6 +51,8 @@ class SolverSpec:
 
     carry_state: bool = True  # hidden states go on from one batch to the next
     unroll: int = 0  # steps that a gradient goes back through time, 0: all of a batch
+
+    precision: Precision | None = None  # None: what suits the device
 
     test_iters: tuple[int, ...] = ()
     test_interval: int = 0

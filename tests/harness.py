@@ -25,6 +25,7 @@ class NullBackend:
     """Renders pseudo-code and compiles nothing: for tests of the compiler's own passes."""
 
     name = target = "null"
+    precision = "fp32"
 
     def __init__(self, traits: Traits = CPU_LIKE) -> None:
         self.traits = traits

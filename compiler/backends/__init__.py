@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from schemas.errors import PrecisionError
+from schemas.precision import Precision
 from schemas.program import Launch, Slot
 
 if TYPE_CHECKING:
     from compiler.kernel import Kernel
     from compiler.schedule import Loop, Place, Schedule
+    from schemas.span import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,14 @@ class Compiled:
 
 
 class Backend(Protocol):
-    """One file `compiler/backends/NAME.py` with a class `Backend(target: str | None)`."""
+    """One file `compiler/backends/NAME.py` with a class `Backend(target, precision=None)`.
+
+    `precision` None is what suits the target; PrecisionError for one that it does not compute in.
+    """
 
     name: str
     target: str
+    precision: str
     traits: Traits
 
     def version(self) -> str:
@@ -73,8 +80,19 @@ def backend_names() -> list[str]:
     return [m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and "_" not in m.name]
 
 
-def get_backend(name: str, target: str | None = None) -> Backend:
-    """Returns a backend by name; `target` e.g. sm_90 for triton, None: this machine."""
+def get_backend(
+    name: str,
+    target: str | None = None,
+    precision: Precision | None = None,
+    where: Span | None = None,
+) -> Backend:
+    """Returns a backend by name; `target` e.g. sm_90 for triton, None: this machine.
+
+    Raises PrecisionError; `where` is the place that asks for the precision.
+    """
     module = importlib.import_module(f"{__name__}.{name}")
-    made: Backend = module.Backend(target)
+    try:
+        made: Backend = module.Backend(target, precision=precision)
+    except PrecisionError as error:
+        raise PrecisionError(error.message, where, error.hint) from None
     return made

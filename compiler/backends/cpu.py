@@ -11,6 +11,8 @@ from compiler.backends import Compiled, Traits
 from compiler.cache import Cache, default_folder
 from compiler.llvm.host import Host, find_host
 from compiler.llvm.native import version
+from schemas.errors import PrecisionError
+from schemas.precision import Precision
 
 if TYPE_CHECKING:
     from compiler.kernel import Kernel
@@ -24,9 +26,18 @@ class Backend:
     """Compiles schedules for this machine, or for a target such as `x86-64-v3`."""
 
     name = "cpu"
+    precision: Precision = "fp32"
 
-    def __init__(self, target: str | None = None, folder: Path | None = _FOLDER) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        folder: Path | None = _FOLDER,
+        precision: Precision | None = None,
+    ) -> None:
         """`folder`: where object code is kept between runs, None: nowhere."""
+        if precision not in (None, self.precision):
+            hint = "leave precision out, or use --backend triton on a machine with a GPU"
+            raise PrecisionError(f"the cpu backend computes in fp32, not in {precision}", hint=hint)
         self.host: Host = find_host(target)
         self.target = target or self.host.name
         self.cache = Cache(folder / "objects" if folder else None)

@@ -13,6 +13,8 @@ from compiler.kernel import Kernel
 from compiler.kernel_text import render
 from compiler.prims.registry import Array, Env
 from compiler.schedule import Loop, Place, Schedule
+from schemas.errors import PrecisionError
+from schemas.precision import Precision
 from schemas.program import Dtype, Program, Tensor, written_out
 
 if TYPE_CHECKING:
@@ -23,8 +25,13 @@ class Backend:
     """Renders kernels as pseudo-code and compiles nothing; `ReferenceExecutable` runs the graph."""
 
     name = "reference"
+    precision = "fp64"
 
-    def __init__(self, target: str | None = None) -> None:
+    def __init__(self, target: str | None = None, precision: Precision | None = None) -> None:
+        if precision is not None:
+            hint = "leave precision out, or use another backend"
+            message = f"the reference backend computes in fp64, not in {precision}"
+            raise PrecisionError(message, hint=hint)
         self.target = target or "numpy"
         self.traits = Traits()
 

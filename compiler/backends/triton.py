@@ -12,16 +12,17 @@ from compiler.schedule import Loop, Place, Schedule
 from compiler.triton_source.build import Build, programs_for
 from compiler.triton_source.function import module
 from compiler.triton_source.render import render_kernel
-from compiler.triton_source.tiles import TARGETS, Precision, target_named
-from schemas.errors import UsageError, did_you_mean
+from compiler.triton_source.tiles import TARGETS, target_named
+from schemas.errors import PrecisionError, UsageError, did_you_mean
+from schemas.precision import Precision
 
 
 class Backend:
     """Compiles for `target` sm_80, sm_90 (default), other sm_ or gfx942; needs Triton, but no GPU.
 
     Target `interpreter` makes source only, which Triton's interpreter runs on NumPy memory.
-    precision: `fp32` multiplies exactly; `tf32` rounds the factors of products to 10 bits of
-    mantissa and runs on tensor cores; `tf32x3` is three tf32 products, nearly as exact as fp32.
+    precision: `fp32` multiplies exactly; `tf32`, the default for NVIDIA, rounds the factors of
+    products to 10 bits of mantissa and runs on tensor cores.
     persistent: whether a loop over time may be one launch, whose programs wait for each other.
     The interpreter has one program at a time, so that loops are step by step there unless asked.
     """
@@ -31,7 +32,7 @@ class Backend:
     def __init__(
         self,
         target: str | None = None,
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
         binary: bool = True,
         persistent: bool | None = None,
     ) -> None:
@@ -44,7 +45,11 @@ class Backend:
         # Two blocks a processor keep it busy while one of them waits for memory.
         parallel = 2 * found.processors if self.target != "interpreter" else 1
         self.traits = Traits(groups=True, tile=(64, 64), parallel=parallel)
-        self.precision: Precision = precision
+        if precision is not None and precision not in found.precisions:
+            known = " or ".join(found.precisions)
+            message = f"the triton backend computes in {known} on {self.target}, not in {precision}"
+            raise PrecisionError(message, hint=f"use --precision {found.precisions[0]}")
+        self.precision: Precision = precision or found.precisions[0]
         self.binary = binary and self.target != "interpreter"
         self.persistent = self.target != "interpreter" if persistent is None else persistent
 
@@ -55,7 +60,7 @@ class Backend:
             triton = ""
         # Triton's own switches: another ptxas, debugging.
         switches = sorted(item for item in os.environ.items() if item[0].startswith("TRITON_"))
-        return f"{triton} {self.precision} {self.binary} {self.persistent} {switches}"
+        return f"{triton} {self.binary} {self.persistent} {switches}"
 
     def render(self, kernel: Kernel) -> str:
         function = render_kernel(kernel, self._target, self.precision)

@@ -20,7 +20,8 @@ from compiler.triton_source.function import BARRIER, Function, Module, Steps, mo
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import Shape, renamed, shape_of
 from compiler.triton_source.text import POINTERS, Names
-from compiler.triton_source.tiles import Precision, Target
+from compiler.triton_source.tiles import Target
+from schemas.precision import Precision
 from schemas.program import KernelInfo, Launch, Repeat, Slot
 
 _ALIGNMENT = 16

@@ -17,7 +17,8 @@ from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.text import ceil_div
-from compiler.triton_source.tiles import Precision, Target, Tile, choose
+from compiler.triton_source.tiles import Target, Tile, choose
+from schemas.precision import Precision
 
 _RESULT = frozenset(["row", "col"])
 _SWIZZLE = 8  # tiles of this many rows run together, so that they share what they read
@@ -103,7 +104,7 @@ def render_contract(kernel: Kernel, target: Target, precision: Precision) -> Fun
     flat = index(step) * tile.k + index(lane)
     axes.update(zip(r.k, unravel(flat, [x.size for x in r.k]), strict=True))
     label(em, axes)
-    exact = "ieee" if precision == "fp32" or target.amd else precision
+    exact = "ieee" if precision == "fp32" else precision
     if blocks == 1:
         _multiply(em, r, axes, step, exact)
     else:

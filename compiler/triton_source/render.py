@@ -7,11 +7,12 @@ from compiler.triton_source.contract import render_contract, suits
 from compiler.triton_source.function import Function
 from compiler.triton_source.pointwise import render_map
 from compiler.triton_source.rows import render_rows
-from compiler.triton_source.tiles import Precision, Target
+from compiler.triton_source.tiles import Target
 from compiler.triton_source.windows import LONGEST, render_windows
+from schemas.precision import Precision
 
 
-def render_kernel(kernel: Kernel, target: Target, precision: Precision = "fp32") -> Function:
+def render_kernel(kernel: Kernel, target: Target, precision: Precision) -> Function:
     """Returns the kernel as a Triton function for a target."""
     if kernel.kind == "map":
         return render_map(kernel, target)

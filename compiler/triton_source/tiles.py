@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from compiler.triton_source.text import ceil_div
-
-Precision = Literal["fp32", "tf32x3", "tf32"]
+from schemas.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,13 @@ class Target:
     @property
     def amd(self) -> bool:
         return self.warp == 64
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What products can be computed in, the default first."""
+        if self.amd:
+            return ("fp32",)
+        return ("fp32", "tf32") if self.name == "interpreter" else ("tf32", "fp32")
 
 
 TARGETS: dict[str, Target] = {
@@ -101,7 +106,7 @@ def choose(
     """
     if target.name == "interpreter":
         return _largest(m, n, k)
-    tensor = precision != "fp32" and not target.amd
+    tensor = precision != "fp32"
     tiles = list(_TENSOR if tensor else _plain())
     fitting = [t for t in tiles if (t.m + t.n) * t.k * 4 * t.stages <= target.shared]
     return min(fitting, key=lambda t: (_time(t, m, n, k, batch, run, target, tensor), -t.m * t.n))

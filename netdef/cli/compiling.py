@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from netdef.cli import options, output
+
+if TYPE_CHECKING:
+    from schemas.precision import Precision
 
 
 @click.command("compile")
@@ -19,6 +23,7 @@ from netdef.cli import options, output
     metavar="TARGET",
     help="cpu (this machine), sm_80, sm_90, sm_100, gfx942 or reference.",
 )
+@options.precision_option
 @options.phase_option("TEST")
 @functools.partial(options.reading_options, python=False)
 @click.option("--deploy", is_flag=True, help="Leave data, label and loss layers out.")
@@ -27,6 +32,7 @@ from netdef.cli import options, output
 def compile_(
     net: str,
     target: str,
+    precision: Precision | None,
     phase: str,
     reading: options.Reading,
     deploy: bool,
@@ -46,7 +52,7 @@ def compile_(
         raise UsageError(f"there is no folder '{Path(path).parent}' to write '{path}' to")
     spec = read_solver(solver) if solver is not None else None
     alone = without_python(options.read_net(net, (), reading))
-    program = compile(alone, target, phase=phase, train=spec, deploy=deploy)
+    program = compile(alone, target, phase=phase, precision=precision, train=spec, deploy=deploy)
     save_program(program, path)
     kernels = sum(len(launch.kernels) for launch in program.launches)
     code = sum(map(len, program.code.values()))

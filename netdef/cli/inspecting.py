@@ -30,6 +30,7 @@ GPU = "sm_90"
     metavar="TARGET",
     help="cpu, sm_80, sm_90, sm_100, gfx942 or reference; several with -o (cpu and sm_90).",
 )
+@options.precision_option
 @options.phase_option()
 @functools.partial(options.reading_options, stage="--net-stage")
 @options.shape_option
@@ -66,7 +67,7 @@ def inspect(
     rule = read_solver(given["solver"]) if given["solver"] is not None else None
     step, arena, _, _ = step_of(spec, given["phase"], options.read_shapes(given["shapes"]), rule)
     chosen = targets or (("cpu", GPU) if folder else ("cpu",))
-    made = [Inspection(spec, step, arena, target) for target in chosen]
+    made = [Inspection(spec, step, arena, target, given["precision"]) for target in chosen]
     if stage is not None:
         made[0].run(LAST_PASS[stage])
         print(made[0].stage(stage), end="")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from schemas.errors import UsageError
+from schemas.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from schemas.net import NetSpec
@@ -99,6 +100,14 @@ def backend_option(command: F) -> F:
         default="auto",
         show_default=True,
         help="Where to compute; auto is the GPU if there is one, else the CPU.",
+    )(command)
+
+
+def precision_option(command: F) -> F:
+    return click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="What products are computed in: tf32 on GPUs that have it, else fp32.",
     )(command)
 
 

@@ -31,6 +31,7 @@ SHOWN = 5
 @options.shape_option
 @options.layer_set_option
 @options.backend_option
+@options.precision_option
 @options.threads_option
 @options.json_option
 def predict(net: str, weights: str, inputs: tuple[str, ...], **given: Any) -> None:
@@ -53,7 +54,7 @@ def predict(net: str, weights: str, inputs: tuple[str, ...], **given: Any) -> No
     files = [(file, reader.read(Path(file))) for file in inputs]
     items = np.concatenate([array for _, array in files])
     origins = [(f, i if len(a) > 1 else None) for f, a in files for i in range(len(a))]
-    where = {"backend": given["backend"], "threads": given["threads"]}
+    where = {key: given[key] for key in ("backend", "precision", "threads")}
     batch = {reader.name: (min(len(items), MOST), *items.shape[1:])}
     loaded = Net(spec, "TEST", **where, deploy=True, inputs=batch)
     documents: list[dict[str, Any]] = []

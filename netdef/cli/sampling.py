@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from netdef.__main__ import INTERRUPTED
 from netdef.cli import options
 from netdef.cli.guard import warn
+
+if TYPE_CHECKING:
+    from schemas.precision import Precision
 
 
 @click.command()
@@ -33,6 +37,7 @@ from netdef.cli.guard import warn
 @options.reading_options
 @options.layer_set_option
 @options.backend_option
+@options.precision_option
 @options.threads_option
 def sample(
     net: str,
@@ -44,6 +49,7 @@ def sample(
     reading: options.Reading,
     sets: tuple[str, ...],
     backend: str,
+    precision: Precision | None,
     threads: int | None,
 ) -> int:
     """Write text with a net that reads TextData, character by character.
@@ -56,7 +62,8 @@ def sample(
 
     file, arrays = find(net, weights)
     check_prompt(prompt)
-    sampler = open_sampler(options.read_net(file, sets, reading), backend, threads)
+    spec = options.read_net(file, sets, reading)
+    sampler = open_sampler(spec, backend, threads, precision)
     try:
         warn(sampler.net.load_weights(arrays))
         print(prompt, end="", flush=True)

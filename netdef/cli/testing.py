@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from netdef.cli import options, output
 from netdef.cli.guard import warn
+
+if TYPE_CHECKING:
+    from schemas.precision import Precision
 
 
 @click.command()
@@ -24,6 +28,7 @@ from netdef.cli.guard import warn
 @options.reading_options
 @options.layer_set_option
 @options.backend_option
+@options.precision_option
 @options.threads_option
 @options.json_option
 def test(
@@ -34,6 +39,7 @@ def test(
     reading: options.Reading,
     sets: tuple[str, ...],
     backend: str,
+    precision: Precision | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -44,7 +50,8 @@ def test(
     from netdef.evaluating import evaluate
     from netdef.net import load
 
-    loaded = load(options.read_net(net, sets, reading), phase, backend, threads=threads)
+    spec = options.read_net(net, sets, reading)
+    loaded = load(spec, phase, backend, precision=precision, threads=threads)
     try:
         warn([*loaded.spec.warnings, *loaded.graph.warnings, *loaded.load_weights(weights)])
         begun = time.perf_counter()

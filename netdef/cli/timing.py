@@ -12,6 +12,7 @@ from netdef.cli import options, output
 
 if TYPE_CHECKING:
     from runtime.executable import Executable
+    from schemas.precision import Precision
     from schemas.program import Program
 
 Shares = list[float] | None
@@ -33,6 +34,7 @@ HEADS = ("kernel", "kind", "layers", "ms", "Mflop", "GFLOP/s", "MB", "GB/s")
 @options.shape_option
 @options.layer_set_option
 @options.backend_option
+@options.precision_option
 @options.threads_option
 @options.json_option
 def time_(
@@ -43,6 +45,7 @@ def time_(
     shapes: tuple[str, ...],
     sets: tuple[str, ...],
     backend: str,
+    precision: Precision | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -59,7 +62,7 @@ def time_(
 
     spec = options.read_net(net, sets, reading)
     step, arena, phase, _ = step_of(spec, phase, options.read_shapes(shapes))
-    engine = open_engine(backend, threads=threads)
+    engine = open_engine(backend, threads=threads, precision=precision)
     try:
         begun = time.perf_counter()
         exe = engine.load(step, arena)
@@ -67,7 +70,7 @@ def time_(
         _fill(exe, step.graph.first)
         times, shares = measure(exe, iterations)
         program = exe.program
-        where = f"{engine.name} on {engine.describe()}"
+        where = f"{engine.name} on {engine.describe()}, {engine.backend.precision}"
     finally:
         engine.close()
     if as_json:

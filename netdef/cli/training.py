@@ -19,6 +19,7 @@ from netdef.cli.output import own_name
 if TYPE_CHECKING:
     from netdef.cli.run_folder import Recording
     from netdef.solver import Solver
+    from schemas.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Request:
     reading: options.Reading
     sets: tuple[str, ...]
     backend: str
+    precision: Precision | None
     threads: int | None
     run_dir: str | None
     quiet: bool
@@ -42,6 +44,7 @@ class Request:
             words += ["--set", text]
         words += self.reading.words()
         words += ["--backend", self.backend] if self.backend != "auto" else []
+        words += ["--precision", self.precision] if self.precision else []
         words += ["--threads", str(self.threads)] if self.threads else []
         # Snapshots beside their run's records are enough to find the run again.
         words += ["--run-dir", str(folder)] if snapshot.parent != folder else []
@@ -77,6 +80,7 @@ class Request:
 @options.reading_options
 @options.set_option
 @options.backend_option
+@options.precision_option
 @options.threads_option
 @click.option(
     "--run-dir",
@@ -91,6 +95,7 @@ def train(
     reading: options.Reading,
     sets: tuple[str, ...],
     backend: str,
+    precision: Precision | None,
     threads: int | None,
     run_dir: str | None,
     quiet: bool,
@@ -102,7 +107,10 @@ def train(
     a second one stops at once.
     """
     files = tuple(part for text in weights for part in text.split(",") if part)
-    return run(Request(solver, resume, files, reading, sets, backend, threads, run_dir, quiet))
+    request = Request(
+        solver, resume, files, reading, sets, backend, precision, threads, run_dir, quiet
+    )
+    return run(request)
 
 
 def run(request: Request) -> int:
@@ -119,6 +127,7 @@ def run(request: Request) -> int:
     solver = Solver(
         options.read_solver(request.solver, request.reading),
         request.backend,
+        precision=request.precision,
         threads=request.threads,
         sets=request.sets,
         weights=request.weights,
@@ -171,14 +180,13 @@ def introduce(solver: Solver, compiled: float, folder: Path) -> list[str]:
     rate = f"base_lr {spec.base_lr:g} ({spec.lr_policy})"
     goal = f"to iteration {spec.max_iter:,}"
     start = f", from {solver.iteration:,}" if solver.iteration else ""
-    precision = "f64" if solver.backend == "reference" else program.meta.get("precision", "f32")
     kernels = sum(len(launch.kernels) for launch in program.launches)
     return [
         f"net       {plan.train.name or plan.train.spec.file}: "
         f"{output.amount(len(plan.train.layers), 'layer')}, "
         f"{output.amount(parameters, 'parameter')}",
         f"solver    {spec.type}, {rate}, {goal}{start}, seed {solver.seed}",
-        f"backend   {solver.backend} on {solver.device}, {precision}",
+        f"backend   {solver.backend} on {solver.device}, {program.meta['precision']}",
         f"step      {output.amount(kernels, 'kernel')} in "
         f"{output.launches(program)}, "
         f"{output.size(program.peak_bytes)} of memory, compiled in {output.seconds(compiled)}",

@@ -10,6 +10,7 @@ from netdef.formats.fields import Reader, by_number, describe, items, read_state
 from netdef.formats.solver_rules import check_solver, tests_own_net
 from schemas.errors import Diagnostics, SpecError
 from schemas.net import NetSpec, Value
+from schemas.precision import PRECISIONS
 from schemas.solver import SolverSpec
 
 NetReader = Callable[[Value, str, Diagnostics], NetSpec]
@@ -24,6 +25,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "lr_policy": POLICIES,
     "regularization_type": ("L2", "L1", "L1L2"),
     "snapshot_format": ("SAFETENSORS", "HDF5", "BINARYPROTO"),
+    "precision": PRECISIONS,
 }
 # Fields of one integer, with the least value that makes sense.
 _INTEGERS: dict[str, int | None] = {

@@ -196,12 +196,12 @@ def test_a_launch_of_several_kernels(device):
 
 def test_who_shares_a_binary():
     target = TARGETS["sm_90"]
-    product = render_kernel(hand.inner_product(64, 64, 256), target)
-    many = render_kernel(hand.update(10_000_000), target)
-    few = render_kernel(hand.update(1000), target)
+    product = render_kernel(hand.inner_product(64, 64, 256), target, "fp32")
+    many = render_kernel(hand.update(10_000_000), target, "fp32")
+    few = render_kernel(hand.update(1000), target, "fp32")
     assert divide([few, product, few], 132) == [[0, 1, 2]]
     assert divide([few, product, many, many], 132) == [[2, 3], [0, 1]]
-    thin = render_kernel(hand.softmax(1, 40), target)  # one warp has enough to do with it
+    thin = render_kernel(hand.softmax(1, 40), target, "fp32")  # one warp has enough to do with it
     assert divide([thin, many], 132) == [[1], [0]]
 
 

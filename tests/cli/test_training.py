@@ -25,7 +25,7 @@ def test_a_run_from_start_to_end(tiny, netdef):
     lines = result.stdout.splitlines()
     assert lines[0] == "net       tiny: 6 layers, 685 parameters"
     assert lines[1] == "solver    SGD, base_lr 0.1 (fixed), to iteration 12, seed 3"
-    assert lines[2] == "backend   reference on NumPy, f64"
+    assert lines[2] == "backend   reference on NumPy, fp64"
     assert re.fullmatch(
         r"step      \d+ kernels in \d+ launches, .*iB of memory, compiled in .*", lines[3]
     )

@@ -19,9 +19,13 @@ def device():
     return CudaDevice(0)
 
 
+def exact():
+    return Backend(usable_gpu(), "fp32")
+
+
 @pytest.mark.parametrize("name", every_kind())
 def test_every_kind(device, name):
-    check(device, Backend(usable_gpu()), (every_kind()[name],), tolerance=1e-4)
+    check(device, exact(), (every_kind()[name],), tolerance=1e-4)
 
 
 LARGE = {
@@ -42,36 +46,34 @@ LARGE = {
 
 @pytest.mark.parametrize("name", LARGE)
 def test_larger_kernels(device, name):
-    check(device, Backend(usable_gpu()), (LARGE[name],), tolerance=1e-3)
+    check(device, exact(), (LARGE[name],), tolerance=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["tf32", "tf32x3"])
 @pytest.mark.parametrize("name", ["conv", "conv_data_gradient", "inner_product"])
-def test_tensor_cores(device, name, precision):
-    tolerance = 5e-2 if precision == "tf32" else 1e-3
-    check(device, Backend(usable_gpu(), precision), (LARGE[name],), tolerance=tolerance)
+def test_tensor_cores(device, name):
+    check(device, Backend(usable_gpu(), "tf32"), (LARGE[name],), tolerance=5e-2)
 
 
 def test_groups(device):
     maps = (hand.update(5000), hand.dropout(4000), every_kind()["map"])
-    check(device, Backend(usable_gpu()), maps, (every_kind()["inner_product"],))
+    check(device, exact(), maps, (every_kind()["inner_product"],))
 
 
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("row", [5, 3000, 30_000])
 def test_loops_over_time(device, row, backwards, persistent):
-    backend = Backend(usable_gpu(), persistent=persistent)
+    backend = Backend(usable_gpu(), "fp32", persistent=persistent)
     check(device, backend, (fill(row),), hand_loop(backwards, row))
 
 
 def test_random_words_are_those_of_the_other_backends(device):
-    check(device, Backend(usable_gpu()), (hand.dropout(100_000),), tolerance=0)
+    check(device, exact(), (hand.dropout(100_000),), tolerance=0)
 
 
 def test_the_graph_replays_and_logs(device):
     kernel = every_kind()["total"]
-    executable = device.load(hand.program(Backend(usable_gpu()), (kernel,)))
+    executable = device.load(hand.program(exact(), (kernel,)))
     for i in range(5):
         executable.write("x", np.full(20000, i, np.float32))
         executable.run(log=("loss",))
@@ -81,7 +83,7 @@ def test_the_graph_replays_and_logs(device):
 
 def test_steps_follow_each_other_without_waiting(device):
     kernel = hand.update(1000)
-    executable = device.load(hand.program(Backend(usable_gpu()), (kernel,)))
+    executable = device.load(hand.program(exact(), (kernel,)))
     executable.write("gradients", np.ones(1000, np.float32))
     words = np.zeros(6, np.float32)
     words[3] = 0.5
