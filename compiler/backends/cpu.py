@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from compiler.backends import Compiled, Traits
 from compiler.cache import Cache, default_folder
 from compiler.llvm.host import Host, find_host
-from compiler.llvm.native import version
+from compiler.llvm.machine import version
 from schemas.errors import PrecisionError
 from schemas.precision import Precision
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import llvmlite.binding as llvm
-
+from compiler.llvm.machine import this_machine
 from schemas.errors import BackendError
 
 _V3 = "+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe"
@@ -59,11 +58,12 @@ def find_host(target: str | None = None) -> Host:
     Raises BackendError for a name that is not known.
     """
     name, _, forced = (target or "host").partition("/")
-    triple = llvm.get_default_triple()
+    machine = this_machine()
+    triple = machine.triple
     if name in LEVELS and triple.startswith("x86_64"):
         cpu, features, lanes = LEVELS[name]
-    elif name in ("host", llvm.get_host_cpu_name()):
-        cpu, features = llvm.get_host_cpu_name(), _host_features()
+    elif name in ("host", machine.cpu):
+        cpu, features = machine.cpu, machine.features
         lanes = _widest(triple, features)
     else:
         known = ", ".join(("host", *LEVELS))
@@ -72,11 +72,6 @@ def find_host(target: str | None = None) -> Host:
         lanes = int(forced)
     wide = "+avx512f" in features or not triple.startswith("x86_64")
     return Host(cpu, triple, features, lanes, 32 if wide else 16)
-
-
-def _host_features() -> str:
-    found = llvm.get_host_cpu_features()
-    return ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(found.items()))
 
 
 def _widest(triple: str, features: str) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from pathlib import Path
 
-import llvmlite
 import llvmlite.binding as llvm
 
 from compiler.llvm.host import Host
+from compiler.llvm.machine import version
 
 # The IR is tiled, unrolled and vectorised already: what is left to do is to put locals into
 # registers and to tidy up. Levels 1 to 3 compiled for twice as long and made steps no faster.
@@ -45,13 +44,6 @@ def key_of(ir: str, host: Host) -> str:
     """Returns a name for a module's object code: everything that decides what it is."""
     parts = (ir, version(), host.name, host.features, host.triple)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def version() -> str:
-    """Returns what compiles: LLVM, llvmlite and this file."""
-    here = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    return f"{llvmlite.__version__} {'.'.join(map(str, llvm.llvm_version_info))} {here}"
 
 
 def compile_object(ir: str, host: Host) -> bytes:
