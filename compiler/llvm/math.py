@@ -125,6 +125,22 @@ def maximum(b: Builder, x: Val, y: Val, greater: str = "fcmp ogt") -> Val:
     return b.select(b.cmp("fcmp uno", x, x), x, larger)
 
 
+def quarters(b: Builder, x: Val, count: int) -> Val:
+    """x ** (count / 4) by products and square roots, to 3e-7; infinite from 8e37 on."""
+    whole, rest = divmod(abs(count), 4)
+    factors = [x] * whole
+    if rest:
+        positive = b.bin("fadd", x, b.fconst(0.0, x))  # -0 counts as 0
+        factors = [positive] * whole
+        root = b.intrinsic("llvm.sqrt", positive)
+        factors += [root] if rest & 2 else []
+        factors += [b.intrinsic("llvm.sqrt", root)] if rest & 1 else []
+    y = factors[0]
+    for factor in factors[1:]:
+        y = b.bin("fmul", y, factor)
+    return y if count > 0 else b.bin("fdiv", b.fconst(1.0, y), y)
+
+
 def power(b: Builder, x: Val, y: Val) -> Val:
     """x**y as NumPy has it, through log2 and exp2 in double precision."""
     x, y = b.level(x, y)

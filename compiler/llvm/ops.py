@@ -76,15 +76,13 @@ def _relu(b: Builder, x: Val, slope: Any) -> Val:
     return b.select(b.cmp("fcmp ogt", x, zero), x, steep)
 
 
+# The powers that layers use: squares, roots, LRN's 3/4 and what its gradient makes of it.
+_QUARTERS = {const(n / 4, "float").text: n for n in range(-8, 9) if n}
+
+
 def _pow(b: Builder, x: Val, y: Val) -> Val:
-    # The powers that layers use: squares, square roots, LRN's 3/4.
-    exact: dict[str, Callable[[], Val]] = {
-        const(1.0, "float").text: lambda: x,
-        const(2.0, "float").text: lambda: b.bin("fmul", x, x),
-    }
-    if y.lanes == 1 and y.text in exact:
-        return exact[y.text]()
-    return vm.power(b, x, y)
+    quarters = _QUARTERS.get(y.text) if y.lanes == 1 else None
+    return vm.power(b, x, y) if quarters is None else vm.quarters(b, x, quarters)
 
 
 def _floor(b: Builder, x: Val) -> Val:

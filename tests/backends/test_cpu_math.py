@@ -102,6 +102,20 @@ def test_constant_powers(exponent):
     np.testing.assert_allclose(got, x.astype(np.float64) ** exponent, rtol=2e-7)
 
 
+@pytest.mark.parametrize("quarters", range(-8, 9))
+def test_powers_of_roots(quarters):
+    x = np.exp(np.random.default_rng(0).uniform(-20, 20, 50_000)).astype(np.float32)
+    kernel = hand.binary(x.size, "pow", quarters / 4)
+    wanted = x.astype(np.float64) ** (quarters / 4)
+    np.testing.assert_allclose(apply("host", kernel, x=x), wanted, rtol=3e-7)
+    # Not as costly as logarithms in double precision.
+    assert "double>" not in backend("host").render(kernel) or quarters == 0
+    special = np.array([0.0, -0.0, 1.0, -1.0, -2.5, np.inf, np.nan] * 5, np.float32)
+    got = apply("host", hand.binary(special.size, "pow", quarters / 4), x=special)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(got, np.power(special, np.float32(quarters / 4)), rtol=3e-7)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", [n for n, op in SCALARS.items() if op.arity == 2])
 def test_binary_maps(name, target):
