@@ -154,6 +154,7 @@ class Planner:
         wanted = {n for n in self.nodes if n.prim in ANCHORS} | {
             n for n in self.fetched if n.prim not in LEAVES
         }
+        wanted |= {self._sink(n) for n in self.nodes if n.prim in ANCHORS}
         fixed = made_of(FIXED, self.nodes) if self.graph.phase == "TEST" else set()
         for node in self.nodes:
             if node.prim == "contract":
@@ -168,7 +169,6 @@ class Planner:
                     continue
                 if map_cost(source, wanted) > _FIXED_MAP_COST:
                     wanted.add(source)
-        wanted |= {self._sink(n) for n in self.nodes if n.prim in ANCHORS}
         # In a loop, what costs more than a load and is read twice is stored; if its readers are
         # merged with it, that comes to nothing but a register.
         for node in self.plan.loops:

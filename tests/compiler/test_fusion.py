@@ -88,3 +88,23 @@ def test_a_softmax_and_its_gradient_are_one_kernel():
     run = run_both(step, arena)
     rows = [k for k in run.unit.schedule.kernels() if k.kind == "row"]
     assert [k.name for k in rows] == ["d(ip2)"]
+
+
+NORMALIZED = """
+name: normalized
+layers:
+- {name: data, type: Input, top: data, shape: [2, 3, 5, 5]}
+- {name: label, type: Input, top: label, shape: [2]}
+- {name: conv, type: Convolution, bottom: data, num_output: 8, kernel_size: 3}
+- {name: relu, type: ReLU, top: conv}
+- {name: norm, type: LRN}
+- {name: ip, type: InnerProduct, num_output: 4}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
+"""
+
+
+def test_a_window_makes_cheap_maps_of_what_is_stored_again():
+    step, arena = step_of(NORMALIZED)
+    run = run_both(step, arena)
+    assert_close(run)
+    assert "norm.mul" not in run.unit.schedule.buffers  # the squares, of a blob that is stored
