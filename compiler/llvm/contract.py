@@ -66,7 +66,7 @@ class _Tile:
         self.range = (start, stop)
         begin = first_row(b, plan, row_tile)
         if self.pack is not None:
-            self.pack.fill(scope)
+            self.pack.fill(scope, start, stop)
         for var in self._vars():
             var.set(const(0.0, "float", plan.lanes))
         if plan.even:

@@ -13,6 +13,7 @@ from compiler.llvm.host import Host
 
 _NEAR = 256 * 1024  # bytes that stay in the second-level cache beside all else
 _PACK = 256 * 1024  # largest copy of a panel, which lies on the stack
+_PANEL = 64 * 1024  # a panel's copy where sums are cut: tiles read it from the nearest caches
 _USES = 8  # tiles that make a copy worth it
 _LONG = 4096  # longest sum kept in one accumulator
 _SCRATCH = 64 * 1024  # bytes of results that wait on the stack for the rest of their sums
@@ -65,6 +66,12 @@ class Plan:
     @property
     def panels(self) -> int:
         return -(-self.vec.size // self.width)
+
+    @property
+    def panel(self) -> int:
+        """Elements of a panel's copy: of a chunk, or of all steps of the sums."""
+        steps = (self.chunk or self.sums[0].size, *(a.size for a in self.sums[1:]))
+        return math.prod(steps) * self.width
 
     @property
     def tiles(self) -> int:
@@ -141,15 +148,24 @@ def _tiled(kernel: Kernel, host: Host, scalar: Load, vector: Load, vec: Axis) ->
         scalar, vector, vec, tuple(outer), rows, even, sums, depth, mr, nv, host.lanes, chunk,
         group, False,
     )  # fmt: skip
-    return replace(made, packed=_worth_packing(made))
+    near = replace(made, chunk=_panel_steps(made))
+    if _worth_packing(near):
+        return replace(near, packed=True)
+    return made
+
+
+def _panel_steps(plan: Plan) -> int:
+    """Returns how much of the outermost sum a panel holds if sums are cut at all: 0 for all."""
+    rest = math.prod(a.size for a in plan.sums[1:])
+    return max(1, min(plan.chunk, _PANEL // (4 * rest * plan.width))) if plan.chunk else 0
 
 
 def _worth_packing(plan: Plan) -> bool:
     """Tells whether rows of the vector factor lie badly and are used often enough to copy them."""
-    length = math.prod(a.size for a in plan.sums)
-    if not plan.sums or plan.chunk or plan.vector.guards or length * plan.width * 4 > _PACK:
+    if not plan.sums or plan.vector.guards or plan.panel * 4 > _PACK:
         return False
     uses = plan.row_tiles * math.prod(a.size for a in plan.outer if a not in plan.vector_axes)
+    uses = min(uses, plan.group) if plan.chunk else uses
     steps = [plan.vector.offset.coefficient(a) for a in plan.sums]
     crooked = any(s % plan.lanes for s in (*steps, plan.vector.offset.const))
     return uses >= _USES and (crooked or steps[-1] > 4 * plan.width)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from compiler.index import Axis, index, linear, row_major
-from compiler.llvm.builder import Builder, Val, as_val, const
+from compiler.llvm.builder import Builder, Int, Val, as_val, const
 from compiler.llvm.contract_plan import Plan
 from compiler.llvm.scope import Scope
 
@@ -16,20 +16,26 @@ class Pack:
 
     def __init__(self, b: Builder, plan: Plan, pointers: dict[str, str]) -> None:
         self.b, self.plan = b, plan
-        sizes = [a.size for a in plan.sums]
-        self.memory = b.alloca(f"[{math.prod(sizes) * plan.width} x float]", 64)
+        sizes = [plan.chunk or plan.sums[0].size, *(a.size for a in plan.sums[1:])]
+        self.memory = b.alloca(f"[{plan.panel} x float]", 64)
         self.source = pointers[plan.vector.buffer]
         self.place = linear([index(a) for a in plan.sums], row_major(sizes)) * plan.width
         self.present = b.var("i64", 1, const(-1, "i64"))
+        self.origin = self.memory  # where the panel would begin if it had all steps of the sums
         self.keys = [a for a in (*plan.outer, plan.vec) if a in plan.vector_axes]
 
-    def fill(self, scope: Scope) -> None:
-        """Makes sure that the panel of a tile is there."""
-        b = self.b
+    def fill(self, scope: Scope, start: Int, stop: Int) -> None:
+        """Makes sure that the panel of a tile is there, from `start` to `stop` of its first sum."""
+        b, plan = self.b, self.plan
         offset = linear([index(a) for a in self.keys], row_major([a.size for a in self.keys]))
         key = as_val(scope.scalar(offset))
+        if plan.chunk:
+            rest = math.prod(a.size for a in plan.sums[1:])
+            self.origin = b.at(self.memory, "float", b.imul(start, -rest * plan.width))
+            key = as_val(b.iadd(b.imul(key, plan.sums[0].size), start))
         with b.when(b.cmp("icmp ne", key, self.present.get())):
-            self._copy(scope.child({}), self.plan.sums)
+            with b.loop(start, stop) as k:
+                self._copy(scope.child({plan.sums[0]: k}), plan.sums[1:])
             self.present.set(key)
 
     def _copy(self, scope: Scope, axes: Sequence[Axis]) -> None:
@@ -39,10 +45,10 @@ class Pack:
                 self._copy(scope.child({axes[0]: k}), axes[1:])
             return
         at = b.at(self.source, "float", scope.scalar(plan.vector.offset))
-        to = b.at(self.memory, "float", scope.scalar(self.place))
+        to = b.at(self.origin, "float", scope.scalar(self.place))
         for n, value in enumerate(b.load_all(at, plan.nv, plan.lanes)):
             b.store(value, b.at(to, "float", n * plan.lanes))
 
     def load(self, scope: Scope) -> list[Val]:
-        at = self.b.at(self.memory, "float", scope.scalar(self.place))
+        at = self.b.at(self.origin, "float", scope.scalar(self.place))
         return self.b.load_all(at, self.plan.nv, self.plan.lanes)

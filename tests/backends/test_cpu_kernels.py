@@ -117,6 +117,15 @@ def more_kernels() -> dict[str, Kernel]:
         "product_gradient": weight_gradient_of_product(13, 30, 23),
         "product_long": hand.inner_product(5, 20, 5000),
         "product_wide": hand.inner_product(3, 700, 40),
+        **packed_in_chunks(),
+    }
+
+
+def packed_in_chunks() -> dict[str, Kernel]:
+    """Sums that are cut, with panels that lie badly: rows far apart, odd lengths."""
+    return {
+        "product_gradient_longer": weight_gradient_of_product(5003, 150, 61),
+        "product_gradient_long": weight_gradient_of_product(4111, 105, 79),
     }
 
 
@@ -133,6 +142,13 @@ def test_contractions_are_tiled():
             "conv_data_gradient", "inner_product_transposed", "conv_depthwise"
         )  # fmt: skip
         assert bool(tiled) == (kernel.kind == "contract" and not generic), name
+
+
+def test_long_sums_are_packed_in_chunks():
+    for kernel in packed_in_chunks().values():
+        tiled = plan(collapse(kernel), backend("x86-64-v3").host)
+        assert tiled and tiled.packed and 0 < tiled.chunk < tiled.sums[0].size
+        assert tiled.panels > 1 and tiled.row_tiles > 8, kernel.name
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
