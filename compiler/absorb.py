@@ -14,7 +14,7 @@ from compiler.deploy import readers, wired
 from compiler.evaluate import evaluate
 from compiler.fold import affine
 from compiler.graph import Graph
-from compiler.layers import layer_types
+from compiler.layers import layer_type
 from compiler.layers.conv import Filters
 from compiler.layers.deconv import Deconvolution
 from compiler.layers.dense import InnerProduct
@@ -76,7 +76,9 @@ def _alone(spec: LayerSpec) -> bool:
 
 def _layer(spec: LayerSpec) -> Any:
     """Returns a layer as its dataclass; it has been read before, without a mistake."""
-    return read_fields(layer_types()[spec.type.text], spec, Diagnostics())
+    cls = layer_type(spec.type.text)
+    assert cls is not None, spec.type
+    return read_fields(cls, spec, Diagnostics())
 
 
 @dataclass

@@ -13,7 +13,7 @@ from compiler.cycles import cycles, unseen
 from compiler.delays import Delays
 from compiler.graph import Graph, LayerInfo
 from compiler.ir import Node
-from compiler.layers import layer_types
+from compiler.layers import layer_type, layer_types
 from compiler.layers.fields import read_fields
 from compiler.layers.scope import Probe, Scope, Shape, Source
 from compiler.wiring import Output, Wiring, wire
@@ -270,12 +270,11 @@ class _Builder:
 
     def _read(self, spec: LayerSpec) -> Any | None:
         """Returns the layer as its dataclass, or None after errors."""
-        types = layer_types()
-        cls = types.get(spec.type.text)
+        cls = layer_type(spec.type.text)
         if cls is not None:
             return read_fields(cls, spec, self.diag)
         message = f"layer '{spec.name}': unknown layer type '{spec.type}'"
-        hint = did_you_mean(spec.type.text, types) or "'netdef layers' lists them"
+        hint = did_you_mean(spec.type.text, layer_types()) or "'netdef layers' lists them"
         self.diag.error(SpecError(message, spec.type.span, hint))
         return None
 

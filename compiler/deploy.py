@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from compiler.layers import layer_types
+from compiler.layers import layer_type
 from compiler.wiring import Wiring, wire
 from schemas.errors import Diagnostics
 from schemas.net import LayerSpec, Name, NetSpec, value_of
@@ -142,7 +142,7 @@ def is_loss(kind: str) -> bool:
 
 def _deploy_type(layer: LayerSpec) -> str | None:
     """Returns the type of what stays of a loss, None where nothing does."""
-    kind: str | None = getattr(layer_types().get(layer.type.text), "deploy", None)
+    kind: str | None = getattr(layer_type(layer.type.text), "deploy", None)
     return kind if is_loss(layer.type.text) and layer.bottoms else None
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
+_REGISTERED = re.compile(r'^@\w+\("(\w+)"\)', re.MULTILINE)
 _registry: dict[str, type[Any]] = {}
 L = TypeVar("L", bound=type[Any])
 
@@ -21,6 +24,21 @@ def layer(name: str) -> Callable[[L], L]:
         return cls
 
     return register
+
+
+def layer_type(name: str) -> type[Any] | None:
+    """Returns the layer type of this name, None if there is none."""
+    home = _homes().get(name)
+    if home is not None:
+        importlib.import_module(f"{__name__}.{home}")
+    return _registry.get(name) or layer_types().get(name)
+
+
+@cache
+def _homes() -> dict[str, str]:
+    """Returns the file of each type, as far as the text says it: importing all takes far longer."""
+    texts = {path.stem: path.read_text("utf-8") for path in Path(__file__).parent.glob("*.py")}
+    return {name: home for home, text in texts.items() for name in _REGISTERED.findall(text)}
 
 
 @cache
