@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -13,8 +14,14 @@ from bench.measure import Comparison, Options, compare
 from bench.report import as_json, rows, show, write_json
 from schemas.precision import PRECISIONS, Precision
 
+F = TypeVar("F", bound=Callable[..., Any])
 RESULTS = ROOT / "bench" / "results"
 _nets = click.argument("nets", nargs=-1, type=click.Choice(list(CASES)))
+_threads = click.option("--threads", type=click.IntRange(1), default=2, help="Of each peer.")
+
+
+def _rounds(count: int) -> Callable[[F], F]:
+    return click.option("--rounds", type=click.IntRange(1), default=count, help="Of A B C, B C A.")
 
 
 @click.group()
@@ -25,11 +32,11 @@ def main() -> None:
 @main.command()
 @_nets
 @click.option("--json", "path", type=Path, default=RESULTS / "cpu.json", help="Where to write.")
-@click.option("--rounds", default=7, help="Rounds of A B A B.")
-@click.option("--seconds", default=0.2, help="At least this long for a peer in a round.")
-@click.option("--threads", default=2, help="Threads of each peer.")
+@_rounds(7)
+@click.option("--seconds", default=0.2, help="About this long for a peer in a round.")
+@_threads
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow to start).")
-@click.option("--batch", type=int, help="Another batch than the net's own.")
+@click.option("--batch", type=click.IntRange(1), help="Another batch than the net's own.")
 @click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True, help="Default: both.")
 @click.option("--peer", "peers", multiple=True, help="In place of PyTorch: module:class:flavour.")
 def cpu(
@@ -49,21 +56,21 @@ def cpu(
     chosen = peers or ("eager", "channels_last", *(["compile"] if compiled else []))
     click.echo(f"{machine['cpu']}, {machine['processors']} processors, {threads} threads, fp32")
     found: list[Comparison] = []
+    settings = {"threads": threads, "rounds": rounds, "seconds": seconds, "precision": "fp32"}
     for net in nets or CASES:
         case = case_of(net, batch)
         for each in mode or case.modes:
             found.append(compare(case, each, ("netdef", *chosen, "sgemm"), options, click.echo))
+            document = {**machine, "options": settings, "comparisons": [as_json(c) for c in found]}
+            write_json(path, document)  # a run that is cut keeps what it has
     show(rows(found))
-    settings = {"threads": threads, "rounds": rounds, "seconds": seconds, "precision": "fp32"}
-    document = {**machine, "options": settings, "comparisons": [as_json(c) for c in found]}
-    write_json(path, document)
     click.echo(f"written: {path}")
 
 
 @main.command()
 @_nets
 @click.option("--json", "path", type=Path, help="Default: bench/results/<gpu name>.json.")
-@click.option("--rounds", default=7)
+@_rounds(7)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="tf32")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow to start).")
 @click.option("--budget", default=570, help="Seconds after which nothing new is begun.")
@@ -98,8 +105,8 @@ def gpu(
 @main.command()
 @_nets
 @click.option("--json", "path", type=Path, default=RESULTS / "startup.json")
-@click.option("--rounds", default=3)
-@click.option("--threads", default=2)
+@_rounds(3)
+@_threads
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow).")
 @click.option("--peer", "peers", multiple=True, help="In place of PyTorch: module:class:flavour.")
 def startup(

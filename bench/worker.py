@@ -50,14 +50,17 @@ def _obey(peer: Peer, command: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time(peer: Peer, seconds: float) -> dict[str, Any]:
-    """Returns milliseconds a step, over as many steps as take longer than `seconds`.
+    """Returns milliseconds a step, over as many steps as take about `seconds`, or one.
 
-    The steps before it are not timed: they wake threads and bring the caches back.
+    The step before them does not count: it wakes threads and brings the caches back. Where that
+    is nothing beside the step, it is the one.
     """
-    peer.run(1)
     begun = time.perf_counter()
-    peer.run(2)
-    steps = max(3, math.ceil(2 * seconds / (time.perf_counter() - begun)))
+    peer.run(1)
+    first = time.perf_counter() - begun
+    if first > 5 * seconds > 0:
+        return {"ms": first * 1e3, "steps": 1}
+    steps = max(1, math.ceil(seconds / first))
     begun = time.perf_counter()
     peer.run(steps)
     return {"ms": (time.perf_counter() - begun) / steps * 1e3, "steps": steps}

@@ -173,6 +173,24 @@ def test_cpu_command(tmp_path) -> None:
         assert each["ratio_median"] > 0 and each["best"] == FAKE + "fine"
 
 
+@pytest.mark.parametrize("option", ["--rounds", "--threads", "--batch"])
+def test_nothing_to_measure_is_said(option: str) -> None:
+    done = CliRunner().invoke(main, ["cpu", "mlp", option, "0"])
+    assert done.exit_code == 2 and f"Invalid value for '{option}'" in done.output
+
+
+def test_a_run_that_is_cut_keeps_what_it_has(tmp_path, monkeypatch) -> None:
+    def one_only(case: Case, mode: Mode, *rest: object) -> Comparison:
+        if mode == "infer":
+            raise KeyboardInterrupt
+        return comparison()
+
+    monkeypatch.setattr("bench.__main__.compare", one_only)
+    path = tmp_path / "cpu.json"
+    CliRunner().invoke(main, ["cpu", "mlp", "--json", str(path)])
+    assert [c["net"] for c in json.loads(path.read_text())["comparisons"]] == ["mlp"]
+
+
 def test_startup_has_cold_and_warm(tmp_path) -> None:
     found = measure(["mlp"], names("fine", "missing"), 1, 2, say_nothing)
     assert [(one.net, len(one.warm)) for one in found] == [("mlp", 2)]
