@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import site
 import statistics
 import tempfile
@@ -9,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.cases import case_of, rates
+from bench.cases import ROOT, case_of, rates
 from bench.measure import Say
 from bench.peer import Job
 from bench.plain_net import plain_net
 from bench.side import LeftOut, Side
 
 COLUMNS = ("net", "peer", "cold s", "warm s", "min-max", "resident MB")
+ROOMS = ("bench", "compiler", "netdef", "runtime", "schemas")
 # What decides where netdef (in the home folder), Triton and PyTorch's compiler keep their caches.
 CACHES = ("HOME", "USERPROFILE", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 
@@ -40,8 +42,11 @@ def measure(
 ) -> list[Startup]:
     """Starts each peer on each net with empty caches, then `rounds` times with full ones.
 
-    Python's own files and the system's page cache are warm in all of them after the first.
+    netdef has bytecode, as an installed package has, even where Python is told to write none. The
+    system's page cache is warm in all of them after the first.
     """
+    for room in ROOMS:
+        compileall.compile_dir(ROOT / room, quiet=1)
     found = []
     for net in nets:
         case = case_of(net)
