@@ -3,6 +3,8 @@
 net = netdef.load("net.yaml")            a net, forward and backward
 solver = netdef.Solver("solver.yaml")    a training run
 program = netdef.compile("net.yaml")     the compiled program, to inspect or to ship
+netdef.save_program(program, "net.ndp")  as a file with its weights
+netdef.load_program("net.ndp").run(data=x)   runs where no compiler is
 netdef.datum(image, label)               a record of an LMDB, for Data layers
 """
 
@@ -12,8 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netdef.compiling import compile
+    from netdef.compiling import compile, save_program
     from netdef.net import Net, load
+    from netdef.running import LoadedProgram, load_program
     from netdef.solver import Solver
     from runtime.data.datum import datum
     from runtime.python_layer import PythonLayer
@@ -21,12 +24,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Net", "NetError", "NetErrors", "PythonLayer", "Solver", "__version__", "compile", "datum",
-    "load",
+    "LoadedProgram", "Net", "NetError", "NetErrors", "PythonLayer", "Solver", "__version__",
+    "compile", "datum", "load", "load_program", "save_program",
 ]  # fmt: skip
 
 # Loaded when they are first used: `netdef --help` must not wait for the compiler.
 _HOMES = {
+    "LoadedProgram": "netdef.running",
     "Net": "netdef.net",
     "NetError": "schemas.errors",
     "NetErrors": "schemas.errors",
@@ -35,6 +39,8 @@ _HOMES = {
     "compile": "netdef.compiling",
     "datum": "runtime.data.datum",
     "load": "netdef.net",
+    "load_program": "netdef.running",
+    "save_program": "netdef.compiling",
 }
 
 

@@ -1,12 +1,14 @@
-"""What a caller gives: arrays of numbers, of the shape of a blob."""
+"""What a caller gives: arrays of numbers, of the shape of a blob, or files of them."""
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from schemas.errors import UsageError
+from schemas.errors import SourceError, UsageError, did_you_mean
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -32,3 +34,21 @@ def shaped(name: str, value: Any, shape: Shape) -> Array:
     if array.shape != shape and not (array.size == 1 == np.prod(shape, dtype=int)):
         raise UsageError(f"'{name}' has shape {shape}, not {array.shape}")
     return array.reshape(shape)
+
+
+def read_array(path: Path, name: str) -> Array:
+    """Returns the array of a .npy file, or the one called `name`, `data` or alone in an .npz."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            for key in (name, "data", "x_test", *(found.files if len(found.files) == 1 else ())):
+                if key in found.files:
+                    return np.asarray(found[key])
+            hint = did_you_mean(name, found.files)
+            raise SourceError(f"{path} holds no array '{name}'", hint=hint)
+    except FileNotFoundError:
+        raise UsageError(f"there is no file '{path}'") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SourceError(f"cannot read {path}: {error}") from None

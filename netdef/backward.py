@@ -14,9 +14,7 @@ from compiler.prims.maps import add
 from compiler.prims.moves import broadcast, pack
 from compiler.update import Step
 from schemas.errors import UsageError, did_you_mean
-
-# Before the name of an output that is also an input's: a layer worked on it in place.
-CHANGED = "changed:"
+from schemas.program import CHANGED
 
 
 def check_names(blobs: Iterable[str], graph: Graph) -> None:

@@ -1,30 +1,38 @@
-"""Compiles a net to a Program without running it."""
+"""Compiles a net to a Program that stands alone, without running it."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from compiler.arena import plan_arena
 from compiler.backends import get_backend
 from compiler.build import build
 from compiler.reuse import compile_or_load
 from compiler.unit import Unit
-from compiler.update import Step, train_step
+from compiler.update import train_step
+from netdef import __version__
+from netdef.engine import forward_step
+from netdef.filtering import next_filter
 from netdef.formats import read_net
+from netdef.net import SEED
+from netdef.probing import Prober, written
 from netdef.python_layers import with_python
-from runtime.data import probe
+from netdef.spec_text import net_yaml
+from runtime.contents import Contents
 from runtime.files import write_whole
+from runtime.params import initialise
+from runtime.weights import load_weights, weight_files
 from schemas.errors import BackendError, SourceError, UsageError
 from schemas.net import NetSpec
 from schemas.precision import Precision
 from schemas.program import Program
-from schemas.program_file import pack_program, unpack_program
+from schemas.program_file import pack_program
 from schemas.solver import SolverSpec
 
-if TYPE_CHECKING:
-    from compiler.pipeline import Instrument
-
+Shape = tuple[int, ...]
 CPU_TARGETS = ("cpu", "host", "native")
 
 
@@ -34,11 +42,10 @@ def backend_of(target: str) -> tuple[str, str | None]:
         return "cpu", None
     if target == "reference":
         return "reference", None
-    if target.startswith(("sm_", "gfx")):
+    if target == "interpreter" or target.startswith(("sm_", "gfx")):
         return "triton", target
-    raise UsageError(
-        f"unknown target '{target}'", hint="known: cpu, sm_80, sm_90, sm_100, gfx942, reference"
-    )
+    known = "cpu, sm_80, sm_90, sm_100, gfx942, interpreter, reference"
+    raise UsageError(f"unknown target '{target}'", hint=f"known: {known}")
 
 
 def compile(
@@ -49,31 +56,57 @@ def compile(
     precision: Precision | None = None,
     train: SolverSpec | None = None,
     deploy: bool = False,
-    instrument: Instrument | None = None,
+    weights: str | Path | None = None,
+    shapes: Mapping[str, Shape] | None = None,
     allow_python_layers: bool = False,
 ) -> Program:
     """Compiles a net for a target: `cpu` (this machine), `sm_90`, `sm_80`, `gfx942`.
 
     With `train`, the whole training step (forward, backward, update) under that solver, else one
     forward pass of `phase`. `precision` None is the solver's, or what suits the target. Neither a
-    GPU nor a driver is needed.
+    GPU nor a driver is needed. The program begins with the `weights` of a file, without one with
+    those that `netdef.load` gives the net. `shapes` of inputs and data layers are as for
+    --input-shape.
     """
     spec = path if isinstance(path, NetSpec) else read_net(str(path))
     spec = with_python(spec, allow_python_layers)
-    graph = build(spec, "TRAIN" if train else phase, probe=probe, deploy=deploy)
+    phase, given = "TRAIN" if train else phase, shapes or {}
+    inputs = written(spec, given)
+    graph = build(spec, phase, probe=Prober(given), inputs=inputs, deploy=deploy)
+    if train is None and (layer := next_filter(graph)) is not None:
+        message = f"layer '{layer.name}' (Filter): how many items it gives is known only in a run"
+        raise BackendError(message, layer.span, hint="netdef.load runs such a net")
     arena = plan_arena(graph)
-    step = train_step(graph, arena, train) if train else Step(graph)
+    step = train_step(graph, arena, train) if train else forward_step(graph)
     name, own = backend_of(target)
     asked, where = precision, None
     if asked is None and train is not None:
         asked, where = train.precision, train.where("precision")
     backend = get_backend(name, own, asked, where)
     unit = Unit(step.graph, arena, backend, step.names, step.tables)
-    if instrument is None:
-        return compile_or_load(unit)
-    from compiler.pipeline import compile_unit
+    contents = Contents(compile_or_load(unit))
+    initialise(contents, SEED, graph.first)
+    program = _signed(contents.filled(), spec, "training" if train else "forward")
+    return program if weights is None else with_weights(program, weights)[0]
 
-    return compile_unit(unit, instrument)
+
+def with_weights(program: Program, path: str | Path) -> tuple[Program, list[str]]:
+    """Returns the program with the weights of a file, or several, and what does not match.
+
+    Raises SourceError for a file that cannot be read or does not fit.
+    """
+    contents, files = Contents(program), weight_files(path)
+    warnings = [text for file in files for text in load_weights(contents, file)]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    made = contents.filled()
+    return replace(made, meta={**made.meta, "weights": digests}), warnings
+
+
+def _signed(program: Program, spec: NetSpec, step: str) -> Program:
+    """Returns the program with what it was made from; no time: equal nets make equal files."""
+    net = hashlib.sha256(net_yaml(spec).encode()).hexdigest()
+    made = {"netdef": __version__, "net": net, "step": step, "weights": []}
+    return replace(program, meta={**program.meta, **made})
 
 
 def save_program(program: Program, path: str | Path) -> None:
@@ -89,12 +122,3 @@ def save_program(program: Program, path: str | Path) -> None:
         write_whole(Path(path), pack_program(program))
     except OSError as error:
         raise SourceError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def load_program(path: str | Path) -> Program:
-    """Reads a program from a file. Raises SourceError for anything but a whole program file."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
-    return unpack_program(content, str(path))

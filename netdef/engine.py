@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from compiler.arena import Arena
 from compiler.backends import Backend, backend_names, get_backend
@@ -18,7 +18,7 @@ from compiler.update import Step
 from runtime.executable import Device, Executable
 from schemas.errors import BackendError, ResourceError, did_you_mean
 from schemas.precision import Precision
-from schemas.program import ITEMSIZE, Program
+from schemas.program import CHANGED, ITEMSIZE, Program
 from schemas.span import Span
 
 # Beyond what any GPU has: less than this, the device itself says that it is full.
@@ -125,6 +125,16 @@ def _check_size(graph: Graph, need: int, memory: int | None) -> None:
     layer = graph.origin.get(blob, "")
     hint = f"its largest blob is '{name}', {'x'.join(map(str, blob.shape))}"
     raise ResourceError(message, graph.places.get(layer, graph.spec.span), hint)
+
+
+def forward_step(graph: Graph, blobs: Iterable[str] = ()) -> Step:
+    """Returns a step that runs forward and gives the outputs, and these blobs as well."""
+    extra = {name: graph.blobs[name] for name in blobs}
+    outputs = {
+        CHANGED + name if node is not graph.inputs.get(name, node) else name: node
+        for name, node in {**graph.outputs, **extra}.items()
+    }
+    return plain(replace(graph, outputs=outputs))
 
 
 def plain(graph: Graph) -> Step:

@@ -13,9 +13,9 @@ from compiler.arena import Arena, plan_arena
 from compiler.build import build
 from compiler.graph import Graph
 from netdef.arrays import numbers, shaped
-from netdef.backward import CHANGED, backward_step, check_names
+from netdef.backward import backward_step, check_names
 from netdef.blobs import Layers
-from netdef.engine import Engine, open_engine, plain
+from netdef.engine import Engine, forward_step, open_engine, plain
 from netdef.filtering import next_filter, with_count
 from netdef.formats import read_net
 from netdef.labels import check_given, checked
@@ -29,6 +29,7 @@ from runtime.weights import load_weights, save_weights, weight_files
 from schemas.errors import UsageError, did_you_mean
 from schemas.net import NetSpec, with_state
 from schemas.precision import Precision
+from schemas.program import CHANGED
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -288,13 +289,8 @@ class Net:
     def _program(self, graph: Graph, blobs: tuple[str, ...]) -> Executable:
         key = (id(graph), blobs)
         if key not in self._programs:
-            extra = {name: graph.blobs[name] for name in blobs}
-            outputs = {
-                CHANGED + name if node is not graph.inputs.get(name, node) else name: node
-                for name, node in {**graph.outputs, **extra}.items()
-            }
-            wanted = replace(graph, outputs=outputs)
-            self._programs[key] = self._engine.load(plain(wanted), self._arena, self._shared)
+            step = forward_step(graph, blobs)
+            self._programs[key] = self._engine.load(step, self._arena, self._shared)
         return self._programs[key]
 
     def _backward_program(self, graph: Graph, given: tuple[str, ...]) -> Executable:

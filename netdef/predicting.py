@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 
 from compiler.build import build
 from compiler.deploy import is_python_source
-from netdef.probing import Prober, phases_used
+from netdef.arrays import read_array
+from netdef.probing import Prober, phases_used, written
 from runtime.data.transform import Transform, transform_of
-from schemas.errors import BackendError, NetError, SourceError, UsageError, did_you_mean
+from schemas.errors import BackendError, NetError, SourceError, UsageError
 from schemas.net import NetSpec
 
 Array = np.ndarray[Any, Any]
@@ -36,7 +36,7 @@ class Reader:
         if kind in PICTURES:
             items = self._picture(path)[None]
         elif kind in (".npy", ".npz"):
-            items = self._items(path, _array(path, self.name))
+            items = self._items(path, read_array(path, self.name))
         else:
             hint = "give .npy, .npz, .png or .jpg"
             raise UsageError(f"'{path}' is of no kind that can be read", hint=hint)
@@ -97,7 +97,7 @@ class Reader:
 
 def reader_of(spec: NetSpec, shapes: dict[str, Shape], raw: bool, bgr: bool) -> Reader:
     """Returns the reader for the one input of a net. Raises NetError if it has several."""
-    deploy = build(spec, "TEST", probe=Prober(shapes), inputs=_written(spec, shapes), deploy=True)
+    deploy = build(spec, "TEST", probe=Prober(shapes), inputs=written(spec, shapes), deploy=True)
     if len(deploy.inputs) != 1:
         listed = ", ".join(deploy.inputs) or "none"
         hint = "use the Python API: netdef.load(...).forward(a=..., b=...)"
@@ -131,13 +131,6 @@ def changed(reader: Reader, scale: float | None, mean: str | None) -> Reader:
     return replace(reader, transform=transform)
 
 
-def _written(spec: NetSpec, shapes: dict[str, Shape]) -> dict[str, Shape]:
-    """Returns the shapes that the user gives for inputs rather than for data layers."""
-    inputs = {top.text for one in spec.layers if one.type.text == "Input" for top in one.tops}
-    inputs |= {one.tops[0].text for one in spec.layers if is_python_source(one) and one.tops}
-    return {name: shape for name, shape in shapes.items() if name in inputs}
-
-
 def _made_by_code(spec: NetSpec, name: str) -> bool:
     return any(is_python_source(one) and name in map(str, one.tops) for one in spec.layers)
 
@@ -146,7 +139,7 @@ def _transform(spec: NetSpec, name: str, item: Shape, shapes: dict[str, Shape]) 
     """Returns what the net's data layer does to an item, without what is random in it."""
     phase = phases_used(spec)[-1]
     try:
-        graph = build(spec, phase, probe=Prober(shapes), inputs=_written(spec, shapes))
+        graph = build(spec, phase, probe=Prober(shapes), inputs=written(spec, shapes))
     except NetError:
         return Transform(training=False)  # a net for use alone: no data layer to copy
     for feed in graph.feeds:
@@ -154,21 +147,3 @@ def _transform(spec: NetSpec, name: str, item: Shape, shapes: dict[str, Shape]) 
             found = transform_of(feed, item)
             return Transform(found.scale, found.mean, False, found.crop, False)
     return Transform(training=False)
-
-
-def _array(path: Path, name: str) -> Array:
-    """Returns the array of a .npy file, or the one called `name`, `data` or alone in an .npz."""
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            for key in (name, "data", "x_test", *(found.files if len(found.files) == 1 else ())):
-                if key in found.files:
-                    return np.asarray(found[key])
-            hint = did_you_mean(name, found.files)
-            raise SourceError(f"{path} holds no array '{name}'", hint=hint)
-    except FileNotFoundError:
-        raise UsageError(f"there is no file '{path}'") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise SourceError(f"cannot read {path}: {error}") from None

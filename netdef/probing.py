@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from compiler.build import Attempt, attempt, in_order
+from compiler.deploy import is_python_source
 from compiler.graph import Graph
 from netdef.guessing import Unknown, assume
 from runtime.data import probe
@@ -142,6 +143,13 @@ def examine(
 def _whole(feed: Feed, item: Shape) -> Shape:
     """Returns the shape of a batch; one of more than three sizes is given as a whole."""
     return item if len(item) > 3 else (batch_of(feed), *item)
+
+
+def written(spec: NetSpec, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Returns the shapes that the user gives for inputs rather than for data layers."""
+    inputs = {top.text for one in spec.layers if one.type.text == "Input" for top in one.tops}
+    inputs |= {one.tops[0].text for one in spec.layers if is_python_source(one) and one.tops}
+    return {name: shape for name, shape in shapes.items() if name in inputs}
 
 
 def batch_of(feed: Feed) -> int:

@@ -13,7 +13,18 @@ from schemas.program import Program
 Array = np.ndarray[Any, Any]
 
 
-class Executable(Protocol):
+class Memory(Protocol):
+    """What holds the tensors of a program: an executable, or the content of a file to be."""
+
+    @property
+    def program(self) -> Program: ...
+
+    def write(self, name: str, value: Array | float | int) -> None:
+        """Copies a value to a tensor of the program; takes part in the next `run`."""
+        ...
+
+
+class Executable(Memory, Protocol):
     """One Program on one device.
 
     Every backend has one: `cpu` runs a native function, `triton` replays a CUDA graph, `reference`
@@ -22,13 +33,6 @@ class Executable(Protocol):
     from step to step (`lr`, `iteration`, `seed_lo`, `seed_hi`). Arrays are in Caffe's shape and
     order whatever the layout on the device.
     """
-
-    @property
-    def program(self) -> Program: ...
-
-    def write(self, name: str, value: Array | float | int) -> None:
-        """Copies a value to a tensor of the program; takes part in the next `run`."""
-        ...
 
     def read(self, name: str) -> Array:
         """Returns a copy of a tensor, after all runs so far."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.executable import Executable
+from runtime.executable import Executable, Memory
 from runtime.fillers import fill
 from runtime.tables import read_table
 from schemas.errors import Diagnostics, SourceError, did_you_mean
@@ -58,7 +58,7 @@ class Blobs:
             exe.write(key, array)
 
 
-def initialise(exe: Executable, seed: int, first: Mapping[str, Array] | None = None) -> None:
+def initialise(exe: Memory, seed: int, first: Mapping[str, Array] | None = None) -> None:
     """Gives every learned blob the values of its filler, and every state its first value.
 
     Blobs in `first` get the values there: a Python layer sets its own.
@@ -95,7 +95,7 @@ def copy_weights(source: Executable, target: Executable) -> list[str]:
     return assign_weights(target, read_weights(source), source.program.name)
 
 
-def assign_weights(exe: Executable, weights: Mapping[str, Array], origin: str) -> list[str]:
+def assign_weights(exe: Memory, weights: Mapping[str, Array], origin: str) -> list[str]:
     """Writes weights to the layers of the same names (see `fitting`); returns the warnings."""
     arrays, warnings = fitting(exe.program, weights, origin)
     for key, array in arrays.items():

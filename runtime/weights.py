@@ -10,7 +10,7 @@ import numpy as np
 
 from runtime.caffe_files import LayerWeights, caffemodel, read_caffemodel
 from runtime.caffe_hdf5 import read_weights_hdf5, weights_hdf5
-from runtime.executable import Executable
+from runtime.executable import Executable, Memory
 from runtime.files import decode_arrays, encode_arrays, write_whole
 from runtime.params import assign_weights, read_weights
 from schemas.errors import Diagnostics, SourceError, near
@@ -45,7 +45,7 @@ def save_weights(exe: Executable, path: Path) -> None:
         write_weight_file(path, weights)
 
 
-def load_weights(exe: Executable, path: Path) -> list[str]:
+def load_weights(exe: Memory, path: Path) -> list[str]:
     """Loads a weight file (a snapshot's too) by layer name, and Caffe's also by blob number.
 
     Returns a warning for each layer that only the file or only the net has. Raises SourceError for

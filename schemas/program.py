@@ -14,6 +14,9 @@ from schemas.params import Feed, LayerBlobs, ParamInfo, Sink, StateInfo
 Dtype = Literal["f32", "f64", "i32", "u8", "bool"]
 ITEMSIZE: dict[str, int] = {"f32": 4, "f64": 8, "i32": 4, "u8": 1, "bool": 1}
 
+# Before the name of an output that is also an input's: a layer worked on it in place.
+CHANGED = "changed:"
+
 Role = Literal["input", "param", "state", "scalar", "output", "inner"]
 
 # Float32 numbers of which long runs are equal: each with how often it stands there.
@@ -142,6 +145,8 @@ class Program:
     outputs: tuple[str, ...] = ()  # net outputs, in the order in which they are shown
     loss_weights: dict[str, float] = field(default_factory=dict)  # output -> its weight in the loss
     initial: dict[str, Runs] = field(default_factory=dict)  # slot -> first content, else zeros
+    # Tensor -> its first values, float32 in the user's order; only in a program that stands alone.
+    weights: dict[str, bytes] = field(default_factory=dict)
     code: dict[str, bytes] = field(default_factory=dict)
     text: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)

@@ -1,10 +1,12 @@
-"""A Program as a file: a zip with a manifest, code and text; nothing is unpickled."""
+"""A Program as a file (docs/ndp.md): a zip with a manifest and code; nothing is unpickled."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
+import struct
 import types
 import zipfile
 import zlib
@@ -17,10 +19,11 @@ from schemas.errors import SourceError
 from schemas.program import Program
 
 FORMAT = "netdef-program"
-VERSION = 3
+VERSION = 4
 MANIFEST = "manifest.json"
 # Fields of Program that are files of their own; the manifest says which file holds what.
-FILES = ("code", "text")
+FILES = ("code", "text", "weights")
+_DIGEST = 2 * hashlib.sha256().digest_size  # characters: the zip's comment, its last bytes
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal programs make equal files
 
 
@@ -46,9 +49,12 @@ def pack_program(program: Program, level: int = 6) -> bytes:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for file, content in {MANIFEST: _json(manifest), **contents}.items():
             info = zipfile.ZipInfo(file, _EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
+            random = file.startswith("weights/")  # which no compression makes much smaller
+            info.compress_type = zipfile.ZIP_STORED if random else zipfile.ZIP_DEFLATED
             archive.writestr(info, content, compresslevel=level)
-    return stream.getvalue()
+        archive.comment = bytes(_DIGEST)
+    whole = stream.getvalue()[:-_DIGEST]
+    return whole + hashlib.sha256(whole).hexdigest().encode()
 
 
 def manifest_of(program: Program) -> dict[str, Any]:
@@ -61,12 +67,16 @@ def unpack_program(content: bytes, origin: str) -> Program:
     """Returns the program of a file; `origin` names the file in errors. Raises SourceError."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-    except (zipfile.BadZipFile, ValueError, OSError):
+    except _DAMAGE:
         cut = content[:2] == b"PK"
         what = "is damaged: the end of it is missing" if cut else "is not a netdef program"
         raise SourceError(f"{origin} {what}", hint="'netdef compile' makes one") from None
     with archive:
         manifest = _manifest(archive, origin)
+        if len(archive.comment) < _DIGEST:
+            raise SourceError(f"{origin} is damaged: the end of it is missing")
+        if hashlib.sha256(content[:-_DIGEST]).hexdigest().encode() != content[-_DIGEST:]:
+            raise SourceError(f"{origin} is damaged: its content is not what was written")
         try:
             values = dict(manifest["program"])
             for part in FILES:
@@ -80,8 +90,8 @@ def unpack_program(content: bytes, origin: str) -> Program:
 
 
 _DAMAGE = (
-    *(KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, EOFError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RecursionError),
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, EOFError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, OverflowError, RuntimeError),
 )
 
 
@@ -97,7 +107,9 @@ def _manifest(archive: zipfile.ZipFile, origin: str) -> dict[str, Any]:
         raise SourceError(f"{origin} is a zip file, but not a netdef program")
     if found.get("version") != VERSION:
         message = f"{origin} has format version {found.get('version')}; this netdef reads {VERSION}"
-        raise SourceError(message, hint="compile the net again with this netdef")
+        newer = isinstance(found.get("version"), int) and found["version"] > VERSION
+        hint = "a newer netdef wrote it, and reads it" if newer else "compile the net again"
+        raise SourceError(message, hint=hint)
     return found
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "time": "netdef.cli.timing:time_",
     "deploy": "netdef.cli.deploying:deploy",
     "compile": "netdef.cli.compiling:compile_",
+    "run": "netdef.cli.running:run",
     "convert": "netdef.cli.converting:convert",
     "schema": "netdef.cli.schema:schema",
 }

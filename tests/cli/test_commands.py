@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from netdef.cli import COMMANDS, output
-from netdef.compiling import compile, load_program, save_program
+from netdef.compiling import compile, save_program
 from netdef.formats import read_net
+from netdef.running import read_program
 from netdef.spec_text import layer_fields, net_yaml
 from schemas.errors import SourceError
 from schemas.program import Launch, Program, Repeat
@@ -168,7 +169,7 @@ def test_compile_writes_a_program_that_reads_back(tiny, netdef):
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("net.ndp: tiny for numpy, ")
     program = compile("net.yaml", "reference", phase="TEST")
-    assert load_program("net.ndp") == program
+    assert read_program("net.ndp") == program
     save_program(program, "again.ndp")
     assert (tiny / "again.ndp").read_bytes() == (tiny / "net.ndp").read_bytes()
 
@@ -184,9 +185,9 @@ def test_a_program_file_that_is_none(tiny, netdef):
     for content, message in cases.items():
         (tiny / "x.ndp").write_bytes(content)
         with pytest.raises(SourceError, match=message):
-            load_program("x.ndp")
+            read_program("x.ndp")
     with pytest.raises(SourceError, match="cannot read none.ndp: No such file"):
-        load_program("none.ndp")
+        read_program("none.ndp")
 
 
 @pytest.mark.parametrize("kind", ["net", "solver"])

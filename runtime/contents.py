@@ -1,0 +1,35 @@
+"""The first values of a program's blobs, gathered as if it ran: weights in a program file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from runtime.executable import Array, Memory
+from schemas.program import Program
+
+
+class Contents:
+    """What is written to a program that has no device."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._arrays: dict[str, Array] = {}
+
+    def write(self, name: str, value: Array | float | int) -> None:
+        shape = self.program.tensors[name].shape
+        self._arrays[name] = np.broadcast_to(np.asarray(value, "<f4"), shape)
+
+    def filled(self) -> Program:
+        """Returns the program with these values; what is zero is so from the start."""
+        kept = {n: w for n, w in self.program.weights.items() if n not in self._arrays}
+        made = {n: a.tobytes() for n, a in self._arrays.items() if a.any()}
+        return replace(self.program, weights={**kept, **made})
+
+
+def put(program: Program, memory: Memory) -> None:
+    """Writes the weights of a program that stands alone."""
+    for name, content in program.weights.items():
+        array = np.frombuffer(content, "<f4").reshape(program.tensors[name].shape)
+        memory.write(name, array)
