@@ -23,9 +23,11 @@ class Contents:
 
     def filled(self) -> Program:
         """Returns the program with these values; what is zero is so from the start."""
-        kept = {n: w for n, w in self.program.weights.items() if n not in self._arrays}
-        made = {n: a.tobytes() for n, a in self._arrays.items() if a.any()}
-        return replace(self.program, weights={**kept, **made})
+        arrays = {n: a.tobytes() if a.any() else b"" for n, a in self._arrays.items()}
+        found = {**self.program.weights, **arrays}
+        # In the net's order: that of a file may differ from one reading to the next.
+        weights = {name: found[name] for name in self.program.tensors if found.get(name)}
+        return replace(self.program, weights=weights)
 
 
 def put(program: Program, memory: Memory) -> None:
