@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from compiler.kernel import Expr, Op, Reduce
+from compiler.index import Axis, index
+from compiler.kernel import Const, Expr, Load, Op, Position, Reduce, load_axes, walk
 from compiler.llvm.builder import Builder, Val, const, constants
 from compiler.llvm.math import maximum
 from compiler.llvm.ops import ELEM
@@ -42,12 +43,23 @@ class Fold:
 
     def add(self, scope: Scope) -> None:
         """Folds in the value at a point; lanes that do not exist count as nothing."""
+        chosen = choice(self.reduce)
+        if chosen is not None:
+            condition, value = chosen
+            here = scope.value(condition)
+            if here.lanes == 1:  # the same in all lanes: what does not count is not even read
+                with self.b.when(here):
+                    self._add(scope.child({}), value)
+                return
+        self._add(scope, self.reduce.value)
+
+    def _add(self, scope: Scope, expr: Expr) -> None:
         reduce, b = self.reduce, self.b
-        fused = self._fused(reduce.value, scope)
+        fused = self._fused(expr, scope)
         if fused is not None:
             self.best.set(fused)
             return
-        value = scope.value(reduce.value)
+        value = scope.value(expr)
         if _short(scope, reduce):
             assert scope.mask is not None
             value = b.select(scope.mask, value, self._identity())
@@ -97,6 +109,28 @@ class Fold:
             else:
                 value = b.select(b.cmp("icmp sgt", *halves), *halves)
         return value
+
+
+def choice(reduce: Reduce) -> tuple[Expr, Expr] | None:
+    """Returns the condition and the value of a sum to which some steps add nothing."""
+    value = reduce.value
+    if reduce.op == "sum" and isinstance(value, Op) and value.name == "select":
+        condition, chosen, other = value.args
+        if isinstance(other, Const) and other.value == 0:
+            return condition, chosen
+    return None
+
+
+def only_step(reduce: Reduce, axis: Axis) -> Expr | None:
+    """Returns the one position along `axis` that adds to a sum; None if there may be several."""
+    condition = (choice(reduce) or (None,))[0]
+    if not isinstance(condition, Op) or condition.name != "equal":
+        return None
+    wanted, place = condition.args
+    at_axis = isinstance(place, Position) and place.index == index(axis)
+    used = {a for e in walk(wanted) if isinstance(e, Load) for a in load_axes(e)}
+    plain = all(isinstance(e, Load | Op) for e in walk(wanted))
+    return wanted if at_axis and plain and axis not in used else None
 
 
 def _short(scope: Scope, reduce: Reduce) -> bool:

@@ -7,9 +7,21 @@ import math
 from collections.abc import Sequence
 
 from compiler.index import Axis
-from compiler.kernel import Acc, Expr, Kernel, Load, Op, Reduce, Statement, Store, values, walk
+from compiler.kernel import (
+    Acc,
+    Expr,
+    Kernel,
+    Load,
+    Op,
+    Reduce,
+    Statement,
+    Store,
+    load_axes,
+    values,
+    walk,
+)
 from compiler.llvm.builder import Builder, Int, Val, constants
-from compiler.llvm.fold import Fold, folds_for
+from compiler.llvm.fold import Fold, folds_for, only_step
 from compiler.llvm.host import Host
 from compiler.llvm.piece import Piece, finish, pointers_of
 from compiler.llvm.scope import Scope
@@ -158,6 +170,13 @@ class _Writer:
         self, points: list[_Folding], axes: list[Axis], vec: Axis | None, split: bool
     ) -> None:
         axis, b = axes[0], self.b
+        wanted = _wanted(points, axis)
+        if wanted is not None:
+            start = b.convert("sext", wanted, "i64")
+            stop = b.imin(b.iadd(start, 1), axis.size)
+            with b.loop(b.imax(start, 0), stop) as i:
+                self._fold_nest(_at(points, {axis: i}), axes[1:], vec)
+            return
         split = split and _summing(points)
         if not split and axis.size > PARTIAL and _summing(points):
             with b.loop(0, axis.size, PARTIAL) as start:
@@ -213,6 +232,16 @@ def _merge(points: Sequence[_Folding], partial: Sequence[_Folding]) -> None:
             fold.merge(part)
 
 
+def _wanted(points: Sequence[_Folding], axis: Axis) -> Val | None:
+    """Returns the only step along an axis that adds anything, if all lanes have the same one."""
+    scope, folds = points[0]
+    steps = [only_step(fold.reduce, axis) for fold in folds]
+    if steps[0] is None or any(step != steps[0] for step in steps):
+        return None
+    value = scope.value(steps[0])
+    return value if value.lanes == 1 else None
+
+
 def _summing(points: Sequence[_Folding]) -> bool:
     return all(f.reduce.op != "argmax" for _, folds in points for f in folds)
 
@@ -266,7 +295,7 @@ def _inner_cost(kernel: Kernel, lanes: int) -> float:
         vec = _best_axis(s.axes, (s,), lanes)
         if isinstance(s, Reduce) and s.op == "argmax":
             vec = None
-        rest = math.prod(a.size for a in s.axes if a is not vec)
+        rest = _steps(s, vec)
         runs = -(-vec.size // lanes) if vec else 1
         total += rest * runs * _cost(s, vec, lanes) + (12 if vec and isinstance(s, Reduce) else 0)
     return points * (total + 4)
@@ -274,7 +303,19 @@ def _inner_cost(kernel: Kernel, lanes: int) -> float:
 
 def _work(kernel: Kernel, vec: Axis, lanes: int) -> float:
     """Rough cycles of one vector of points."""
-    return 2 + sum(math.prod(a.size for a in s.axes) * _cost(s, vec, lanes) for s in kernel.body)
+    return 2 + sum(_steps(s, vec) * _cost(s, vec, lanes) for s in kernel.body)
+
+
+def _steps(s: Statement, vec: Axis | None) -> int:
+    """Returns the steps over a statement's own axes but for `vec`, as far as they are gone."""
+    return math.prod(a.size for a in s.axes if a is not vec and not _picked(s, a, vec))
+
+
+def _picked(s: Statement, axis: Axis, vec: Axis | None) -> bool:
+    wanted = only_step(s, axis) if isinstance(s, Reduce) else None
+    return wanted is not None and not any(
+        vec in load_axes(e) for e in walk(wanted) if isinstance(e, Load)
+    )
 
 
 def _best_axis(axes: Sequence[Axis], statements: Sequence[Statement], lanes: int) -> Axis | None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from compiler.backends.cpu import Backend
 from compiler.index import Axis, index
-from compiler.kernel import Acc, Const, Kernel, Load, Reduce, Store
+from compiler.kernel import Acc, Const, Kernel, Load, Position, Reduce, Store
 from compiler.llvm.contract_plan import plan
+from compiler.llvm.fold import only_step
 from compiler.llvm.simplify import collapse
 from compiler.schedule import Buffer, Place, Schedule
 from runtime.cpu import CpuDevice
@@ -149,6 +150,37 @@ def test_long_sums_are_packed_in_chunks():
         tiled = plan(collapse(kernel), backend("x86-64-v3").host)
         assert tiled and tiled.packed and 0 < tiled.chunk < tiled.sums[0].size
         assert tiled.panels > 1 and tiled.row_tiles > 8, kernel.name
+
+
+def picked(rows, width, count, scatter) -> Kernel:
+    """Gather or scatter of rows by numbers, as the compiler writes it."""
+    n, v, j = hand.axes("n v j", count, rows, width)
+    here = hand.op("equal", Load("which", index(n), "i32"), Position(index(v)))
+    source = ("g", n, count) if scatter else ("w", v, rows)
+    row = Load(source[0], hand.at(source[1], j, shape=(source[2], width)), "f32")
+    value = hand.op("select", replace(here, dtype="bool"), row, Const(0.0))
+    to, over, size = (v, n, rows) if scatter else (n, v, count)
+    store = Store("y", hand.at(to, j, shape=(size, width)), Acc(0, "f32"), "f32")
+    return Kernel("picked", (to, j), (Reduce(0, "sum", (over,), value, "f32"), store))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("scatter", [False, True], ids=["gather", "scatter"])
+@pytest.mark.parametrize(
+    "rows, width, count", [(5, 33, 40), (1, 16, 3), (300, 100, 1500), (9, 1, 7)]
+)
+def test_rows_picked_by_number(rows, width, count, scatter, target):
+    kernel = picked(rows, width, count, scatter)
+    found = only_step(kernel.reduces[0], kernel.reduces[0].axes[0])
+    assert (found is None) == scatter  # a gather goes to its row at once, whatever their number
+    contents = hand.contents([(kernel,)])
+    numbers = np.random.default_rng(3).integers(-2, rows + 2, count)  # some are of no row
+    contents["which"][:] = numbers
+    made = program(backend(target), (kernel,))
+    results = [run(made, n, contents)["y"] for n in (1, 3)]
+    run_kernel(kernel, contents)
+    np.testing.assert_allclose(results[0], contents["y"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(results[1], results[0])
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
