@@ -18,6 +18,7 @@ from compiler.kernel import (
     load_axes,
     product,
     rebuild,
+    shared_run,
     shift,
     walk,
 )
@@ -44,7 +45,7 @@ def adapt(kernels: Sequence[Work], buffers: dict[str, Buffer], traits: Traits) -
         if isinstance(work, Loop):
             state.kernels.append(_loop(work, state, copies, traits))
             continue
-        if traits.contiguous_factor and work.kind == "contract":
+        if traits.contiguous_factor and work.kind == "contract" and not _lies_well(work):
             work = _with_contiguous_factor(work, state, copies)
         state.kernels.extend(_split(work, state, traits))
     return state
@@ -85,6 +86,24 @@ def vector_axis(kernel: Kernel) -> Axis | None:
     """Returns the axis along which a contraction's result is contiguous, if it has one."""
     store = kernel.stores[0]
     return next((a for a in kernel.space if store.offset.coefficient(a) == 1), None)
+
+
+def _lies_well(kernel: Kernel) -> bool:
+    """Tells whether a sum runs along both factors, and adding up its lanes costs less than a copy.
+
+    To copy an element costs about as much as to add up the lanes of half a result.
+    """
+    (reduce,) = kernel.reduces
+    along = shared_run(reduce)
+    return along is not None and _rows(kernel) <= along.size // 2
+
+
+def _rows(kernel: Kernel) -> int:
+    """Returns the results that each element of the factor with the vector axis is read for."""
+    axis = vector_axis(kernel)
+    factors = product(kernel.reduces[0]) or ()
+    columns = {a for f in factors if axis in load_axes(f) for a in load_axes(f)}
+    return prod(a.size for a in kernel.space if a not in columns)
 
 
 def _with_contiguous_factor(

@@ -248,6 +248,19 @@ def product(reduce: Reduce) -> tuple[Load, Load] | None:
     return None
 
 
+def shared_run(reduce: Reduce) -> Axis | None:
+    """Returns the sum axis along which both factors are contiguous, without guards."""
+    factors = product(reduce)
+    if factors is None or not reduce.axes or any(f.guards for f in factors):
+        return None
+    axis = reduce.axes[-1]
+    for factor in factors:
+        inner = (a.of for a, _ in factor.offset.terms if not isinstance(a, Axis))
+        if factor.offset.coefficient(axis) != 1 or any(axis in axes_of(i) for i in inner):
+            return None
+    return axis
+
+
 def load_axes(load: Load) -> set[Axis]:
     """Returns the axes that a load's address or guards depend on."""
     found = axes_of(load.offset)

@@ -11,6 +11,7 @@ from compiler.launches import call_launch
 from compiler.llvm.bound import bound
 from compiler.llvm.contract import emit_contract
 from compiler.llvm.contract_plan import plan
+from compiler.llvm.dot import dot_plan
 from compiler.llvm.helpers import compile_all
 from compiler.llvm.host import Host
 from compiler.llvm.loops import emit_loops
@@ -18,6 +19,7 @@ from compiler.llvm.native import key_of
 from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
 from compiler.llvm.step import Call, emit_step
+from compiler.llvm.transpose import emit_turn, turn_of
 from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule, repeat_of
 from schemas.program import KernelInfo, Launch
@@ -32,10 +34,12 @@ class Build:
 
     def piece(self, kernel: Kernel) -> Piece:
         """Emits the function of a kernel that is as `collapse` leaves it."""
-        tiled = plan(kernel, self.host) if kernel.kind == "contract" else None
-        if tiled is None:
-            return emit_loops(kernel, self.host)
-        return emit_contract(kernel, tiled, self.host)
+        if kernel.kind == "contract":
+            tiled = plan(kernel, self.host) or dot_plan(kernel, self.host)
+            if tiled is not None:
+                return emit_contract(kernel, tiled, self.host)
+        turn = turn_of(kernel, self.host)
+        return emit_turn(kernel, turn, self.host) if turn else emit_loops(kernel, self.host)
 
     def run(
         self, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]

@@ -8,6 +8,7 @@ from compiler.index import Axis, Index, axes_of, bounds, index
 from compiler.kernel import Guard, Kernel
 from compiler.llvm.builder import Builder, Int, Val, Var, as_val, const
 from compiler.llvm.contract_plan import Plan, splits, without
+from compiler.llvm.dot import DotTile
 from compiler.llvm.epilogue import Finish
 from compiler.llvm.host import Host
 from compiler.llvm.pack import Pack
@@ -25,7 +26,7 @@ def emit_contract(kernel: Kernel, plan: Plan, host: Host) -> Piece:
     b = Builder(host.lanes, host.fma)
     pointers = pointers_of(kernel)
     scratch = b.alloca(f"[{plan.group * plan.mr * plan.width} x float]", 64)
-    tile = _Tile(b, plan, pointers)
+    tile = DotTile(b, plan, pointers) if plan.nr else _Tile(b, plan, pointers)
     ends = Finish(b, plan, kernel, pointers)
     lo, hi = Val("%lo", "i64"), Val("%hi", "i64")
     with b.loop(lo, hi, plan.group) as first:

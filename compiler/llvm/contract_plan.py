@@ -44,6 +44,9 @@ class Plan:
     chunk: int  # of the outermost sum, 0: all of it
     group: int  # tiles whose results wait while a chunk is summed
     packed: bool  # a panel is copied to the stack before its tiles
+    nr: int = (
+        0  # columns summed at a time by lanes along the sum (llvm/dot.py), 0: lanes are columns
+    )
 
     @property
     def panels_inside(self) -> bool:

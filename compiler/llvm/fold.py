@@ -100,7 +100,7 @@ class Fold:
         assert self.place is None
         while lanes > 1:
             lanes //= 2
-            halves = [_part(b, value, lanes, start) for start in (0, lanes)]
+            halves = [lanes_of(b, value, lanes, start) for start in (0, lanes)]
             if self.reduce.op == "sum":
                 op = "fadd" if self.elem in ("float", "double") else "add"
                 value = b.bin(op, halves[0], halves[1])
@@ -143,7 +143,7 @@ def _payload(reduce: Reduce) -> Expr:
     return reduce.payload
 
 
-def _part(b: Builder, value: Val, lanes: int, start: int) -> Val:
+def lanes_of(b: Builder, value: Val, lanes: int, start: int) -> Val:
     if lanes == 1:
         return b.op(f"extractelement {value}, i64 {start}", value.elem)
     picked = constants(list(range(start, start + lanes)), "i32")

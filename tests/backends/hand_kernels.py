@@ -312,6 +312,13 @@ def transposed_map(n, c, h) -> Kernel:
     )
 
 
+def turn(n, rows, columns) -> Kernel:
+    """A copy of matrices, transposed."""
+    i, r, c = axes("n r c", n, rows, columns)
+    x = Load("x", at(i, c, r, shape=(n, columns, rows)), "f32")
+    return Kernel("turn", (i, r, c), (Store("y", at(i, r, c, shape=(n, rows, columns)), x, "f32"),))
+
+
 def chain(n, name: str, **attrs) -> Kernel:
     """One scalar map of one source."""
     (i,) = axes("i", n)

@@ -13,8 +13,10 @@ from compiler.backends.cpu import Backend
 from compiler.index import Axis, index
 from compiler.kernel import Acc, Const, Kernel, Load, Position, Reduce, Store
 from compiler.llvm.contract_plan import plan
+from compiler.llvm.dot import dot_plan
 from compiler.llvm.fold import only_step
 from compiler.llvm.simplify import collapse
+from compiler.llvm.transpose import turn_of
 from compiler.schedule import Buffer, Place, Schedule
 from runtime.cpu import CpuDevice
 from schemas.program import ITEMSIZE, Program, Slot, Tensor
@@ -138,10 +140,9 @@ def test_kernel(name, target):
 
 def test_contractions_are_tiled():
     for name, kernel in {**hand.every_kind(), **more_kernels()}.items():
-        tiled = kernel.kind == "contract" and plan(collapse(kernel), backend("host").host)
-        generic = name in (
-            "conv_data_gradient", "inner_product_transposed", "conv_depthwise"
-        )  # fmt: skip
+        simple, host = collapse(kernel), backend("host").host
+        tiled = kernel.kind == "contract" and (plan(simple, host) or dot_plan(simple, host))
+        generic = name in ("conv_data_gradient", "conv_depthwise")
         assert bool(tiled) == (kernel.kind == "contract" and not generic), name
 
 
@@ -221,9 +222,23 @@ def test_pooling_of_any_shape(target, make, n, size, channels, window):
     st.sampled_from([1, 2, 7, 16, 17, 100]),
     st.sampled_from([1, 2, 5, 16, 31, 300]),
     st.sampled_from([1, 3, 16, 49]),
+    st.booleans(),
 )
-def test_products_of_any_shape(target, m, n, k):
-    check(target, (hand.inner_product(m, n, k),), threads=(2,), tolerance=1e-4)
+def test_products_of_any_shape(target, m, n, k, transposed):
+    check(target, (hand.inner_product(m, n, k, transposed),), threads=(2,), tolerance=1e-4)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(TARGETS),
+    st.sampled_from([4, 15, 16, 33, 150]),
+    st.sampled_from([1, 16, 20, 131]),
+    st.integers(1, 3),
+)
+def test_turned_copies_of_any_shape(target, rows, columns, count):
+    kernel = hand.turn(count, rows, columns)
+    assert turn_of(collapse(kernel), backend("x86-64-v2").host) or columns == 1
+    check(target, (kernel,), threads=(2,))
 
 
 def normalized(groups, rows, c) -> Kernel:

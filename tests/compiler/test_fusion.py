@@ -108,3 +108,13 @@ def test_a_window_makes_cheap_maps_of_what_is_stored_again():
     run = run_both(step, arena)
     assert_close(run)
     assert "norm.mul" not in run.unit.schedule.buffers  # the squares, of a blob that is stored
+
+
+@pytest.mark.parametrize(("batch", "turned"), [(1, False), (8, False), (32, True)])
+def test_weights_are_turned_for_large_batches_alone(batch, turned):
+    text = MLP.replace("[6, 7]", f"[{batch}, 7]").replace("[6]", f"[{batch}]")
+    step, arena = step_of(text.replace("num_output: 4", "num_output: 16"))
+    run = run_both(step, arena, CPU_LIKE)
+    assert_close(run)
+    names = [k.name for k in run.unit.schedule.kernels()]
+    assert any(name.endswith(".turn") for name in names) == turned

@@ -36,7 +36,7 @@ def test_the_step_has_few_launches(unit):
         ["ip1"],
         ["ip2"],
         ["d(ip2)", "ip2.turn"],
-        ["d(ip2/bias)", "d(ip2/weight)", "d(relu1).select", "ip1.turn", "loss"],
+        ["d(ip2/bias)", "d(ip2/weight)", "d(relu1).select", "loss"],
         ["d(ip1/bias)", "d(ip1/weight)", "d(pool2)"],
         ["conv2.turn", "d(conv2)"],
         ["d(conv2/bias).parts", "d(conv2/weight)", "d(pool1)"],
