@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+from netdef.interrupts import INTERRUPTED, watch
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
     try:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            watch()
         cli(prog_name="netdef")
     except KeyboardInterrupt:  # before or after the command itself, which reports it
         sys.exit(INTERRUPTED)

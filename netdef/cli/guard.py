@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from netdef.__main__ import INTERRUPTED
+from netdef.interrupts import INTERRUPTED
 from schemas.errors import NetError, did_you_mean
 
 MISTAKE = 2  # the user's; 1 is a bug of ours

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netdef.__main__ import INTERRUPTED
 from netdef.cli import options
 from netdef.cli.guard import warn
+from netdef.interrupts import INTERRUPTED
 
 if TYPE_CHECKING:
     from schemas.precision import Precision

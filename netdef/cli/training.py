@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netdef.__main__ import INTERRUPTED
 from netdef.cli import options, output
 from netdef.cli.guard import warn
 from netdef.cli.output import own_name
+from netdef.interrupts import INTERRUPTED
 
 if TYPE_CHECKING:
     from netdef.cli.run_folder import Recording

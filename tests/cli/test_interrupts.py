@@ -78,3 +78,56 @@ def test_a_folder_that_cannot_be_written_is_named(tiny, netdef):
     done = netdef("train", "solver.yaml", "--backend", "cpu", "--run-dir", "file/run")
     assert done.exit_code == 2
     assert "error: cannot make file/run: Not a directory" in done.stderr
+
+
+# Commands that take in Ctrl-C badly, in place of `netdef layers`.
+BAD = """
+import hashlib, os, sys, threading, time, weakref
+import click
+import netdef.cli.layers as module
+
+class Referred:
+    pass
+
+def in_a_callback():
+    "KeyboardInterrupt is raised while a weak reference is cleared, where nobody hears it."
+    one = Referred()
+    held = weakref.ref(one, lambda _: (print("ready", flush=True), time.sleep(600)))
+    del one
+    time.sleep(600)
+
+def in_native_code():
+    "A signal is not seen before the call is over."
+    threading.Timer(0.1, print, ("ready",), {"flush": True}).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+def at_its_end():
+    "What must be closed takes long."
+    try:
+        print("ready", flush=True)
+        time.sleep(600)
+    finally:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+module.layers = click.command()({name})
+sys.argv = ["netdef", "layers"]
+from netdef.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe cannot be told of signals")
+@pytest.mark.parametrize("name", ["in_a_callback", "in_native_code", "at_its_end"])
+def test_whatever_the_command_is_doing(name):
+    text = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-c", text + BAD.replace("{name}", name)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as running:
+        assert running.stdout.readline() == "ready\n"
+        running.send_signal(signal.SIGINT)
+        try:
+            _, complaint = running.communicate(timeout=30)
+        finally:
+            running.kill()
+    assert (running.returncode, complaint.strip()) == (130, "interrupted")

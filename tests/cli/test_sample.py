@@ -7,8 +7,8 @@ import signal
 import numpy as np
 import pytest
 
-from netdef.__main__ import INTERRUPTED
 from netdef.formats import read_net
+from netdef.interrupts import INTERRUPTED
 from netdef.net import Net
 from netdef.sampling import drawn, open_sampler
 from runtime.data.text import VOCABULARY, encode
