@@ -14,13 +14,14 @@ from compiler.kernel import (
     Expr,
     Kernel,
     Load,
+    Reduce,
+    Statement,
     Store,
     load_axes,
     product,
     rebuild,
     shared_run,
     shift,
-    walk,
 )
 from compiler.schedule import Buffer, Loop, Work
 
@@ -160,49 +161,38 @@ def _replaced(kernel: Kernel, old: Load, new: Load) -> Kernel:
 
 
 def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
-    """Splits a sum with too few result tiles along its outermost axis, into two kernels."""
+    """Splits sums with too few result tiles along their outermost axis, into two kernels."""
     parts = _parts(kernel, traits)
     if parts == 1:
         return [kernel]
-    (reduce,) = kernel.reduces
-    outer = reduce.axes[0]
+    axes = kernel.reduces[0].axes
+    outer = axes[0]
     part = Axis(_fresh("part", kernel), parts)
     rest = Axis(outer.name, outer.size // parts)
     moved = {outer: index(part) * rest.size + index(rest)}
+    left = tuple(a for a in (rest, *axes[1:]) if a.size > 1)
     name = f"{kernel.name}.parts"
     space = _packed(kernel.space)
     size = prod(a.size for a in kernel.space)
-    state.buffers[name] = Buffer(name, "f32", size * parts, "inner")
-    first = Kernel(
-        name,
-        (part, *kernel.space),
-        (
-            replace(
-                reduce,
-                axes=tuple(a for a in (rest, *reduce.axes[1:]) if a.size > 1),
-                value=shift(reduce.value, moved),
-            ),
-            Store(name, index(part) * size + space, Acc(reduce.id, "f32"), "f32"),
-        ),
-        kernel.layers,
-    )
-    load = Load(name, index(part) * size + space, "f32")
-    second = replace(reduce, axes=(part,), value=load)
-    body = tuple(second if s is reduce else s for s in kernel.body)
+    state.buffers[name] = Buffer(name, "f32", size * parts * len(kernel.reduces), "inner")
+    sums: list[Reduce] = []
+    stores: list[Store] = []
+    totals: dict[Statement, Statement] = {}
+    for n, reduce in enumerate(kernel.reduces):
+        at = index(part) * size + space + n * size * parts
+        sums.append(replace(reduce, axes=left, value=shift(reduce.value, moved)))
+        stores.append(Store(name, at, Acc(reduce.id, "f32"), "f32"))
+        totals[reduce] = replace(reduce, axes=(part,), value=Load(name, at, "f32"))
+    first = Kernel(name, (part, *kernel.space), (*sums, *stores), kernel.layers)
+    body = tuple(totals.get(s, s) for s in kernel.body)
     return [first, replace(kernel, body=body)]
 
 
 def _parts(kernel: Kernel, traits: Traits) -> int:
-    if (
-        traits.parallel == 1
-        or kernel.kind not in ("contract", "reduce")
-        or len(kernel.reduces) != 1
-    ):
+    if traits.parallel == 1 or kernel.kind not in ("contract", "reduce"):
         return 1
-    (reduce,) = kernel.reduces
-    if reduce.op != "sum" or not reduce.axes:
-        return 1
-    if any(isinstance(x, Acc) for x in walk(reduce.value)):
+    reduce = kernel.reduces[0]
+    if not reduce.axes or any(r.op != "sum" for r in kernel.reduces):
         return 1
     length = prod(a.size for a in reduce.axes)
     if length == reduce.axes[0].size:  # a part keeps at least one axis to sum over

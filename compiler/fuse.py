@@ -304,7 +304,8 @@ def _same_windows(
     kernel: Kernel, other: Kernel, rename: dict[Axis, Index]
 ) -> list[Statement] | None:
     """The body of `other` over the windows of `kernel`, if both read the same elements."""
-    if _extent(kernel.reduces[0].axes) > ROW_LIMIT:
+    summing = all(r.op == "sum" for r in (*kernel.reduces, *other.reduces))
+    if _extent(kernel.reduces[0].axes) > ROW_LIMIT and not summing:
         return None
     shared = dict(zip(other.reduces[0].axes, kernel.reduces[0].axes, strict=True))
     moves = {**rename, **{b: index(a) for b, a in shared.items()}}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from compiler.ir import Node
 from compiler.prims import leaves, moves
-from compiler.prims.maps import SCALARS, mul, sqrt
-from compiler.prims.registry import PRIMITIVES, Env
+from compiler.prims.maps import SCALARS, div, mul, sqrt
+from compiler.prims.registry import PRIMITIVES, Env, make
 from compiler.rewrite import Rule
 
 
@@ -103,6 +105,46 @@ def _reductions(n: Node) -> Node | None:
     return None
 
 
+def _factored(n: Node) -> Node | None:
+    """sum(x * c) -> sum(x) * c where c is the same along the sum: sums of the same x are one."""
+    if n.prim != "sum":
+        return None
+    varying: list[Node] = []
+    fixed: list[tuple[Callable[..., Node], Node]] = []
+
+    def split(x: Node) -> None:
+        if (c := _unvaried(x, n)) is not None:
+            fixed.append((mul, c))
+        elif x.prim == "mul":
+            split(x.src[0])
+            split(x.src[1])
+        elif x.prim == "div" and (c := _unvaried(x.src[1], n)) is not None:
+            split(x.src[0])
+            fixed.append((div, c))
+        elif x.prim == "neg":
+            split(x.src[0])
+            fixed.append((mul, full(-1.0, n)))
+        else:
+            varying.append(x)
+
+    split(n.src[0])
+    if not fixed or not varying:
+        return None
+    total = make("sum", functools.reduce(mul, varying), axes=n.attr("axes"))
+    for operation, c in fixed:
+        total = operation(total, c)
+    return total
+
+
+def _unvaried(x: Node, total: Node) -> Node | None:
+    """Returns what has the value of x at any place along a sum, if that is always the same."""
+    if (value := splat(x)) is not None:
+        return full(value, total)
+    if x.prim != "broadcast" or any(x.src[0].shape[a] > 1 for a in total.attr("axes")):
+        return None
+    return moves.broadcast(x.src[0], total.shape)
+
+
 def _joined(n: Node) -> Node | None:
     """Parts that are padded to tile an axis and added up -> concat: the gradient of slices."""
     if n.prim != "add" or "pad" not in (n.src[0].prim, n.src[1].prim):
@@ -139,4 +181,4 @@ def _empty(n: Node) -> Node | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (_empty, _views, _constants, _arithmetic, _reductions, _joined)
+RULES: tuple[Rule, ...] = (_empty, _views, _constants, _arithmetic, _reductions, _factored, _joined)

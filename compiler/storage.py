@@ -29,8 +29,9 @@ JOINS = {"concat", "pack"}
 SLID = VIEWS | {"slice", "broadcast", "pad"}  # what an address can express
 # A map that costs more than this is stored rather than computed again under every window tap.
 _WINDOW_MAP_COST = 4
-# And, outside of training, a map of weights alone that costs more than this, rather than computed
-# for every item and place.
+# So is one that is read at many times as many places as it has elements (the root of a variance);
+# and, outside of training, one of weights alone that costs more than this.
+_MANY = 16
 _FIXED_MAP_COST = 2
 
 
@@ -155,7 +156,7 @@ class Planner:
             n for n in self.fetched if n.prim not in LEAVES
         }
         wanted |= {self._sink(n) for n in self.nodes if n.prim in ANCHORS}
-        fixed = made_of(FIXED, self.nodes) if self.graph.phase == "TEST" else set()
+        fixed, testing = made_of(FIXED, self.nodes), self.graph.phase == "TEST"
         for node in self.nodes:
             if node.prim == "contract":
                 wanted |= {stripped(s) for s in node.src}
@@ -163,11 +164,12 @@ class Planner:
                 wanted |= set(node.src)
             elif node.prim.startswith(("pool", "unpool")):
                 wanted |= {s for s in node.src if map_cost(s, wanted) > _WINDOW_MAP_COST}
-            elif node.prim == "broadcast" and node in fixed:
-                source = stripped(node)
-                if fixed.issuperset(self.users[node]) or source.prim not in MAPS:
-                    continue
-                if map_cost(source, wanted) > _FIXED_MAP_COST:
+            elif node.prim == "broadcast" and (source := stripped(node)).prim in MAPS:
+                many, limit = node.type.size >= _MANY * source.type.size, _WINDOW_MAP_COST
+                if node in fixed:
+                    many = testing and not fixed.issuperset(self.users[node])
+                    limit = _FIXED_MAP_COST
+                if many and map_cost(source, wanted) > limit:
                     wanted.add(source)
         # In a loop, what costs more than a load and is read twice is stored; if its readers are
         # merged with it, that comes to nothing but a register.

@@ -19,8 +19,14 @@ def moments(x: Node, axes: tuple[int, ...]) -> tuple[Node, Node, int]:
     """Returns the mean over `axes`, the squared distance from it, and how many numbers it is of."""
     count = math.prod(x.shape[i] for i in axes)
     mean = ops.div(ops.sum_(x, axes), float(count))
-    away = ops.sub(x, mean)
+    # The mean moves the sum of squared distances from it by nothing: its gradient is 0.
+    away = ops.sub(x, ops.stop(mean))
     return mean, ops.div(ops.sum_(ops.mul(away, away), axes), float(count)), count
+
+
+def normalized(x: Node, mean: Node, variance: Node, eps: float) -> Node:
+    """Returns (x - mean) / sqrt(variance + eps), with one root and one division for each mean."""
+    return ops.mul(ops.sub(x, mean), ops.div(1.0, ops.sqrt(ops.add(variance, eps))))
 
 
 @layer("BatchNorm")
@@ -58,7 +64,7 @@ class BatchNorm:
             known = ops.less(0.0, ops.abs_(sums[2]))
             factor = ops.select(known, ops.div(1.0, ops.select(known, sums[2], 1.0)), 0.0)
             mean, variance = (ops.reshape(ops.mul(s, factor), shape) for s in sums[:2])
-        return ops.div(ops.sub(x, mean), ops.sqrt(ops.add(variance, self.eps)))
+        return normalized(x, mean, variance, self.eps)
 
     def _keep(self, scope: Scope, sums: list[Node], mean: Node, variance: Node, count: int) -> None:
         """Updates the running sums, in any phase; the variance's as that of a sample."""
@@ -115,4 +121,4 @@ class BN:
         else:
             shape = tuple(1 if i in over else n for i, n in enumerate(x.shape))
             mean, variance = (ops.reshape(running, shape) for running in kept)
-        return ops.div(ops.sub(x, mean), ops.sqrt(ops.add(variance, self.eps)))
+        return normalized(x, mean, variance, self.eps)

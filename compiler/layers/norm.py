@@ -9,7 +9,7 @@ from compiler import ops
 from compiler.ir import Node
 from compiler.layers import layer
 from compiler.layers.activation import ENGINE_DOC, Engine
-from compiler.layers.batch_norm import moments
+from compiler.layers.batch_norm import moments, normalized
 from compiler.layers.fields import option
 from compiler.layers.scope import Scope
 from schemas.params import Filler
@@ -81,7 +81,7 @@ class LayerNorm:
     def build(self, scope: Scope, x: Node) -> Node:
         axis = scope.axis(self.axis, x.type.rank)
         mean, variance, _ = moments(x, tuple(range(axis, x.type.rank)))
-        y = ops.div(ops.sub(x, mean), ops.sqrt(ops.add(variance, self.eps)))
+        y = normalized(x, mean, variance, self.eps)
         return _affine(scope, self, y, axis, x.shape[axis:]) if self.affine else y
 
 
@@ -106,7 +106,7 @@ class GroupNorm:
             scope.need(False, f"num_groups {g} does not divide the {c} channels", "num_groups")
         grouped = ops.reshape(x, (n, g, c // g, *x.shape[2:]))
         mean, variance, _ = moments(grouped, tuple(range(2, grouped.type.rank)))
-        y = ops.div(ops.sub(grouped, mean), ops.sqrt(ops.add(variance, self.eps)))
+        y = normalized(grouped, mean, variance, self.eps)
         y = ops.reshape(y, x.shape)
         return _affine(scope, self, y, 1, (c,)) if self.affine else y
 

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 import netdef
+from compiler.arena import plan_arena
+from compiler.backends import Traits
 from compiler.build import build
+from compiler.update import train_step
 from netdef.formats import read_net
 from schemas.errors import NetError
+from schemas.solver import SolverSpec
+from tests.harness import CPU_LIKE, assert_close, run_both
 
 FIXED = "param { lr_mult: 0 decay_mult: 0 } "
 NET = """
@@ -99,3 +104,29 @@ def test_other_entries_are_refused(params, place, message):
         build(spec, "TRAIN")
     assert message in str(caught.value)
     assert caught.value.flatten()[0].span.line == place
+
+
+TRAINED = """
+name: trained
+layers:
+- {name: data, type: Input, top: data, shape: [3, 2, 41, 40]}
+- {name: label, type: Input, top: label, shape: [3]}
+- {name: conv, type: Convolution, bottom: data, num_output: 5, kernel_size: 1}
+- {name: bn, type: BatchNorm, bottom: conv, top: bn}
+- {name: scale, type: Scale, bias_term: true, top: bn}
+- {name: relu, type: ReLU, top: bn}
+- {name: ip, type: InnerProduct, num_output: 4}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
+"""
+
+
+@pytest.mark.parametrize("traits", [CPU_LIKE, Traits(parallel=64)], ids=["cpu", "gpu"])
+def test_training_takes_few_reads_and_roots(traits):
+    graph = build(read_net(text=TRAINED, format="yaml"), "TRAIN")
+    arena = plan_arena(graph)
+    run = run_both(train_step(graph, arena, SolverSpec(momentum=0.9)), arena, traits)
+    assert_close(run, rtol=2e-4)
+    kernels = [k for k in run.unit.schedule.kernels() if "conv" in k.reads()]
+    # The mean; the variance; backward both sums at once. Then the gradient.
+    assert [len(k.reduces) for k in kernels if k.kind == "reduce"] == [1, 1, 2]
+    assert not any("sqrt" in str(k.body) for k in kernels if k.kind == "map")
