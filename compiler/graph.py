@@ -58,6 +58,8 @@ class Graph:
     params: dict[str, ParamInfo] = field(default_factory=dict)
     param_nodes: dict[str, Node] = field(default_factory=dict)
     states: dict[str, StateInfo] = field(default_factory=dict)
+    # LAYER/BLOB.lr_mult (or decay_mult) -> what a layer says it is, that layer, and where
+    multipliers: dict[str, tuple[float, str, Span]] = field(default_factory=dict)
     shared_states: dict[str, str] = field(default_factory=dict)  # `param` name -> key of a state
     blobs: dict[str, Node] = field(default_factory=dict)
     outputs: dict[str, Node] = field(default_factory=dict)

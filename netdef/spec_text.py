@@ -122,12 +122,12 @@ def _names(names: tuple[Name, ...]) -> str | list[str]:
 
 def _param(param: ParamSpec) -> dict[str, Any]:
     fields = {
-        "name": (param.name, None),
-        "lr_mult": (param.lr_mult, 1.0),
-        "decay_mult": (param.decay_mult, 1.0),
-        "share_mode": (param.share_mode, "STRICT"),
+        "name": param.name,
+        "lr_mult": param.lr_mult if "lr_mult" in param.given else None,
+        "decay_mult": param.decay_mult if "decay_mult" in param.given else None,
+        "share_mode": param.share_mode if param.share_mode != "STRICT" else None,
     }
-    return {key: value for key, (value, default) in fields.items() if value != default}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _rule(rule: Rule) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class ParamSpec:
     lr_mult: float = 1.0
     decay_mult: float = 1.0
     share_mode: str = "STRICT"
+    given: frozenset[str] = frozenset()  # which of the two multipliers are written
     span: Span = NOWHERE
 
 

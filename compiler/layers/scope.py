@@ -96,16 +96,15 @@ class Scope:
         self.params.append(key)
         known = self.graph.params.get(key)
         if known is None:
-            mults = (given.lr_mult, given.decay_mult)
-            known = ParamInfo(key, self.name, name, shape, filler, *mults, given.span)
-            self.graph.params[key] = known
+            known = ParamInfo(key, self.name, name, shape, filler, span=given.span)
         else:
             self._share(known, shape, given)
+        self.graph.params[key] = self._multiplied(known, given)
         node = self.graph.param_nodes.setdefault(key, leaves.param(key, known.shape))
         return reshape(node, view or shape)
 
     def _share(self, known: ParamInfo, shape: Shape, given: ParamSpec) -> None:
-        """Checks that a further layer may use a blob, and takes over the multipliers it gives."""
+        """Checks that a further layer may use a blob."""
         loose = given.share_mode == "PERMISSIVE" and known.size == math.prod(shape)
         if known.shape != shape and not loose:
             self.error(
@@ -114,18 +113,23 @@ class Scope:
                 span=given.span,
                 hint="shared parameters have one shape (share_mode: PERMISSIVE: one size)",
             )
-        for which in ("lr_mult", "decay_mult"):
-            old, new = getattr(known, which), getattr(given, which)
-            if new != 1.0 and old not in (1.0, new):
+
+    def _multiplied(self, known: ParamInfo, given: ParamSpec) -> ParamInfo:
+        """Returns a blob with the multipliers that this layer gives: all that are given agree."""
+        for which in sorted(given.given):
+            new = getattr(given, which)
+            old, layer, place = self.graph.multipliers.setdefault(
+                f"{known.key}.{which}", (new, self.name, given.span)
+            )
+            if new != old:
                 self.error(
                     f"{which} {new:g} of shared '{known.key}' differs from {old:g} "
-                    f"in layer '{known.layer}'",
+                    f"in layer '{layer}' (line {place.line})",
                     span=given.span,
                     hint="give it in one of the layers only",
                 )
-            if new != 1.0:
-                known = replace(known, **{which: new})
-        self.graph.params[known.key] = known
+            known = replace(known, **{which: new})
+        return known
 
     def state(self, name: str, shape: Shape, fill: float = 0.0) -> Node:
         """Declares a blob that is kept from step to step but not learned."""

@@ -214,7 +214,8 @@ def _param_spec(reader: Reader, value: Value, what: str) -> ParamSpec:
             got["share_mode"] = reader.choice(by_number(one, SHARE_MODES), name, SHARE_MODES)
         else:
             got[name] = reader.number(one, name)
-    return ParamSpec(**got, span=value.key)
+    given = frozenset(got) & {"lr_mult", "decay_mult"}
+    return ParamSpec(**got, given=given, span=value.key)
 
 
 def read_param(reader: Reader, value: Value, what: str) -> tuple[ParamSpec, ...]:

@@ -110,8 +110,24 @@ ERRORS = {
         "- {name: a, type: InnerProduct, num_output: 3, param: {name: w, lr_mult: 2}}\n"
         "- {name: b, type: InnerProduct, num_output: 3, param: {name: w, lr_mult: 3}, "
         "bottom: data}",
-        "4:48: layer 'b' (InnerProduct): lr_mult 3 of shared 'w' differs from 2 in layer 'a'; "
-        "give it in one of the layers only",
+        "4:48: layer 'b' (InnerProduct): lr_mult 3 of shared 'w' differs from 2 in layer 'a' "
+        "(line 3); give it in one of the layers only",
+    ),
+    "shared_rate_of_one": (
+        "- {name: a, type: InnerProduct, num_output: 3, param: {name: w}}\n"
+        "- {name: b, type: InnerProduct, num_output: 3, param: {name: w, lr_mult: 2}, "
+        "bottom: data}\n"
+        "- {name: c, type: InnerProduct, num_output: 3, param: {name: w, lr_mult: 1}, "
+        "bottom: data}",
+        "5:48: layer 'c' (InnerProduct): lr_mult 1 of shared 'w' differs from 2 in layer 'b' "
+        "(line 4); give it in one of the layers only",
+    ),
+    "shared_decay": (
+        "- {name: a, type: InnerProduct, num_output: 3, param: {name: w, decay_mult: 1}}\n"
+        "- {name: b, type: InnerProduct, num_output: 3, param: {name: w, decay_mult: 0}, "
+        "bottom: data}",
+        "4:48: layer 'b' (InnerProduct): decay_mult 0 of shared 'w' differs from 1 in layer 'a' "
+        "(line 3); give it in one of the layers only",
     ),
     "data_without_source": (
         "- {name: d, type: Data, source: digits, batch_size: 3}",

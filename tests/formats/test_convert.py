@@ -75,7 +75,7 @@ def layer_of(one: LayerSpec) -> tuple[Any, ...]:
         [(r.phase, r.min_level, r.max_level, r.stages, r.not_stages) for r in rules]
         for rules in (one.include, one.exclude)
     ]
-    param = [(p.name, p.lr_mult, p.decay_mult, p.share_mode) for p in one.param]
+    param = [(p.name, p.lr_mult, p.decay_mult, p.share_mode, p.given) for p in one.param]
     fields = {name: unwrap(value.plain()) for name, value in one.params.items()}
     rest = (one.loss_weight, one.propagate_down, one.phase)
     return (one.name.text, one.type.text, *map(list, texts), rules, param, fields, rest)
