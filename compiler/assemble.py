@@ -103,7 +103,9 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _launches(unit: Unit) -> tuple[Launch, ...]:
-    infos = {k.name: _info(unit, k, launch) for launch in unit.schedule.launches for k in launch}
+    launches = unit.schedule.launches
+    forward = _forward(unit)
+    infos = {k.name: _info(unit, k, launch, forward) for launch in launches for k in launch}
     if unit.compiled.launches:
         return tuple(
             replace(launch, kernels=tuple(infos[k.name] for k in launch.kernels))
@@ -115,11 +117,32 @@ def _launches(unit: Unit) -> tuple[Launch, ...]:
             tuple(infos[k.name] for k in launch),
             repeat=repeat_of(launch),
         )
-        for launch in unit.schedule.launches
+        for launch in launches
     )
 
 
-def _info(unit: Unit, kernel: Kernel, launch: Scheduled) -> KernelInfo:
+def _forward(unit: Unit) -> set[str]:
+    """Returns the kernels whose results reach an output or a layer's own state."""
+    storage, found = unit.plan.storage, set[str]()
+    stored = (storage[node] for node in unit.graph.fetched.values() if node in storage)
+    needed = {one.buffer.rstrip("'") for one in stored}
+    needed |= {key for key in unit.graph.states if "/" in key}  # not the solver's
+    for launch in reversed(unit.schedule.launches):
+        rest = list(launch)
+        while now := [k for k in rest if _runs_forward(k, needed)]:  # a loop reads what comes later
+            rest = [k for k in rest if k not in now]
+            found |= {k.name for k in now}
+            needed = needed.union(*(k.reads() for k in now))
+    return found
+
+
+def _runs_forward(kernel: Kernel, needed: set[str]) -> bool:
+    if kernel.call is not None:
+        return kernel.call.host.way == "forward"
+    return not needed.isdisjoint(kernel.writes())
+
+
+def _info(unit: Unit, kernel: Kernel, launch: Scheduled, forward: set[str]) -> KernelInfo:
     times = launch.count if isinstance(launch, Loop) else 1
     moves = unit.schedule.byte_moves(launch, kernel)
     places = (unit.graph.places.get(layer) for layer in kernel.layers)
@@ -132,6 +155,7 @@ def _info(unit: Unit, kernel: Kernel, launch: Scheduled) -> KernelInfo:
         _traffic(kernel, unit.schedule.buffers, moves) * times,
         tuple(sorted(kernel.reads())),
         tuple(sorted(kernel.writes())),
+        "forward" if kernel.name in forward else "backward" if kernel.layers else "update",
     )
 
 

@@ -66,7 +66,8 @@ class CpuExecutable:
         code = load_step(program)
         slots = [self._slots[s.name] for s in program.slots]
         bound = CpuCalls(program, self._slots, calls)
-        self._team = _Team(code, slots, threads, len(program.launches), bound)
+        self._team = _Team(code, slots, threads, _parts(program), bound)
+        self._clock = self._team.clock.copy()  # as it was when it was last read
         # One that is dropped without close() lets its workers go, too.
         weakref.finalize(self, self._team.stop)
 
@@ -108,15 +109,21 @@ class CpuExecutable:
     def synchronize(self) -> None:
         pass
 
-    def launch_shares(self) -> list[float] | None:
-        marks = self._team.clock.astype(np.float64)
-        parts = np.diff(marks)
-        return [float(p) for p in parts / parts.sum()] if parts.sum() > 0 else None
+    def spent(self) -> Array | None:
+        now = self._team.clock.copy()  # when it last looked, when the step began, then the parts
+        parts, self._clock = (now - self._clock)[:, 2:], now
+        late = now[:, 1] - now[:, 1].min()
+        return np.column_stack((late, parts)).astype(np.float64) if parts.any() else None
 
     def close(self) -> None:
         self._team.close()
         self._tensors.clear()
         self._slots.clear()
+
+
+def _parts(program: Program) -> int:
+    """Returns how many parts of a step are timed: each kernel, and a wait behind each launch."""
+    return sum(len(launch.kernels) + 1 for launch in program.launches)
 
 
 def _memory(slot: Slot, program: Program, share: CpuExecutable | None) -> Array:
@@ -163,18 +170,19 @@ class _Team:
         code: tuple[Any, Any],
         slots: list[Array],
         threads: int,
-        launches: int,
+        parts: int,
         calls: CpuCalls,
     ) -> None:
         self._engine, self._step = code
         self._calls = calls
         self._slots, self._threads = slots, threads
         self._pointers = np.array([s.ctypes.data for s in slots], np.uintp)
-        size = _CLOCK + 8 * (launches + 1)
+        row = -(-8 * (2 + parts) // _ALIGN) * _ALIGN
+        size = _CLOCK + row * threads
         block = np.zeros(size + _ALIGN, np.uint8)
         start = -block.ctypes.data % _ALIGN
         self._sync = block[start : start + size]
-        self.clock = self._sync[_CLOCK:].view(np.int64)  # before the first launch, after each
+        self.clock = self._sync[_CLOCK:].view(np.int64).reshape(threads, -1)[:, : 2 + parts]
         calls.attach(*(self._sync[at : at + 8].view(np.uint64) for at in (_YIELD, _CALL)))
         self._finished = self._sync[_DONE : _DONE + 8].view(np.int64)
         self._args = (self._pointers.ctypes.data, self._sync.ctypes.data)

@@ -220,7 +220,7 @@ class CudaExecutable:
         self._driver.use()
         return self._log.drain()
 
-    def launch_shares(self) -> list[float] | None:
+    def spent(self) -> Array | None:
         return None
 
     def synchronize(self) -> None:

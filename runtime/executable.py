@@ -49,8 +49,12 @@ class Executable(Memory, Protocol):
         """Waits, and returns what was logged since the last call, oldest first."""
         ...
 
-    def launch_shares(self) -> list[float] | None:
-        """Returns the share of each launch in the time of the last run, None if not measured."""
+    def spent(self) -> Array | None:
+        """Returns the time each thread (a row) spent since the last call, None if not measured.
+
+        In the clock's own ticks: how much later than others it began the last run, then for each
+        launch its kernels in order and the wait for the other threads.
+        """
         ...
 
     def synchronize(self) -> None:

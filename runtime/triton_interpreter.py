@@ -183,7 +183,7 @@ class InterpretedExecutable:
         self._log.clear()
         return logged
 
-    def launch_shares(self) -> list[float] | None:
+    def spent(self) -> Array | None:
         return None
 
     def synchronize(self) -> None:

@@ -17,6 +17,8 @@ ITEMSIZE: dict[str, int] = {"f32": 4, "f64": 8, "i32": 4, "u8": 1, "bool": 1}
 # Before the name of an output that is also an input's: a layer worked on it in place.
 CHANGED = "changed:"
 
+# What a kernel is there for: what a run gives back and a layer's statistics; gradients; the solver.
+Way = Literal["forward", "backward", "update"]
 Role = Literal["input", "param", "state", "scalar", "output", "inner"]
 
 # Float32 numbers of which long runs are equal: each with how often it stands there.
@@ -73,6 +75,7 @@ class KernelInfo:
     bytes: int
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    way: Way = "forward"
 
 
 @dataclass(frozen=True, slots=True)

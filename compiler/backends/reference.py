@@ -134,7 +134,7 @@ class ReferenceExecutable:
         done, self._log = self._log, []
         return done
 
-    def launch_shares(self) -> list[float] | None:
+    def spent(self) -> Array | None:
         return None
 
     def synchronize(self) -> None:

@@ -13,9 +13,10 @@ from compiler.schedule import Loop, Place, Schedule
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
 # pointer `i32 (i32 microseconds)`, which waits for so long or less), call (a function pointer
 # `i32 (i64 launch)`, for launches that call Python; 0: leave the step), finished steps (i64), a
-# place to write what nobody reads, whether a call failed (i32); then the counter of the clock
-# before the first launch and after each.
-ARRIVED, GENERATION, YIELD, CALL, DONE, IGNORED, FAILED, CLOCK = 0, 64, 128, 136, 192, 200, 208, 256
+# whether a call failed (i32); then a row of i64 for each thread, in whole cache lines: when it was
+# last looked at the clock, when the step began, and how much has gone by, in all steps together, in
+# each part of the step: the kernels of a launch in order, then the wait for the other threads.
+ARRIVED, GENERATION, YIELD, CALL, DONE, FAILED, CLOCK = 0, 64, 128, 136, 192, 208, 256
 _SPINS = 1000  # some 40 microseconds
 _NAP = 20  # microseconds; only while Python runs
 
@@ -51,6 +52,18 @@ yield:
   %result = call i32 %f(i32 {_NAP})
   br label %wait
 leave:
+  ret void
+}}
+
+define internal void @mark(ptr %row, i64 %part) noinline nounwind {{
+  %now = LOOK
+  %last = load i64, ptr %row, align 8
+  store i64 %now, ptr %row, align 8
+  %at = getelementptr i64, ptr %row, i64 %part
+  %before = load i64, ptr %at, align 8
+  %spent = sub i64 %now, %last
+  %sum = add i64 %before, %spent
+  store i64 %sum, ptr %at, align 8
   ret void
 }}
 
@@ -122,14 +135,18 @@ def emit_step(
     """Returns the module of the step; `calls` gives each kernel's function by its name."""
     kind = "x86" if host.x86 else "arm" if host.triple.startswith(("aarch64", "arm64")) else "other"
     pause, enter, leave, again, clock, declares = _TARGETS[kind]
-    lines = [*_slot_loads(slots), *([enter] if enter else []), *_mark(0, clock)]
+    lines = [*_slot_loads(slots), *([enter] if enter else [])]
+    part = 2
     for n, launch in enumerate(schedule.launches):
         rows = launch.rows if isinstance(launch, Loop) else (launch,)
         called = any(kernel.call is not None for kernel in launch)
         body: list[str] = []
+        parts = {kernel.name: part + i for i, kernel in enumerate(launch)}
+        wait = _mark(part + len(parts))
+        part += len(parts) + 1
         if called:
             python = _PYTHON_CALL.replace("#", str(n)).replace("OUT", leave)
-            body.append(python.replace("IN", again))
+            body += [python.replace("IN", again), *(_mark(at) for at in parts.values())]
             rows = ((),)
         for r, row in enumerate(rows):
             for turn, kernel in enumerate(row):
@@ -137,15 +154,16 @@ def emit_step(
                 moves = schedule.byte_moves(launch, kernel)
                 key, time = f"{n}_{r}_{turn}", f"%t{n}"
                 body += _call(key, calls[kernel.name], turn, places, slots, moves, time)
-            body.append(_BARRIER_CALL.replace("#", f"{n}_{r}"))
+                body.append(_mark(parts[kernel.name]))
+            body += [_BARRIER_CALL.replace("#", f"{n}_{r}"), wait]
         lines += _steps(n, launch, body) if isinstance(launch, Loop) else body
         lines += [_GO_ON.replace("#", str(n))] * called
-        lines += _mark(n + 1, clock)
     functions = dict.fromkeys(
         f"declare void @{call.symbol}({call.piece.parameters})" for call in calls.values()
     )
     step = _STEP.replace("BODY", "\n".join(lines)).replace("LEAVE", leave)
-    barrier = _BARRIER.replace("PAUSE", pause)
+    step = step.replace("LOOK", clock).replace("BYTES", str(_whole_lines(8 * part)))
+    barrier = _BARRIER.replace("PAUSE", pause).replace("LOOK", clock)
     return "\n".join([declares, *functions, barrier, step])
 
 
@@ -178,8 +196,14 @@ _STEP = f"""
 define void @step(ptr %slots, i64 %thread, i64 %threads, ptr %sync) nounwind {{
   %alone = icmp eq i64 %threads, 1
   %first = icmp eq i64 %thread, 0
-  %ignored = getelementptr i8, ptr %sync, i64 {IGNORED}
   %failed = getelementptr i8, ptr %sync, i64 {FAILED}
+  %offset = mul i64 %thread, BYTES
+  %rows = getelementptr i8, ptr %sync, i64 {CLOCK}
+  %row = getelementptr i8, ptr %rows, i64 %offset
+  %begun = LOOK
+  store i64 %begun, ptr %row, align 8
+  %atbegun = getelementptr i64, ptr %row, i64 1
+  store i64 %begun, ptr %atbegun, align 8
 BODY
   br label %out
 out:
@@ -216,14 +240,14 @@ def _steps(n: int, loop: Loop, body: list[str]) -> list[str]:
     ]
 
 
-def _mark(n: int, clock: str) -> list[str]:
-    """Thread 0 notes the time after launch n - 1: a few nanoseconds, so it is always done."""
-    return [
-        f"  %now{n} = {clock}",
-        f"  %mark{n} = getelementptr i8, ptr %sync, i64 {CLOCK + 8 * n}",
-        f"  %note{n} = select i1 %first, ptr %mark{n}, ptr %ignored",
-        f"  store i64 %now{n}, ptr %note{n}, align 8",
-    ]
+def _mark(part: int) -> str:
+    """Notes the time that has gone by in a part: some ten nanoseconds, so it is always done."""
+    return f"  call void @mark(ptr %row, i64 {part})"
+
+
+def _whole_lines(nbytes: int) -> int:
+    """Returns a size rounded up to cache lines: no two threads write to the same one."""
+    return -(-nbytes // 64) * 64
 
 
 def _slot_loads(slots: Sequence[str]) -> list[str]:

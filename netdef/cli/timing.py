@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,13 +12,14 @@ import click
 from netdef.cli import options, output
 
 if TYPE_CHECKING:
-    from runtime.executable import Executable
+    from netdef.ceilings import Ceilings
+    from netdef.measuring import LayerTime, Measured
     from schemas.precision import Precision
-    from schemas.program import Program
+    from schemas.program import Program, Way
 
-Shares = list[float] | None
-
-HEADS = ("kernel", "kind", "layers", "ms", "Mflop", "GFLOP/s", "MB", "GB/s")
+RATES = ("ms", "GFLOP/s", "of peak", "GB/s", "of copy")
+LAYERS = ("layer", *(f"forward {RATES[0]}", *RATES[1:]), *(f"backward {RATES[0]}", *RATES[1:]))
+KERNELS = ("kernel", "kind", "way", "layers", "Mflop", "MB", *RATES)
 
 
 @click.command("time")
@@ -37,6 +39,7 @@ HEADS = ("kernel", "kind", "layers", "ms", "Mflop", "GFLOP/s", "MB", "GB/s")
 @options.precision_option
 @options.threads_option
 @options.json_option
+@click.option("--trace", metavar="FILE", help="Write the fastest step as a Chrome trace (JSON).")
 def time_(
     net: str,
     phase: str | None,
@@ -48,17 +51,36 @@ def time_(
     precision: Precision | None,
     threads: int | None,
     as_json: bool,
+    trace: str | None,
 ) -> None:
-    """Time NET: whole steps and each launch, measured; the work of each kernel, counted.
+    """Time NET: whole steps, layers and kernels, beside what this machine can do at best.
 
     In phase TRAIN a step is forward, backward and update by plain SGD; in phase TEST a forward
-    pass. Inputs are random, and stay in the device's memory. Milliseconds are medians; they are
-    of a launch, which may hold several kernels (a + before the name: it shares the time above).
-    A kernel of a loop over 50 time steps is marked x50; its numbers are those of all steps.
-    Mflop and MB are counted from the kernels' loops.
+    pass. Inputs are random and stay in the device's memory; data that is not here has an assumed
+    shape (--input-shape gives it; --set data.batch_size=16 sets the batch). Milliseconds are
+    medians over the steps.
+
+    \b
+    ms       a kernel's time, the mean of the threads; `waiting` is what they wait for each other
+    Mflop    additions and multiplications, counted from the kernel's loops
+    MB       what is read and written if each number moves once
+    of peak  GFLOP/s as a share of a large product of matrices (NumPy's), timed just before
+    of copy  GB/s as a share of a large copy; above 100 % the numbers come from caches
+    way      forward: outputs depend on it; update: the solver's; backward: all others
+
+    A kernel of several layers counts for the first of them, and of a loss that makes its gradient
+    at once as forward. A kernel of a loop over 50 time steps is marked x50; its numbers are those
+    of all steps. On GPUs kernels are not timed, and there is nothing to compare with.
+
+    A --trace is for chrome://tracing or ui.perfetto.dev: a row a thread, an event a kernel (those
+    of a loop: one for all time steps). Where kernels are not timed, it splits the step by their
+    counted work, and says so.
     """
+    from netdef.ceilings import ceilings
     from netdef.engine import open_engine
+    from netdef.measuring import fill_inputs, measure
     from netdef.stepping import step_of
+    from runtime.cpu import CpuDevice
 
     spec = options.read_net(net, sets, reading)
     step, arena, phase, _ = step_of(spec, phase, options.read_shapes(shapes))
@@ -67,108 +89,121 @@ def time_(
         begun = time.perf_counter()
         exe = engine.load(step, arena)
         compiled = time.perf_counter() - begun
-        _fill(exe, step.graph.first)
-        times, shares = measure(exe, iterations)
-        program = exe.program
+        fill_inputs(exe, step.graph.first)
+        device = engine.device
+        best = ceilings(device.threads) if isinstance(device, CpuDevice) else None
+        measured = measure(exe, iterations)
         where = f"{engine.name} on {engine.describe()}, {engine.backend.precision}"
     finally:
         engine.close()
+    if trace is not None:
+        output.write_file(Path(trace), output.json_text(measured.trace()).encode())
+    program = measured.program
     if as_json:
         facts = {"net": program.name, "phase": phase, "backend": where, "compile_seconds": compiled}
-        output.print_json({**facts, **document(program, times, shares)})
+        output.print_json({**facts, **document(measured, best)})
         return
     print(f"{program.name or net}, phase {phase}, {where}; compiled in {output.seconds(compiled)}")
-    _show(program, times, shares, "training step" if step.graph.updates else "forward pass")
+    _show(measured, best, "training step" if step.graph.updates else "forward pass")
+    if trace is not None:
+        print(f"\n{trace}: the fastest step, for chrome://tracing or ui.perfetto.dev")
 
 
-def _show(program: Program, times: list[float], shares: Shares, what: str) -> None:
-    low, middle = (f"{1e3 * f(times):.3f} ms" for f in (min, statistics.median))
-    count = output.amount(len(times), what)
-    print(f"{count}: fastest {low}, median {middle}\n")
-    table = _table(program, shares, statistics.median(times))
-    output.print_table(HEADS, *table, right=HEADS[3:])
-
-
-def measure(exe: Executable, iterations: int) -> tuple[list[float], Shares]:
-    """Returns the seconds of each of so many steps, and the median share of each launch."""
-    for _ in range(min(3, iterations)):
-        exe.run()
-    exe.synchronize()
-    times, parts = [], []
-    for _ in range(iterations):
-        begun = time.perf_counter()
-        exe.run()
-        exe.synchronize()
-        times.append(time.perf_counter() - begun)
-        if (shares := exe.launch_shares()) is not None:
-            parts.append(shares)
-    return times, [statistics.median(p) for p in zip(*parts, strict=True)] or None
-
-
-def document(program: Program, times: list[float], shares: Shares) -> dict[str, Any]:
+def document(measured: Measured, best: Ceilings | None) -> dict[str, Any]:
     """Returns times and counts as plain data."""
+    from netdef.measuring import by_layer
+
+    program, seconds = measured.program, measured.kernels()
     kernels = [
         {
             "kernel": k.name,
+            "launch": n,
             "kind": k.kind,
+            "way": k.way,
             "layers": k.layers,
             "steps": launch.repeat.count if launch.repeat else 1,
             "flops": k.flops,
             "bytes": k.bytes,
         }
-        for launch in program.launches
+        for n, launch in enumerate(program.launches)
         for k in launch.kernels
     ]
+    for kernel, taken in zip(kernels, seconds, strict=True):
+        kernel["seconds"] = taken
+    names = ("seconds", "flops", "bytes")
     return {
-        "iterations": len(times),
-        "fastest_seconds": min(times),
-        "median_seconds": statistics.median(times),
+        "iterations": len(measured.times),
+        "fastest_seconds": min(measured.times),
+        "median_seconds": measured.median,
+        "waiting_seconds": measured.waiting(),
+        "peak_gflops": best.gflops if best else None,
+        "copy_gbytes": best.gbytes if best else None,
         "launches": len(program.launches),
-        "launch_shares": shares,
+        "layers": [
+            {"layer": one.name, "with": list(one.others), **{n: getattr(one, n) for n in names}}
+            for one in by_layer(program, seconds)
+        ],
         "kernels": kernels,
     }
 
 
-def _table(
-    program: Program, shares: Shares, step: float
-) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for n, launch in enumerate(program.launches):
-        seconds = shares[n] * step if shares is not None else None
-        flops, touched = (sum(getattr(k, a) for k in launch.kernels) for a in ("flops", "bytes"))
-        for i, k in enumerate(launch.kernels):
-            # What a launch does in all stands in the row of its first kernel.
-            rates = _rates(seconds, flops, touched) if i == 0 else ("", "", "")
-            name = k.name if i == 0 else f"+ {k.name}"
-            counts = f"{k.flops / 1e6:,.3f}", f"{k.bytes / 1e6:,.3f}"
-            layers = "+".join(k.layers)
-            kind = f"{k.kind} x{launch.repeat.count}" if launch.repeat else k.kind
-            rows.append((name, kind, layers, rates[0], counts[0], rates[1], counts[1], rates[2]))
+def _show(measured: Measured, best: Ceilings | None, what: str) -> None:
+    from netdef.measuring import by_layer
+
+    program, seconds = measured.program, measured.kernels()
+    low, middle = (f"{1e3 * t:.3f} ms" for t in (min(measured.times), measured.median))
+    print(f"{output.amount(len(measured.times), what)}: fastest {low}, median {middle}")
+    if best is not None:
+        print(f"here now: product {best.gflops:.0f} GFLOP/s, copy {best.gbytes:.1f} GB/s")
+    print()
+    layers = by_layer(program, seconds)
+    if any(one.seconds.get("forward") is not None for one in layers):
+        rows = [
+            (one.name, *_way(one, "forward", best), *_way(one, "backward", best)) for one in layers
+        ]
+        output.print_table(LAYERS, rows, right=LAYERS[1:])
+        print()
+    rest = [("waiting", measured.waiting())] if measured.parts is not None else []
+    rows = [
+        *_kernel_rows(program, seconds, best),
+        *((name, *[""] * 5, _ms(taken), *[""] * 4) for name, taken in rest),
+    ]
     kernels = [k for launch in program.launches for k in launch.kernels]
-    flops, touched = sum(k.flops for k in kernels), sum(k.bytes for k in kernels)
-    rates = _rates(step, flops, touched)
-    total = (rates[0], f"{flops / 1e6:,.3f}", rates[1], f"{touched / 1e6:,.3f}", rates[2])
-    return rows, ("total", "", "", *total)
+    flops, nbytes = sum(k.flops for k in kernels), sum(k.bytes for k in kernels)
+    counts = (f"{flops / 1e6:,.3f}", f"{nbytes / 1e6:,.3f}")
+    total = ("total", "", "", "", *counts, *_rates(measured.median, flops, nbytes, best))
+    output.print_table(KERNELS, rows, total, right=KERNELS[4:])
 
 
-def _rates(seconds: float | None, flops: int, touched: int) -> tuple[str, str, str]:
+def _kernel_rows(
+    program: Program, seconds: Sequence[float | None], best: Ceilings | None
+) -> list[tuple[str, ...]]:
+    kernels = [(launch, k) for launch in program.launches for k in launch.kernels]
+    rows: list[tuple[str, ...]] = []
+    for (launch, k), taken in zip(kernels, seconds, strict=True):
+        kind = f"{k.kind} x{launch.repeat.count}" if launch.repeat else k.kind
+        counts = f"{k.flops / 1e6:,.3f}", f"{k.bytes / 1e6:,.3f}"
+        rates = _rates(taken, k.flops, k.bytes, best)
+        rows.append((k.name, kind, k.way, "+".join(k.layers), *counts, *rates))
+    return rows
+
+
+def _way(one: LayerTime, way: Way, best: Ceilings | None) -> tuple[str, ...]:
+    taken = one.seconds.get(way)
+    return _rates(taken, one.flops.get(way, 0), one.bytes.get(way, 0), best)
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:.3f}"
+
+
+def _rates(
+    seconds: float | None, flops: int, nbytes: int, best: Ceilings | None
+) -> tuple[str, ...]:
+    """Returns the cells of RATES."""
     if not seconds:
-        return "", "", ""
-    return f"{1e3 * seconds:.3f}", f"{flops / seconds / 1e9:.1f}", f"{touched / seconds / 1e9:.1f}"
-
-
-def _fill(exe: Executable, first: dict[str, Any]) -> None:
-    """Gives inputs and weights values: zeros would be faster than anything real."""
-    import numpy as np
-
-    from runtime.params import initialise
-
-    initialise(exe, 1, first)
-    random = np.random.default_rng(1)
-    labels = {top for feed in exe.program.feeds for top in feed.tops[1:]}
-    for name, tensor in exe.program.tensors.items():
-        if tensor.role == "input":
-            value = random.random(tensor.shape, np.float32)
-            exe.write(name, np.zeros(tensor.shape, np.float32) if name in labels else value)
-    if "lr" in exe.program.tensors:
-        exe.write("lr", 1e-6)
+        return ("",) * len(RATES)
+    gflops, gbytes = flops / seconds / 1e9, nbytes / seconds / 1e9
+    peak = f"{gflops / best.gflops:.0%}" if best else ""
+    copy = f"{gbytes / best.gbytes:.0%}" if best else ""
+    return _ms(seconds), f"{gflops:.1f}", peak, f"{gbytes:.1f}", copy
