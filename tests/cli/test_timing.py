@@ -7,7 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from netdef.engine import open_engine
+from netdef.formats import read_net
 from netdef.measuring import Measured, by_layer
+from netdef.stepping import step_of
 from schemas.params import LayerBlobs
 from schemas.program import KernelInfo, Launch, Program, Repeat, Way
 
@@ -85,13 +88,14 @@ def test_time_on_the_cpu(threads: str, tiny, netdef) -> None:
     assert {one["layer"] for one in document["layers"]} >= {"ip1", "loss"}
 
 
-def test_every_part_of_a_step_is_timed_in_each_thread() -> None:
+def test_every_part_of_a_step_is_timed_in_each_thread(tmp_path) -> None:
     """Kernels of a loop over time count all its steps."""
-    spec = read_net_text(
+    (tmp_path / "net.yaml").write_text(
         "layers:\n"
         "- {name: x, type: DummyData, shape: [50, 2, 4]}\n"
         "- {name: h, type: LSTM, bottom: x, num_output: 8}\n"
     )
+    spec = read_net(tmp_path / "net.yaml")
     engine = open_engine("cpu", threads=2)
     step, arena, *_ = step_of(spec, "TEST")
     exe = engine.load(step, arena)
