@@ -74,7 +74,11 @@ def _inv(spec: SolverSpec, iteration: int) -> float:
 
 
 def _multistep(spec: SolverSpec, iteration: int) -> float:
-    return float(spec.gamma ** bisect.bisect_right(spec.stepvalues, iteration))
+    # The rate falls once an iteration at most: where values are equal, again in the next one.
+    falls: list[int] = []
+    for value in spec.stepvalues:
+        falls.append(max(value, falls[-1] + 1) if falls else value)
+    return float(spec.gamma ** bisect.bisect_right(falls, iteration))
 
 
 def _poly(spec: SolverSpec, iteration: int) -> float:

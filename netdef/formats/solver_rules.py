@@ -84,8 +84,8 @@ def _check_rate(spec: SolverSpec, diag: Diagnostics) -> None:
     if policy == "multistep" and not spec.stepvalues:
         hint = "write stepvalue: the iterations at which the rate falls"
         _error(spec, diag, "lr_policy", "lr_policy 'multistep' needs 'stepvalue'", hint)
-    if list(spec.stepvalues) != sorted(set(spec.stepvalues)):
-        _error(spec, diag, "stepvalue", "the values of 'stepvalue' must increase")
+    if list(spec.stepvalues) != sorted(spec.stepvalues):
+        _error(spec, diag, "stepvalue", "the values of 'stepvalue' must not decrease")
     if policy in ("poly", "cosine") and spec.max_iter <= 0:
         hint = "the rate falls to its end at max_iter"
         _error(spec, diag, "lr_policy", f"lr_policy '{policy}' needs 'max_iter'", hint)

@@ -308,7 +308,7 @@ SOLVERS = [
         "net: n\nstepvalue: [3, 2]\ntest_iter: [1, 2]\ntest_interval: 1\nsolver_type: ADAM\n"
         "type: SGD\ntest_state: {stage: a}\n",
         [
-            ("2:12: the values of 'stepvalue' must increase", None),
+            ("2:12: the values of 'stepvalue' must not decrease", None),
             (
                 "5:14: 'type' and 'solver_type' are both given",
                 "leave out solver_type, the older form",
