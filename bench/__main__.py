@@ -1,15 +1,16 @@
-"""Command line of the bench: cpu, gpu, startup."""
+"""Command line of the bench: cpu, gpu, static, startup."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
-from bench.cases import CASES, ROOT, Mode, case_of
-from bench.machine import describe
+from bench.cases import CASES, GPU_CASES, ROOT, Mode, case_of
+from bench.machine import commit, describe
 from bench.measure import Comparison, Options, compare
 from bench.report import as_json, rows, show, write_json
 from schemas.precision import PRECISIONS, Precision
@@ -17,6 +18,7 @@ from schemas.precision import PRECISIONS, Precision
 F = TypeVar("F", bound=Callable[..., Any])
 RESULTS = ROOT / "bench" / "results"
 _nets = click.argument("nets", nargs=-1, type=click.Choice(list(CASES)))
+_gpu_nets = click.argument("nets", nargs=-1, type=click.Choice(list(GPU_CASES)))
 _threads = click.option("--threads", type=click.IntRange(1), default=2, help="Of each peer.")
 
 
@@ -99,6 +101,32 @@ def gpu(
     show(rows(found))
     path = path or RESULTS / f"{name}.json"
     write_json(path, document)
+    click.echo(f"written: {path}")
+
+
+@main.command()
+@_gpu_nets
+@click.option("--target", default="sm_90", show_default=True, help="sm_80, sm_90, sm_100, gfx942.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Default: the target's own.")
+@click.option("--json", "path", type=Path, help="Default: bench/results/static-TARGET.json.")
+def static(
+    nets: tuple[str, ...], target: str, precision: Precision | None, path: Path | None
+) -> None:
+    """Training steps of NETS compiled for a GPU that need not be there: what can be counted.
+
+    Other nets that the file has stay in it.
+    """
+    from bench.static import COLUMNS, examine, plain, row
+
+    path = path or RESULTS / f"static-{target}.json"
+    kept = json.loads(path.read_text())["nets"] if path.exists() else {}
+    table = []
+    for net in nets or GPU_CASES:
+        found = examine(net, target, precision)
+        table.append(row(found))
+        kept[f"{net} {found.precision}"] = {**plain(found), "commit": commit()}
+        write_json(path, {**describe(), "target": target, "nets": kept})
+    show(table, COLUMNS)
     click.echo(f"written: {path}")
 
 

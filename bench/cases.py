@@ -80,6 +80,23 @@ CASES = {
 }
 
 
+# In the batches that one GPU trains on; vgg16 takes too long on a CPU.
+GPU_CASES = {
+    case.net: case
+    for case in (
+        CASES["lenet"],
+        CASES["mlp"],
+        CASES["cifar10_quick"],
+        CASES["char_rnn_512"],
+        replace(CASES["alexnet"], batch=128),
+        replace(CASES["googlenet"], batch=64),
+        replace(CASES["resnet18"], batch=256, rate=0.1),
+        replace(CASES["resnet50"], batch=128, rate=0.05),
+        Case("vgg16", 64, (3, 224, 224), 1000),
+    )
+}
+
+
 def case_of(net: str, batch: int | None = None) -> Case:
     """Returns the case of a net, with another batch if one is given."""
     case = CASES[net]

@@ -1,0 +1,234 @@
+"""What can be known of a training step on a GPU without one: kernels, memory, traffic, binaries."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.cases import GPU_CASES, Case, flops, net_spec, solver_spec
+from bench.report import Row
+from compiler import reuse
+from compiler.arena import plan_arena
+from compiler.backends import get_backend
+from compiler.build import build
+from compiler.cache import Cache
+from compiler.graph import Graph
+from compiler.unit import Unit
+from compiler.update import train_step
+from schemas.precision import Precision
+from schemas.program import Launch, Program
+
+# The most launches that a step is meant to take.
+GOALS = {"lenet": 12, "resnet50": 250}
+LAUNCH = 2e-6  # seconds from one kernel of a graph to the next
+NUMBER = 4  # bytes; a step whose activations are narrower has less traffic than the ideal here
+# Accesses to each learned number in a step: forward, data gradient, its gradient written and read,
+# and the value and the momentum, each read and written.
+ACCESSES = 8
+COLUMNS = (
+    "net", "batch", "precision", "kernels", "launches", "peak MB", "traffic MB", "ideal MB",
+    "tensor cores", "spill", "registers", "cold s", "warm s", "step ms", "floor ms",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """What a GPU does in a second: bytes of its memory, and operations by precision."""
+
+    traffic: float
+    flops: Mapping[str, float]
+
+
+# Data sheets, without sparsity; of the memory, about nine tenths. An unknown target counts as an
+# H100.
+PEAKS = {
+    "sm_80": Peak(1.8e12, {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12}),
+    "sm_90": Peak(3.0e12, {"fp32": 67e12, "tf32": 495e12, "bf16": 989e12}),
+    "sm_100": Peak(7.0e12, {"fp32": 80e12, "tf32": 1125e12, "bf16": 2250e12}),
+    "gfx942": Peak(4.8e12, {"fp32": 163e12, "bf16": 1307e12}),
+}
+
+
+@dataclass(slots=True)
+class Findings:
+    """One net for one target. Times are in seconds, sizes in bytes, work in operations."""
+
+    net: str
+    batch: int
+    precision: str
+    kernels: int = 0
+    launches: int = 0  # with every time step of loops
+    peak: int = 0
+    traffic: int = 0
+    ideal: int = 0
+    work: float = 0.0
+    contractions: int = 0
+    on_tensor_cores: int = 0  # with the instructions of this GPU's own: wgmma on sm_90
+    registers: int = 0  # of the kernel that takes most
+    shared: int = 0
+    cold: float = 0.0
+    warm: float = 0.0
+    step: float = 0.0  # predicted
+    floor: float = 0.0  # of any program: the ideal traffic, or the work
+    spilling: dict[str, int] = field(default_factory=dict)  # launch -> bytes of stack
+    # Contractions without those instructions -> their share of the step's work, largest first.
+    plain: dict[str, float] = field(default_factory=dict)
+    slowest: dict[str, float] = field(default_factory=dict)  # launch -> predicted seconds
+    error: str = ""
+
+
+def examine(net: str, target: str, precision: Precision | None) -> Findings:
+    """Compiles the training step of a net with empty caches, then with full ones."""
+    case = GPU_CASES[net]
+    found = Findings(net, case.batch, precision or "")
+    before, cache = os.environ.get("TRITON_CACHE_DIR"), reuse.PROGRAMS
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRITON_CACHE_DIR"] = f"{folder}/triton"
+        reuse.PROGRAMS = Cache(Path(folder) / "programs")
+        try:
+            found.cold, graph, program = _compiled(case, target, precision)
+            found.warm, _, _ = _compiled(case, target, precision)
+        except Exception as error:  # one net that does not compile is a finding
+            found.error = f"{type(error).__name__}: {error}"
+            return found
+        finally:
+            reuse.PROGRAMS = cache
+            if before is None:
+                del os.environ["TRITON_CACHE_DIR"]
+            else:
+                os.environ["TRITON_CACHE_DIR"] = before
+    count(found, graph, program)
+    return found
+
+
+def _compiled(case: Case, target: str, precision: Precision | None) -> tuple[float, Graph, Program]:
+    """Returns how long it takes from the net's file to the program, and both."""
+    begun = time.perf_counter()
+    spec = solver_spec(case)
+    graph = build(net_spec(case), "TRAIN")
+    arena = plan_arena(graph)
+    step = train_step(graph, arena, spec)
+    backend = get_backend("triton", target, precision)
+    program = reuse.compile_or_load(Unit(step.graph, arena, backend, step.names, step.tables))
+    return time.perf_counter() - begun, graph, program
+
+
+def count(found: Findings, graph: Graph, program: Program) -> None:
+    """Fills in what the program says, and what the net would take at best."""
+    found.precision = program.meta["precision"]
+    found.kernels = sum(
+        len(one.kernels) * (one.repeat.count if one.repeat else 1) for one in program.launches
+    )
+    found.launches = sum(1 for _ in program.runs())
+    found.peak = program.peak_bytes
+    found.traffic = sum(k.bytes for one in program.launches for k in one.kernels)
+    found.ideal, found.work = ideal(graph), flops(graph, training=True)
+    _binaries(found, program)
+    peak = PEAKS.get(program.target, PEAKS["sm_90"])
+    seconds = {one.name: _seconds(one, peak, found.precision) for one in program.launches}
+    found.step = sum(seconds.values())
+    found.slowest = _largest(seconds)
+    least = found.ideal / peak.traffic, found.work / peak.flops[found.precision]
+    found.floor = max(least)
+
+
+def ideal(graph: Graph) -> int:
+    """Returns the bytes that a training step moves if nothing is moved twice.
+
+    Forward, each blob is written once and read once by each layer; a layer that works in place is
+    part of the one before. Backward, a layer reads the gradient of its tops and its bottoms, and
+    writes the gradients of these. Learned blobs: see ACCESSES.
+    """
+    numbers = ACCESSES * sum(info.size for info in graph.params.values())
+    for layer in graph.layers:
+        tops = {name: math.prod(shape) for name, shape in layer.tops}
+        bottoms = {name: math.prod(shape) for name, shape in layer.bottoms}
+        if not bottoms or tops.keys() & bottoms.keys():
+            continue
+        learned = sum(size for name, size in bottoms.items() if name not in graph.inputs)
+        numbers += 2 * (sum(tops.values()) + sum(bottoms.values())) + learned
+    return numbers * NUMBER
+
+
+def _seconds(launch: Launch, peak: Peak, precision: str) -> float:
+    """Returns the time of a launch, and of its repetitions: of memory or of sums, and to begin."""
+    moved = sum(k.bytes for k in launch.kernels) / peak.traffic
+    summed = sum(
+        k.flops / peak.flops[precision if k.kind == "contract" else "fp32"] for k in launch.kernels
+    )
+    return max(moved, summed) + LAUNCH * (launch.repeat.count if launch.repeat else 1)
+
+
+def _binaries(found: Findings, program: Program) -> None:
+    """Looks into the machine code: registers, stack, tensor cores."""
+    from compiler.triton_source.checks import resources
+
+    amd = program.target.startswith("gfx")
+    instruction, tensor = re.compile(_instruction(program.target)), {}
+    for name, code in program.code.items():
+        text = program.text[f"{name}.{'amdgcn' if amd else 'ptx'}"]
+        tensor[name] = instruction.search(text) is not None
+        held = None if amd else resources(code)
+        if held is not None:
+            found.registers = max(found.registers, held[0])
+            if held[1]:
+                found.spilling[name] = held[1]
+    found.shared = max(one.meta.get("shared", 0) for one in program.launches)
+    plain: dict[str, float] = {}
+    for launch in program.launches:
+        for kernel in launch.kernels:
+            if kernel.kind == "contract":
+                found.contractions += 1
+                found.on_tensor_cores += tensor[launch.code]
+                if not tensor[launch.code]:
+                    plain[kernel.name] = kernel.flops / found.work
+    found.plain = _largest(plain)
+
+
+def _instruction(target: str) -> str:
+    """Returns what the target's best products look like in PTX, or in AMD's assembly."""
+    if target.startswith("sm_9"):
+        return r"wgmma\.mma_async"
+    if target.startswith("sm_8"):
+        return r"\bmma\.sync"
+    return r"v_mfma" if target.startswith("gfx") else r"tcgen05\.mma"
+
+
+def _largest(values: Mapping[str, float], most: int = 8) -> dict[str, float]:
+    return dict(sorted(values.items(), key=lambda item: -item[1])[:most])
+
+
+def row(found: Findings) -> Row:
+    """Returns a line of the table."""
+    if found.error:
+        return (found.net, str(found.batch), found.precision, found.error[:60], *[""] * 11)
+    goal = f" (goal {GOALS[found.net]})" if found.net in GOALS else ""
+    return (
+        found.net,
+        str(found.batch),
+        found.precision,
+        str(found.kernels),
+        f"{found.launches}{goal}",
+        f"{found.peak / 2**20:,.0f}",
+        f"{found.traffic / 2**20:,.0f}",
+        f"{found.ideal / 2**20:,.0f}",
+        f"{found.on_tensor_cores} of {found.contractions}",
+        str(len(found.spilling)),
+        str(found.registers),
+        f"{found.cold:.1f}",
+        f"{found.warm:.2f}",
+        f"{found.step * 1e3:.3g}",
+        f"{found.floor * 1e3:.3g}",
+    )
+
+
+def plain(found: Findings) -> dict[str, Any]:
+    """Returns the findings as plain data."""
+    return {name: getattr(found, name) for name in Findings.__dataclass_fields__}

@@ -1,0 +1,84 @@
+"""What is counted of a step for a GPU, without one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bench import static
+from bench.__main__ import main
+from bench.cases import GPU_CASES
+from compiler.arena import plan_arena
+from compiler.backends import get_backend
+from compiler.build import build
+from compiler.pipeline import compile_unit
+from compiler.unit import Unit
+from compiler.update import train_step
+from netdef.formats import read_net
+from schemas.program import KernelInfo, Launch, Repeat
+from schemas.solver import SolverSpec
+
+NET = """\
+name: tiny
+layers:
+- {name: data, type: DummyData, top: [data, label], shape: [[64, 8], [64]]}
+- {name: ip1, type: InnerProduct, bottom: data, num_output: 100}
+- {name: relu1, type: ReLU, bottom: ip1, top: ip1}
+- {name: ip2, type: InnerProduct, num_output: 64}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip2, label]}
+"""
+
+
+def test_the_ideal_traffic() -> None:
+    data, label, hidden, scores = 64 * 8, 64, 64 * 100, 64 * 64
+    weights = 8 * 100 + 100 + 100 * 64 + 64
+    forward = data + hidden + hidden + scores + scores + label + 1
+    learned = hidden + scores  # their gradients; nobody asks for that of the data
+    graph = build(read_net(text=NET, format="yaml"), "TRAIN")
+    assert static.ideal(graph) == 4 * (8 * weights + 2 * forward + learned)
+
+
+def test_what_a_program_says() -> None:
+    pytest.importorskip("triton")
+    graph = build(read_net(text=NET, format="yaml"), "TRAIN")
+    arena = plan_arena(graph)
+    step = train_step(graph, arena, SolverSpec(base_lr=0.1, momentum=0.9))
+    backend = get_backend("triton", "sm_90", "tf32")
+    program = compile_unit(Unit(step.graph, arena, backend, step.names, step.tables))
+    found = static.Findings("tiny", 64, "")
+    static.count(found, graph, program)
+    assert found.precision == "tf32" and found.contractions == 5
+    assert found.launches == len(program.launches) <= found.kernels
+    assert found.kernels == sum(len(one.kernels) for one in program.launches)
+    assert len(found.plain) == found.contractions - found.on_tensor_cores
+    assert found.spilling == {} and 0 < found.registers <= 255
+    assert found.step >= found.launches * static.LAUNCH and found.step > found.floor > 0
+    assert found.peak == program.peak_bytes and found.traffic > 0
+    assert "tiny" in static.row(found)
+
+
+def test_the_time_of_a_launch() -> None:
+    peak = static.Peak(1e9, {"fp32": 1e9, "tf32": 1e10})
+    moving = KernelInfo("map", "map", (), (), 0, 3_000_000)
+    summing = KernelInfo("conv", "contract", (), (), 50_000_000, 1_000_000)
+    assert static._seconds(Launch("a", (moving,)), peak, "tf32") == pytest.approx(3e-3 + 2e-6)
+    assert static._seconds(Launch("b", (summing,)), peak, "tf32") == pytest.approx(5e-3 + 2e-6)
+    looped = Launch("c", (summing,), repeat=Repeat("loop", 50, False))
+    assert static._seconds(looped, peak, "fp32") == pytest.approx(50e-3 + 100e-6)
+
+
+def test_a_net_that_does_not_compile_is_a_finding_and_others_stay(tmp_path, monkeypatch) -> None:
+    def refuses(case, target, precision):
+        raise ValueError("no such instruction")
+
+    monkeypatch.setattr(static, "_compiled", refuses)
+    path = tmp_path / "static.json"
+    for net in ("lenet", "resnet50"):
+        words = ["static", net, "--precision", "tf32", "--json", str(path)]
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0 and "ValueError: no such instruction" in done.output
+    nets = json.loads(path.read_text())["nets"]
+    assert list(nets) == ["lenet tf32", "resnet50 tf32"]
+    assert nets["resnet50 tf32"]["batch"] == GPU_CASES["resnet50"].batch == 128
