@@ -34,7 +34,7 @@ NUMBER = 4  # bytes; a step whose activations are narrower has less traffic than
 ACCESSES = 8
 COLUMNS = (
     "net", "batch", "precision", "kernels", "launches", "peak MB", "traffic MB", "ideal MB",
-    "tensor cores", "spill", "registers", "cold s", "warm s", "step ms", "floor ms",
+    "tensor cores", "spill", "too large", "registers", "cold s", "warm s", "step ms", "floor ms",
 )  # fmt: skip
 
 
@@ -72,12 +72,13 @@ class Findings:
     contractions: int = 0
     on_tensor_cores: int = 0  # with the instructions of this GPU's own: wgmma on sm_90
     registers: int = 0  # of the kernel that takes most
-    shared: int = 0
     cold: float = 0.0
     warm: float = 0.0
     step: float = 0.0  # predicted
     floor: float = 0.0  # of any program: the ideal traffic, or the work
-    spilling: dict[str, int] = field(default_factory=dict)  # launch -> bytes of stack
+    spilling: dict[str, int] = field(default_factory=dict)  # binary -> bytes of stack
+    # Launch -> its bytes of shared memory, where the GPU has fewer: it would not start.
+    too_large: dict[str, int] = field(default_factory=dict)
     # Contractions without those instructions -> their share of the step's work, largest first.
     plain: dict[str, float] = field(default_factory=dict)
     slowest: dict[str, float] = field(default_factory=dict)  # launch -> predicted seconds
@@ -169,6 +170,7 @@ def _seconds(launch: Launch, peak: Peak, precision: str) -> float:
 def _binaries(found: Findings, program: Program) -> None:
     """Looks into the machine code: registers, stack, tensor cores."""
     from compiler.triton_source.checks import resources
+    from compiler.triton_source.tiles import target_named
 
     amd = program.target.startswith("gfx")
     instruction, tensor = re.compile(_instruction(program.target)), {}
@@ -180,7 +182,10 @@ def _binaries(found: Findings, program: Program) -> None:
             found.registers = max(found.registers, held[0])
             if held[1]:
                 found.spilling[name] = held[1]
-    found.shared = max(one.meta.get("shared", 0) for one in program.launches)
+    limit = target_named(program.target)
+    assert limit is not None
+    shared = {one.name: one.meta["shared"] for one in program.launches}
+    found.too_large = {name: held for name, held in shared.items() if held > limit.shared}
     plain: dict[str, float] = {}
     for launch in program.launches:
         for kernel in launch.kernels:
@@ -208,7 +213,7 @@ def _largest(values: Mapping[str, float], most: int = 8) -> dict[str, float]:
 def row(found: Findings) -> Row:
     """Returns a line of the table."""
     if found.error:
-        return (found.net, str(found.batch), found.precision, found.error[:60], *[""] * 11)
+        return (found.net, str(found.batch), found.precision, found.error[:60], *[""] * 12)
     goal = f" (goal {GOALS[found.net]})" if found.net in GOALS else ""
     return (
         found.net,
@@ -221,6 +226,7 @@ def row(found: Findings) -> Row:
         f"{found.ideal / 2**20:,.0f}",
         f"{found.on_tensor_cores} of {found.contractions}",
         str(len(found.spilling)),
+        str(len(found.too_large)),
         str(found.registers),
         f"{found.cold:.1f}",
         f"{found.warm:.2f}",

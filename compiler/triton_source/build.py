@@ -218,7 +218,8 @@ class Build:
         if len(functions) == 1 and group.steps is None:
             return Made(group.label, m, order, compile_module(m, self.target, aligned))
         binary = compile_if_it_fits(m, self.target, aligned)
-        if binary is None:
+        # Triton does not always give parts of a binary the same shared memory, one after another.
+        if binary is None or binary.meta["shared"] > self.target.shared:
             return None
         used = None if self.target.amd else resources(binary.code)
         return None if used is not None and used[1] else Made(group.label, m, order, binary)

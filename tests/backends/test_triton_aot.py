@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import pytest
 
 from compiler.backends.triton import Backend
-from compiler.triton_source import aot, checks
+from compiler.triton_source import aot, build, checks
 from compiler.triton_source.aot import require_triton
 from compiler.triton_source.tiles import TARGETS, choose
 from schemas.errors import BackendError
@@ -105,6 +106,18 @@ def test_a_group_that_spills_falls_apart(monkeypatch):
         "dropout",
     ] * 2
     assert len(program.launches) == 4 and len(program.code) == 2
+
+
+def test_a_group_of_more_shared_memory_than_there_is_falls_apart(monkeypatch):
+    given = build.compile_if_it_fits
+
+    def greedy(*args):
+        made = given(*args)
+        return replace(made, meta={**made.meta, "shared": TARGETS["sm_90"].shared + 1})
+
+    monkeypatch.setattr(build, "compile_if_it_fits", greedy)
+    program = hand.program(Backend("sm_90"), (hand.update(500), hand.dropout(400)))
+    assert [len(launch.kernels) for launch in program.launches] == [1, 1]
 
 
 @pytest.mark.parametrize("failures", [1, 2])

@@ -53,7 +53,7 @@ def test_what_a_program_says() -> None:
     assert found.launches == len(program.launches) <= found.kernels
     assert found.kernels == sum(len(one.kernels) for one in program.launches)
     assert len(found.plain) == found.contractions - found.on_tensor_cores
-    assert found.spilling == {} and 0 < found.registers <= 255
+    assert found.spilling == found.too_large == {} and 0 < found.registers <= 255
     assert found.step >= found.launches * static.LAUNCH and found.step > found.floor > 0
     assert found.peak == program.peak_bytes and found.traffic > 0
     assert "tiny" in static.row(found)
