@@ -8,10 +8,21 @@ from fnmatch import fnmatch
 import numpy as np
 import pytest
 
-from tests.exact import cases_conv, cases_loss, cases_neuron, cases_norm, cases_shape, cases_sliding
+from tests.exact import (
+    cases_accuracy,
+    cases_conv,
+    cases_loss,
+    cases_neuron,
+    cases_norm,
+    cases_shape,
+    cases_sliding,
+)
 from tests.exact.harness import TOLERANCE, Case, close, expected_slopes, loaded
 
-TABLES = (cases_conv, cases_sliding, cases_neuron, cases_shape, cases_norm, cases_loss)
+TABLES = (
+    *(cases_conv, cases_sliding, cases_neuron, cases_shape, cases_norm),
+    *(cases_loss, cases_accuracy),
+)
 CASES: list[Case] = [case for table in TABLES for case in table.CASES]
 BACKENDS = ["reference", "cpu"]
 
