@@ -1,4 +1,4 @@
-"""Command line of the bench: cpu, gpu, static, startup."""
+"""Command line of the bench: cpu, gpu, static, profile, startup, corpus."""
 
 from __future__ import annotations
 
@@ -154,6 +154,18 @@ def startup(
     show(as_rows(found), COLUMNS)
     write_json(path, {**machine, "threads": threads, "startup": [r.plain() for r in found]})
     click.echo(f"written: {path}")
+
+
+@main.command()
+@_nets
+@click.option("--folder", type=Path, default=RESULTS / "cpu", help="Where to write NET.txt.")
+@click.option("--iterations", type=click.IntRange(1), default=10, help="Steps of each net.")
+@_threads
+def profile(nets: tuple[str, ...], folder: Path, iterations: int, threads: int) -> None:
+    """Keep what `netdef time` says of a training step of NETS (default: all) on the CPU."""
+    from bench.profile import profile as keep
+
+    keep(nets or tuple(CASES), folder, threads, iterations, click.echo)
 
 
 @main.command()

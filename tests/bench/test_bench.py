@@ -191,6 +191,14 @@ def test_a_run_that_is_cut_keeps_what_it_has(tmp_path, monkeypatch) -> None:
     assert [c["net"] for c in json.loads(path.read_text())["comparisons"]] == ["mlp"]
 
 
+def test_profile_keeps_the_tables_of_each_net(tmp_path) -> None:
+    words = ["profile", "mlp", "--folder", str(tmp_path / "new"), "--iterations", "1"]
+    done = CliRunner().invoke(main, [*words, "--threads", "1"])
+    assert done.exit_code == 0 and "mlp: 1 training step: fastest" in done.output
+    text = (tmp_path / "new" / "mlp.txt").read_text()
+    assert "\nlayer " in text and "\nkernel " in text and "\ntotal " in text
+
+
 def test_startup_has_cold_and_warm(tmp_path) -> None:
     found = measure(["mlp"], names("fine", "missing"), 1, 2, say_nothing)
     assert [(one.net, len(one.warm)) for one in found] == [("mlp", 2)]
