@@ -8,6 +8,7 @@ from itertools import count
 from math import prod
 
 from compiler.backends import Traits
+from compiler.fuse import substituted
 from compiler.index import Axis, Index, axes_of, index
 from compiler.kernel import (
     Acc,
@@ -26,6 +27,7 @@ from compiler.kernel import (
 from compiler.schedule import Buffer, Loop, Work
 
 _MAX_PARTS = 64
+_PANELS = (64, 48, 32)  # columns
 
 
 # What was copied, over which axes (name and size), and the copy's buffer.
@@ -47,33 +49,31 @@ def adapt(kernels: Sequence[Work], buffers: dict[str, Buffer], traits: Traits) -
             state.kernels.append(_loop(work, state, copies, traits))
             continue
         if traits.contiguous_factor and work.kind == "contract" and not _lies_well(work):
-            work = _with_contiguous_factor(work, state, copies)
+            work = _with_contiguous_factor(work, None, state, copies)
         state.kernels.extend(_split(work, state, traits))
     return state
 
 
 def _loop(loop: Loop, state: Adapted, copies: Copies, traits: Traits) -> Loop:
-    """Fits the kernels of one step; what they all read is turned once, before the loop."""
+    """Fits the kernels of one step; weights that all steps read are copied once, before the loop.
+
+    Each step streams them from memory, so they lie in the order in which they are read.
+    """
     moves = dict(loop.moves)
     own = loop.writes()
     inside: list[Kernel] = []
     for kernel in loop.kernels:
         name = kernel.name
-        if traits.contiguous_factor and kernel.kind == "contract":
-            varying = own | {b for b, by in moves.get(name, {}).items() if by}
+        contracts = traits.contiguous_factor and kernel.kind == "contract"
+        factor = _vector_factor(kernel) if contracts else None
+        if factor is not None and factor.buffer not in own | set(moves.get(name, {})):
+            kernel = _with_contiguous_factor(*_in_panels(kernel), state, copies)
+        elif factor is not None:
             before = len(state.kernels)
-            again: Copies = {}
-            turned = _with_contiguous_factor(kernel, state, again)
-            if {k[0] for k in again} & varying:
-                inside += [k for k in state.kernels[before:] if isinstance(k, Kernel)]
-                moves.update({k.name: moves.get(name, {}) for k in inside})
-                del state.kernels[before:]
-            elif again:
-                del state.kernels[before:]
-                for buffer in again.values():
-                    del state.buffers[buffer]
-                turned = _with_contiguous_factor(kernel, state, copies)
-            kernel = turned
+            kernel = _with_contiguous_factor(kernel, None, state, {})
+            inside += [k for k in state.kernels[before:] if isinstance(k, Kernel)]
+            moves.update({k.name: moves.get(name, {}) for k in inside})
+            del state.kernels[before:]
         for part in _split(kernel, state, traits):
             moves.setdefault(part.name, moves.get(name, {}))
             inside.append(part)
@@ -107,23 +107,42 @@ def _rows(kernel: Kernel) -> int:
     return prod(a.size for a in kernel.space if a not in columns)
 
 
-def _with_contiguous_factor(
-    kernel: Kernel,
-    state: Adapted,
-    copies: Copies,
-) -> Kernel:
-    """Copies the factor that has the vector axis if it does not lie along it."""
+def _vector_factor(kernel: Kernel) -> Load | None:
+    """Returns the factor that has the vector axis, if it alone has and a copy of it is simple."""
     factors = product(kernel.reduces[0])
     axis = vector_axis(kernel)
     if factors is None or axis is None:
-        return kernel
+        return None
     owners = [f for f in factors if axis in load_axes(f)]
-    if len(owners) != 1 or owners[0].guards or owners[0].offset.coefficient(axis) == 1:
+    plain = len(owners) == 1 and all(isinstance(a, Axis) for a, _ in owners[0].offset.terms)
+    return owners[0] if plain and not owners[0].guards else None
+
+
+def _in_panels(kernel: Kernel) -> tuple[Kernel, Axis | None]:
+    """Splits the vector axis into panels of columns that are read together, if that comes out."""
+    axis = vector_axis(kernel)
+    assert axis is not None
+    width = next((w for w in _PANELS if axis.size % w == 0 and axis.size > w), 0)
+    if not width:
+        return kernel, None
+    panel = Axis(_fresh("panel", kernel), axis.size // width)
+    column = Axis(axis.name, width)
+    space = [a for b in kernel.space for a in ((panel, column) if b == axis else (b,))]
+    split = {axis: index(panel) * width + index(column)}
+    return substituted(kernel, split, tuple(space)), panel
+
+
+def _with_contiguous_factor(
+    kernel: Kernel, panel: Axis | None, state: Adapted, copies: Copies
+) -> Kernel:
+    """Copies the factor that has the vector axis if it does not lie along it, or panel by panel."""
+    factor, axis = _vector_factor(kernel), vector_axis(kernel)
+    if factor is None or axis is None:
         return kernel
-    (factor,) = owners
-    if not all(isinstance(a, Axis) for a, _ in factor.offset.terms):
+    if panel is None and factor.offset.coefficient(axis) == 1:
         return kernel
-    used = sorted(axes_of(factor.offset), key=lambda a: (a == axis, -factor.offset.coefficient(a)))
+    step = factor.offset.coefficient
+    used = sorted(axes_of(factor.offset), key=lambda a: (a == axis, a != panel, -step(a)))
     key = (factor.buffer, factor.offset, tuple((a.name, a.size) for a in used))
     if key not in copies:
         names = (f"{factor.buffer}.t{n}" for n in count())

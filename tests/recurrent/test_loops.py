@@ -12,6 +12,7 @@ from compiler import launches
 from compiler.arena import plan_arena
 from compiler.backends import get_backend
 from compiler.build import build
+from compiler.kernel import load_axes
 from compiler.kernel_text import render
 from compiler.pipeline import compile_unit
 from compiler.schedule import Loop
@@ -143,8 +144,8 @@ def test_what_is_not_recurrent_is_outside_of_the_loop(kind):
     assert contractions(compiled_unit(*step_of(kind, "backward"))) == ([1, 1], 4)
 
 
-def cpu_unit(kind, what, steps):
-    step, arena = step_of(kind, what, steps)
+def cpu_unit(kind, what, steps, text=None):
+    step, arena = step_of(kind, what, steps, text)
     unit = Unit(step.graph, arena, get_backend("cpu"), step.names, step.tables)
     compile_unit(unit)
     return unit
@@ -201,3 +202,21 @@ layers:
     graph = build(read_net(text=text, format="yaml"), "TRAIN")
     arena = plan_arena(graph)
     assert_close(run_both(train_step(graph, arena, SolverSpec()), arena))
+
+
+@pytest.mark.parametrize("kind, size", [("LSTM", 24), ("LSTM", 96), ("GRU", 64), ("RNN", 64)])
+def test_weights_that_all_steps_read_lie_panel_by_panel(kind, size):
+    text = cell(kind).replace("num_output: 5", f"num_output: {size}")
+    unit = cpu_unit(kind, "forward", 6, text)
+    (loop,) = (launch for launch in unit.schedule.launches if isinstance(launch, Loop))
+    reads = {a.name for k in loop if k.kind == "contract" for x in k.loads() for a in load_axes(x)}
+    assert "panel" in reads or size == 64 and kind == "RNN"  # one panel is all there is
+    results = []
+    for backend in ("cpu", "reference"):
+        net = load(text, backend)
+        h = net.forward(x=numbers((6, 3, 4)))["h"]
+        dx = net.backward(h=np.ones(h.shape))["x"]
+        results.append([h, dx, *(np.array(v) for own in net.grads.values() for v in own.values())])
+    for one, other in zip(*results, strict=True):
+        scale = max(1.0, float(np.abs(other).max()))
+        np.testing.assert_allclose(one, other, atol=1e-5 * scale)
