@@ -33,7 +33,7 @@ class Summary:
     parameters: int
     macs: int
     activation_bytes: int
-    batch: int  # items in the batch; 1 where the inputs do not agree on a number
+    batch: int  # items, or sequences, in the batch; 1 where the inputs do not agree on a number
 
     @property
     def macs_an_item(self) -> int:
@@ -75,7 +75,16 @@ def summarize(graph: Graph) -> Summary:
 
 
 def _batch(graph: Graph, rows: list[Row]) -> int:
-    """Returns the number of items that every input holds and every layer works on, else 1."""
-    sizes = {node.shape[0] if node.shape else 1 for node in graph.inputs.values()}
-    batch = sizes.pop() if len(sizes) == 1 else 1
+    """Returns the number of items that every input holds and every layer works on, else 1.
+
+    Time is the first axis of sequences, (T, N, ...): an item is one of the N.
+    """
+    states = {r.leaf.shape[1:2] for r in graph.recurrences}
+    if states:
+        (batch,) = (states.pop() if len(states) == 1 else ()) or (1,)
+        if any(batch not in node.shape[:2] for node in graph.inputs.values()):
+            return 1
+    else:
+        sizes = {node.shape[0] if node.shape else 1 for node in graph.inputs.values()}
+        batch = sizes.pop() if len(sizes) == 1 else 1
     return 1 if batch < 1 or any(row.macs % batch for row in rows) else batch

@@ -37,8 +37,9 @@ def summary(
     """Show a table of NET's layers.
 
     Output shapes, learned parameters, multiply-accumulates (MACs) of one item's forward pass, each
-    one multiplication and one addition, and the memory of the outputs of the whole batch. Nothing
-    is allocated or compiled: a net of any size can be counted.
+    one multiplication and one addition, and the memory of the outputs of the whole batch. An item
+    of a recurrent net is a sequence. Nothing is allocated or compiled: a net of any size can be
+    counted.
 
     Of a weight file (.caffemodel, .caffemodel.h5, .safetensors): its layers and their blobs.
     """

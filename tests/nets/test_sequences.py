@@ -33,6 +33,15 @@ def test_counts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
+def test_an_item_of_a_summary_is_a_sequence(name: str) -> None:
+    _, macs, items = SEQUENCES[name]
+    graph = build(read_net(NETS / name / "net.yaml"), "TEST", probe=probe)
+    steps = 50 if name == "char_rnn" else 1  # its table counts characters
+    found = summarize(graph)
+    assert (found.batch, found.macs_an_item) == (items // steps, macs * steps)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
 def test_pages_tell_the_counts(name: str) -> None:
     told = [f"{count:,}" for count in SEQUENCES[name][:2]]
     page = (NETS / name / "README.md").read_text()
