@@ -32,15 +32,13 @@ def emit_contract(kernel: Kernel, plan: Plan, host: Host) -> Piece:
     with b.loop(lo, hi, plan.group) as first:
         last = b.imin(b.iadd(first, plan.group), hi)
         if plan.chunk:
-            size = plan.sums[0].size
-            with b.loop(0, size, plan.chunk) as start:
-                stop = b.imin(b.iadd(start, plan.chunk), size)
+            with b.loop(0, plan.blocks) as n:
                 with b.loop(first, last) as t:
-                    tile.emit(t, _block(b, plan, scratch, t, first), start, stop)
+                    tile.emit(t, _block(b, plan, scratch, t, first), n)
             with b.loop(first, last) as t:
                 ends.emit(t, _block(b, plan, scratch, t, first))
         else:
-            tile.emit(first, scratch, 0, plan.sums[0].size if plan.sums else 0)
+            tile.emit(first, scratch, 0)
             ends.emit(first, scratch)
     return finish(b, pointers, plan.tiles)
 
@@ -50,24 +48,30 @@ def _block(b: Builder, plan: Plan, scratch: str, t: Val, first: Val) -> str:
 
 
 class _Tile:
-    """Sums one tile over the sum axes, or over a chunk of them."""
+    """Sums one tile over the sum axes, or over a block of them."""
 
     def __init__(self, b: Builder, plan: Plan, pointers: dict[str, str]) -> None:
         self.b, self.plan, self.pointers = b, plan, pointers
         self.sums = [[b.var("float", plan.lanes) for _ in range(plan.nv)] for _ in range(plan.mr)]
         self.base = pointers[plan.scalar.buffer]
         self.pack = Pack(b, plan, pointers) if plan.packed else None
-        self.range: tuple[Int, Int] = (0, 0)
+        # Of the first sum behind those that lead.
+        self.range: tuple[Int, Int] = (0, plan.sums[0].size if plan.sums else 0)
         self.at: list[Scope] = []  # the scope of each row, where rows are not even
 
-    def emit(self, t: Val, block: str, start: Int, stop: Int) -> None:
-        """Adds the sums from `start` to `stop` of the outermost axis to a block of memory."""
+    def emit(self, t: Val, results: str, block: Int) -> None:
+        """Adds block number `block` of the sums to the results of a tile."""
         b, plan = self.b, self.plan
         scope, row_tile = tile_scope(b, plan, self.pointers, t)
-        self.range = (start, stop)
         begin = first_row(b, plan, row_tile)
+        if plan.chunk:
+            lead, cut = plan.sums[: plan.lead], plan.sums[plan.lead].size
+            *at, part = b.unravel(block, [*(a.size for a in lead), -(-cut // plan.chunk)])
+            start = b.imul(part, plan.chunk)
+            self.range = start, b.imin(b.iadd(start, plan.chunk), cut)
+            scope = scope.child(dict(zip(lead, at, strict=True)))
         if self.pack is not None:
-            self.pack.fill(scope, start, stop)
+            self.pack.fill(scope, block, *self.range)
         for var in self._vars():
             var.set(const(0.0, "float", plan.lanes))
         if plan.even:
@@ -78,18 +82,18 @@ class _Tile:
             for r in range(plan.mr):
                 row = b.imin(b.iadd(begin, r), plan.row_count - 1)
                 self.at.append(scope.child(row_axes(b, plan, row)))
-        free = [g for g in plan.shared() if not set(plan.sums) & axes_of(g.index)]
-        self._under(scope, free, lambda inner: self._nest(inner, 0, None))
-        self._write(block, start)
+        free = [g for g in plan.shared() if not set(plan.sums[plan.lead :]) & axes_of(g.index)]
+        self._under(scope, free, lambda inner: self._nest(inner, plan.lead, None))
+        self._write(results, block)
 
     def _vars(self) -> list[Var]:
         return [v for row in self.sums for v in row]
 
-    def _write(self, block: str, start: Int) -> None:
+    def _write(self, results: str, block: Int) -> None:
         b, plan = self.b, self.plan
-        later = b.cmp("icmp sgt", as_val(start), const(0, "i64")) if plan.chunk else None
+        later = b.cmp("icmp sgt", as_val(block), const(0, "i64")) if plan.chunk else None
         for n, var in enumerate(self._vars()):
-            at, value = b.at(block, "float", n * plan.lanes), var.get()
+            at, value = b.at(results, "float", n * plan.lanes), var.get()
             if later is not None:
                 old = b.load(at, "float", plan.lanes)
                 zero = const(0.0, "float", plan.lanes)
@@ -135,7 +139,7 @@ class _Tile:
     def _bounds(self, scope: Scope, axis: Axis, depth: int) -> tuple[Int, Int, list[Guard]]:
         """Narrows a loop by the guards that it is the last to decide; returns those it cannot."""
         b, later = self.b, set(self.plan.sums[depth + 1 :])
-        start, stop = self.range if depth == 0 else (0, axis.size)
+        start, stop = self.range if depth == self.plan.lead else (0, axis.size)
         rest = []
         for guard in self.plan.shared():
             used = axes_of(guard.index)

@@ -15,8 +15,11 @@ _NEAR = 256 * 1024  # bytes that stay in the second-level cache beside all else
 _PACK = 256 * 1024  # largest copy of a panel, which lies on the stack
 _PANEL = 64 * 1024  # a panel's copy where sums are cut: tiles read it from the nearest caches
 _USES = 8  # tiles that make a copy worth it
+_FAR_USES = 2  # the same where each row of the vector factor lies on a page of its own
+_PAGE = 4096  # bytes that the processor reads ahead in
+_BRIEF = 64  # longest sum that costs no more than to write its results
 _LONG = 4096  # longest sum kept in one accumulator
-_SCRATCH = 64 * 1024  # bytes of results that wait on the stack for the rest of their sums
+_SCRATCH = 256 * 1024  # bytes of results that wait on the stack for the rest of their sums
 _ZEROS = 4096  # most elements of a row that is outside of its guards
 
 
@@ -41,18 +44,25 @@ class Plan:
     mr: int
     nv: int
     lanes: int
-    chunk: int  # of the outermost sum, 0: all of it
-    group: int  # tiles whose results wait while a chunk is summed
+    lead: int  # outermost sums that all tiles of a group walk together, one by one
+    chunk: int  # of the sum behind them that a tile takes at a time, 0: there are no blocks
+    group: int  # tiles whose results wait while a block is summed
     packed: bool  # a panel is copied to the stack before its tiles
-    nr: int = (
-        0  # columns summed at a time by lanes along the sum (llvm/dot.py), 0: lanes are columns
-    )
+    nr: int = 0  # columns at a time whose lanes run along the sum (llvm/dot.py); 0: they do not
 
     @property
     def panels_inside(self) -> bool:
         """Tells whether a tile's neighbours are the other columns of its rows."""
         length = math.prod(a.size for a in self.sums)
         return not self.packed and length * self.vec.size * 4 <= _NEAR
+
+    @property
+    def blocks(self) -> int:
+        """Returns how many parts the sums have."""
+        if not self.chunk:
+            return 1
+        lead = math.prod(a.size for a in self.sums[: self.lead])
+        return lead * -(-self.sums[self.lead].size // self.chunk)
 
     @property
     def row_count(self) -> int:
@@ -72,8 +82,8 @@ class Plan:
 
     @property
     def panel(self) -> int:
-        """Elements of a panel's copy: of a chunk, or of all steps of the sums."""
-        steps = (self.chunk or self.sums[0].size, *(a.size for a in self.sums[1:]))
+        """Elements of a panel's copy: of a block of the sums."""
+        steps = (self.chunk or self.sums[0].size, *(a.size for a in self.sums[self.lead + 1 :]))
         return math.prod(steps) * self.width
 
     @property
@@ -145,21 +155,21 @@ def _tiled(kernel: Kernel, host: Host, scalar: Load, vector: Load, vec: Axis) ->
     # What the vector factor depends on changes least often.
     outer.sort(key=lambda a: a not in b_axes)
     sums = kernel.reduces[0].axes
-    depth = _depth(scalar, vector, rows, sums)
-    chunk, group = _blocks(sums, nv * host.lanes, mr * nv * host.lanes * 4)
+    lead, chunk, group = _blocks(sums, scalar, rows, nv * host.lanes, mr * nv * host.lanes * 4)
+    depth = max(lead, _depth(scalar, vector, rows, sums))
     made = Plan(
-        scalar, vector, vec, tuple(outer), rows, even, sums, depth, mr, nv, host.lanes, chunk,
-        group, False,
+        scalar, vector, vec, tuple(outer), rows, even, sums, depth, mr, nv, host.lanes, lead,
+        chunk, group, False,
     )  # fmt: skip
     near = replace(made, chunk=_panel_steps(made))
     if _worth_packing(near):
         return replace(near, packed=True)
-    return made
+    return made if made.blocks > 1 else replace(made, chunk=0, group=1)
 
 
 def _panel_steps(plan: Plan) -> int:
-    """Returns how much of the outermost sum a panel holds if sums are cut at all: 0 for all."""
-    rest = math.prod(a.size for a in plan.sums[1:])
+    """Returns how much of the sum that is cut a panel holds, 0 if none is."""
+    rest = math.prod(a.size for a in plan.sums[plan.lead + 1 :])
     return max(1, min(plan.chunk, _PANEL // (4 * rest * plan.width))) if plan.chunk else 0
 
 
@@ -167,10 +177,14 @@ def _worth_packing(plan: Plan) -> bool:
     """Tells whether rows of the vector factor lie badly and are used often enough to copy them."""
     if not plan.sums or plan.vector.guards or plan.panel * 4 > _PACK:
         return False
+    if plan.panels > 1 and plan.panels_inside and math.prod(a.size for a in plan.sums) <= _BRIEF:
+        return False  # rows of results are written whole, one after the other
     uses = plan.row_tiles * math.prod(a.size for a in plan.outer if a not in plan.vector_axes)
     uses = min(uses, plan.group) if plan.chunk else uses
     steps = [plan.vector.offset.coefficient(a) for a in plan.sums]
     crooked = any(s % plan.lanes for s in (*steps, plan.vector.offset.const))
+    if steps[-1] * 4 > _PAGE // 2:
+        return uses >= _FAR_USES
     return uses >= _USES and (crooked or steps[-1] > 4 * plan.width)
 
 
@@ -275,15 +289,24 @@ def without(i: Index, axes: Iterable[Axis]) -> Index:
     return substitute(i, {a: Index(0) for a in axes})
 
 
-def _blocks(sums: tuple[Axis, ...], width: int, tile: int) -> tuple[int, int]:
-    """Returns the chunk of the outermost sum and the tiles that share it; (0, 1) if not needed."""
-    if not sums:
-        return 0, 1
-    rest = math.prod(a.size for a in sums[1:])
-    unit = rest * 4 * (width + 16)  # a cache line of the scalar factor serves a tile's rows
-    if sums[0].size * rest <= _LONG and sums[0].size * rest * 4 * width <= _NEAR:
-        return 0, 1
-    chunk = max(1, min(_LONG // 2 // rest, int(1.5 * _NEAR) // unit))
-    while chunk * rest < 128 and chunk < sums[0].size:
-        chunk *= 2
-    return (chunk, max(1, _SCRATCH // tile)) if chunk < sums[0].size else (0, 1)
+def _blocks(
+    sums: tuple[Axis, ...], scalar: Load, rows: tuple[Axis, ...], width: int, tile: int
+) -> tuple[int, int, int]:
+    """Returns (lead, chunk, group) of a plan: how sums are cut, and how many tiles share a part."""
+    length = math.prod(a.size for a in sums)
+    if length <= _LONG and length * 4 * width <= _NEAR:
+        return 0, 0, 1
+    if any(scalar.offset.coefficient(a) == 1 for a in rows):
+        # A step reads numbers of all rows, side by side, of which a tile needs a few: what all
+        # tiles of a group read must stay near.
+        steps = _NEAR // 2 // (4 * (width + max(16, math.prod(a.size for a in rows))))
+    else:
+        # A tile alone reads its rows, a cache line of one at a time.
+        steps = int(1.5 * _NEAR) // (4 * (width + 16))
+    steps = max(128, min(_LONG // 2, steps))
+    lead, rest = 0, length // sums[0].size
+    while rest > 2 * steps and lead + 1 < len(sums):
+        lead += 1
+        rest //= sums[lead].size
+    chunk = min(sums[lead].size, max(1, steps // rest))
+    return lead, chunk, max(1, _SCRATCH // tile)

@@ -30,7 +30,22 @@ def dot_plan(kernel: Kernel, host: Host) -> Plan | None:
     outer = tuple(a for a in kernel.space if a is not vec and a not in rows)
     mr, nr = _tile(math.prod(a.size for a in rows), vec.size, host)
     return Plan(
-        scalar, columns, vec, outer, rows, False, reduce.axes, 0, mr, 1, host.lanes, 0, 1, False, nr
+        scalar,
+        columns,
+        vec,
+        outer,
+        rows,
+        False,
+        reduce.axes,
+        0,
+        mr,
+        1,
+        host.lanes,
+        0,
+        0,
+        1,
+        False,
+        nr,
     )
 
 
@@ -53,8 +68,8 @@ class DotTile:
         self.b, self.plan, self.pointers = b, plan, pointers
         self.sums = [[b.var("float", plan.lanes) for _ in range(plan.nr)] for _ in range(plan.mr)]
 
-    def emit(self, t: Val, block: str, start: Int, stop: Int) -> None:
-        """Writes the sums of a tile to a block of memory."""
+    def emit(self, t: Val, results: str, block: Int) -> None:
+        """Writes the sums of a tile, which are one block."""
         b, plan = self.b, self.plan
         scope, row_tile = tile_scope(b, plan, self.pointers, t)
         begin, first = first_row(b, plan, row_tile), scope.axes[plan.vec]
@@ -72,7 +87,7 @@ class DotTile:
             for r, sums in enumerate(self.sums):
                 for c, var in enumerate(sums):
                     place = b.iadd(n, r * plan.width + c)
-                    b.store(_lanes_added(b, var), b.at(block, "float", place))
+                    b.store(_lanes_added(b, var), b.at(results, "float", place))
 
     def _sum(self, rows: list[Scope], columns: list[Scope]) -> None:
         plan = self.plan

@@ -16,26 +16,25 @@ class Pack:
 
     def __init__(self, b: Builder, plan: Plan, pointers: dict[str, str]) -> None:
         self.b, self.plan = b, plan
-        sizes = [plan.chunk or plan.sums[0].size, *(a.size for a in plan.sums[1:])]
+        self.sums = plan.sums[plan.lead :]
+        sizes = [plan.chunk or self.sums[0].size, *(a.size for a in self.sums[1:])]
         self.memory = b.alloca(f"[{plan.panel} x float]", 64)
         self.source = pointers[plan.vector.buffer]
-        self.place = linear([index(a) for a in plan.sums], row_major(sizes)) * plan.width
+        self.place = linear([index(a) for a in self.sums], row_major(sizes)) * plan.width
         self.present = b.var("i64", 1, const(-1, "i64"))
         self.origin = self.memory  # where the panel would begin if it had all steps of the sums
         self.keys = [a for a in (*plan.outer, plan.vec) if a in plan.vector_axes]
 
-    def fill(self, scope: Scope, start: Int, stop: Int) -> None:
-        """Makes sure that the panel of a tile is there, from `start` to `stop` of its first sum."""
+    def fill(self, scope: Scope, block: Int, start: Int, stop: Int) -> None:
+        """Makes sure that a block of a tile's panel is there: `start` to `stop` of one sum."""
         b, plan = self.b, self.plan
         offset = linear([index(a) for a in self.keys], row_major([a.size for a in self.keys]))
-        key = as_val(scope.scalar(offset))
-        if plan.chunk:
-            rest = math.prod(a.size for a in plan.sums[1:])
-            self.origin = b.at(self.memory, "float", b.imul(start, -rest * plan.width))
-            key = as_val(b.iadd(b.imul(key, plan.sums[0].size), start))
+        key = as_val(b.iadd(b.imul(scope.scalar(offset), plan.blocks), block))
+        rest = math.prod(a.size for a in self.sums[1:])
+        self.origin = b.at(self.memory, "float", b.imul(start, -rest * plan.width))
         with b.when(b.cmp("icmp ne", key, self.present.get())):
             with b.loop(start, stop) as k:
-                self._copy(scope.child({plan.sums[0]: k}), plan.sums[1:])
+                self._copy(scope.child({self.sums[0]: k}), self.sums[1:])
             self.present.set(key)
 
     def _copy(self, scope: Scope, axes: Sequence[Axis]) -> None:

@@ -117,6 +117,9 @@ def more_kernels() -> dict[str, Kernel]:
         "weight_gradient_padded": hand.conv_weight_gradient(3, 8, 8, 11, 20, 5, 1, 2),
         "weight_gradient_strided": hand.conv_weight_gradient(3, 11, 11, 3, 20, 3, 2, 1),
         "weight_gradient_long": hand.conv_weight_gradient(40, 14, 14, 2, 5, 3, 1, 1),
+        "weight_gradient_of_large_maps": hand.conv_weight_gradient(3, 49, 50, 3, 20, 3, 1, 1),
+        "weight_gradient_copied": hand.conv_weight_gradient(2, 40, 40, 16, 50, 2, 1, 1),
+        "weight_gradient_strided_maps": hand.conv_weight_gradient(3, 71, 71, 3, 17, 3, 2, 1),
         "product_gradient": weight_gradient_of_product(13, 30, 23),
         "product_long": hand.inner_product(5, 20, 5000),
         "product_wide": hand.inner_product(3, 700, 40),
@@ -182,6 +185,13 @@ def test_rows_picked_by_number(rows, width, count, scatter, target):
     run_kernel(kernel, contents)
     np.testing.assert_allclose(results[0], contents["y"], rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(results[1], results[0])
+
+
+def test_sums_over_large_maps_are_cut_within_an_image():
+    for name in ("weight_gradient_of_large_maps", "weight_gradient_copied"):
+        made = plan(collapse(more_kernels()[name]), backend("x86-64-v4").host)
+        assert made.lead == 1 and 1 < made.chunk < made.sums[1].size, name
+        assert made.packed == (name == "weight_gradient_copied")
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
