@@ -18,6 +18,7 @@ from schemas.precision import PRECISIONS, Precision
 F = TypeVar("F", bound=Callable[..., Any])
 RESULTS = ROOT / "bench" / "results"
 _nets = click.argument("nets", nargs=-1, type=click.Choice(list(CASES)))
+_FAST = [one for one in PRECISIONS if one != "fp32"]
 _gpu_nets = click.argument("nets", nargs=-1, type=click.Choice(list(GPU_CASES)))
 _threads = click.option("--threads", type=click.IntRange(1), default=2, help="Of each peer.")
 
@@ -70,38 +71,37 @@ def cpu(
 
 
 @main.command()
-@_nets
+@_gpu_nets
 @click.option("--json", "path", type=Path, help="Default: bench/results/<gpu name>.json.")
 @_rounds(7)
-@click.option("--precision", type=click.Choice(PRECISIONS), default="tf32")
-@click.option("--compile", "compiled", is_flag=True, help="torch.compile too (slow to start).")
+@click.option("--precision", "precisions", default=",".join(_FAST), show_default=True)
+@click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True, default=["train"])
 @click.option("--budget", default=570, help="Seconds after which nothing new is begun.")
 @click.option("--dry-run", is_flag=True, help="No GPU: one tiny net on the reference backend.")
 def gpu(
     nets: tuple[str, ...],
     path: Path | None,
     rounds: int,
-    precision: Precision,
-    compiled: bool,
+    precisions: str,
+    mode: tuple[Mode, ...],
     budget: int,
     dry_run: bool,
 ) -> None:
     """GPU tests, first steps against the reference, then NETS beside PyTorch on a GPU."""
     from bench.gpu import Plan, run
 
-    plan = Plan(
-        nets=nets or tuple(CASES),
-        rounds=rounds,
-        precision=precision,
-        compiled=compiled,
-        budget=float(budget),
-        dry_run=dry_run,
-    )
-    name, document, found = run(plan, click.echo)
+    chosen = tuple(one for one in PRECISIONS if one in precisions.split(","))
+    if unknown := set(precisions.split(",")) - set(PRECISIONS):
+        known = ", ".join(PRECISIONS)
+        raise click.BadParameter(f"{', '.join(unknown)}: give some of {known}, with commas")
+    plan = Plan(nets or tuple(GPU_CASES), rounds, chosen, mode, float(budget), dry_run)
+
+    def save(name: str, document: dict[str, Any]) -> None:
+        write_json(path or RESULTS / f"{name}.json", document)
+
+    name, found = run(plan, click.echo, save)
     show(rows(found))
-    path = path or RESULTS / f"{name}.json"
-    write_json(path, document)
-    click.echo(f"written: {path}")
+    click.echo(f"written: {path or RESULTS / f'{name}.json'}")
 
 
 @main.command()

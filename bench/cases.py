@@ -119,6 +119,7 @@ def unfit(case: Case, peer: str) -> str | None:
     reasons = {
         "channels_last": "there are no images, so there is no order of channels",
         "compile": "torch.compile leaves nn.LSTM as it is",
+        "max_autotune": "torch.compile leaves nn.LSTM as it is",
     }
     return reasons.get(peer) if case.steps else None
 

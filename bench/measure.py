@@ -30,7 +30,7 @@ class Options:
     backend: str = "cpu"
     device: str = "cpu"
     precision: Precision = "fp32"
-    ceiling: str = "sgemm"
+    apart: bool = False  # one peer after the other, as all of them do not fit into a GPU's memory
     timeout: float = 300.0
     deadline: float = float("inf")
 
@@ -65,18 +65,30 @@ class Comparison:
     ratio: list[float] = field(default_factory=list)
     ratio_of_minima: float | None = None  # of each one's fastest round: least disturbed
     left_out: dict[str, str] = field(default_factory=dict)
+    precision: Precision = "fp32"
+    ceiling_gbytes: float | None = None  # of memory, in a second; known on a GPU
 
     @property
     def gflop(self) -> float | None:
         """Returns the work of a step: netdef counts it."""
-        return next((r.facts["gflop"] for r in self.results if "gflop" in r.facts), None)
+        return self._fact("gflop")
+
+    @property
+    def floor_ms(self) -> float | None:
+        """Returns the time that the work of a step, or its least traffic, takes at the ceilings."""
+        gflop, gbytes = self._fact("gflop"), self._fact("ideal_gbytes")
+        parts = ((gflop, self.ceiling_gflops), (gbytes, self.ceiling_gbytes))
+        return max((1e3 * much / speed for much, speed in parts if much and speed), default=None)
+
+    def _fact(self, name: str) -> float | None:
+        return next((r.facts[name] for r in self.results if name in r.facts), None)
 
 
 def compare(
     case: Case, mode: Mode, peers: Sequence[str], options: Options, say: Say = print
 ) -> Comparison:
     """Measures the peers on one net. Peers that cannot take part are left out, with a line."""
-    found = Comparison(case.net, mode, case.batch)
+    found = Comparison(case.net, mode, case.batch, precision=options.precision)
     with tempfile.TemporaryDirectory() as folder:
         try:
             weights = _weights(case, Path(folder))
@@ -86,13 +98,15 @@ def compare(
             say(f"{case.net} is left out: {error}")
             return found
         jobs = [_job(peer, case, mode, options, weights, layers) for peer in peers]
-        sides = _start(jobs, found, options, say)
-        try:
-            _check(sides, found, say)
-            _rounds(sides, found, options, say)
-        finally:
-            for side in sides:
-                side.stop()
+        for together in [[job] for job in jobs] if options.apart else [jobs]:
+            sides = _start(together, found, options, say)
+            try:
+                _values(sides, found, say)
+                _rounds(sides, found, options, say)
+            finally:
+                for side in sides:
+                    side.stop()
+    _check(found, say)
     _conclude(found)
     return found
 
@@ -127,9 +141,10 @@ def _start(jobs: Sequence[Job], found: Comparison, options: Options, say: Say) -
     sides = []
     for job in jobs:
         try:
-            if time.monotonic() > options.deadline:
+            left = options.deadline - time.monotonic()
+            if left <= 0:
                 raise LeftOut("the time is over")
-            side = Side(job, timeout=options.timeout)
+            side = Side(job, timeout=min(options.timeout, left))
         except LeftOut as reason:
             _leave_out(found, job.peer, reason, say)
             continue
@@ -144,14 +159,18 @@ def _leave_out(found: Comparison, peer: str, reason: LeftOut, say: Say) -> None:
     say(f"{found.net} {found.mode}: {peer} is left out: {reason}")
 
 
-def _check(sides: list[Side], found: Comparison, say: Say) -> None:
-    """Compares the first three losses, or the outputs, with those of the first peer."""
+def _values(sides: list[Side], found: Comparison, say: Say) -> None:
+    """Asks for the first three losses, or the outputs."""
     for side in list(sides):
         try:
             _result(found, side).values = side.ask("more", steps=2)["result"]
         except LeftOut as reason:
             sides.remove(side)
             _leave_out(found, side.job.peer, reason, say)
+
+
+def _check(found: Comparison, say: Say) -> None:
+    """Compares the first three losses, or the outputs, with those of the first peer."""
     reference = next((r.values for r in found.results if r.values), [])
     for result in found.results:
         if result.values:
@@ -201,7 +220,7 @@ def _result(found: Comparison, side: Side) -> Result:
 
 def _conclude(found: Comparison) -> None:
     """Takes the ceiling out of the results; finds the best other peer and the ratios to it."""
-    for ceiling in [r for r in found.results if r.peer in ("sgemm", "matmul")]:
+    for ceiling in [r for r in found.results if r.peer == "sgemm"]:
         found.results.remove(ceiling)
         found.ceiling_gflops = ceiling.facts["gflop"] / ceiling.median * 1e3
     ours = next((r for r in found.results if r.peer == OURS), None)

@@ -12,10 +12,12 @@ import numpy as np
 
 from bench.cases import Case, flops, net_spec, solver_spec
 from bench.peer import Array, Job
+from bench.static import ideal
 from compiler.arena import plan_arena
 from compiler.build import build
 from compiler.update import train_step
 from netdef.engine import Engine, open_engine, plain
+from runtime.cuda import CudaDevice
 from runtime.params import initialise
 from runtime.solver import Training
 from runtime.weights import load_weights, save_weights
@@ -96,12 +98,19 @@ class NetdefPeer:
     def facts(self) -> dict[str, Any]:
         """Returns what is known of the step from its graph and program."""
         program = self._exe.program
-        on_gpu = {"device_bytes": program.peak_bytes} if self._engine.name == "triton" else {}
+        training = self._training is not None
+        on_gpu = {}
+        if isinstance(self._engine.device, CudaDevice):
+            free, total = self._engine.device.driver.call("cuMemGetInfo")
+            on_gpu = {"device_bytes": program.peak_bytes, "used_bytes": total - free}
+            if training:
+                on_gpu["ideal_gbytes"] = ideal(self._graph) / 1e9
         return {
             **on_gpu,
-            "gflop": flops(self._graph, self._training is not None) / 1e9,
+            "gflop": flops(self._graph, training) / 1e9,
             "parameters": sum(math.prod(p.shape) for p in program.params),
-            "launches": len(program.launches),
+            "kernels": sum(len(launch.kernels) for launch, _ in program.runs()),
+            "launches": sum(1 for _ in program.runs()),
             "planned_bytes": program.peak_bytes,
         }
 

@@ -61,6 +61,8 @@ PEERS = {
     "compile": "bench.torch_side:TorchPeer:compile",
     "cuda_graph": "bench.torch_side:TorchPeer:cuda_graph",
     "sgemm": "bench.ceiling:Sgemm",
+    "max_autotune": "bench.torch_side:TorchPeer:max_autotune",
+    "copy": "bench.torch_side:Copy",
     "matmul": "bench.torch_side:Matmul",
 }
 

@@ -16,7 +16,8 @@ from rich.table import Table
 from bench.measure import OURS, Comparison, Result
 
 COLUMNS = (
-    "net", "mode", "batch", "peer", "ms", "min-max", "items/s", "GFLOP/s", "of ceiling",
+    "net", "mode", "precision", "batch", "peer", "ms", "min-max", "items/s", "GFLOP/s",
+    "of ceiling", "of floor",
     "peak MB", "first step s", "difference", "netdef / best", "of minima",
 )  # fmt: skip
 Row = tuple[str, ...]
@@ -39,6 +40,7 @@ def _row(comparison: Comparison, result: Result) -> Row:
     return (
         comparison.net,
         comparison.mode,
+        comparison.precision,
         str(comparison.batch),
         result.peer,
         f"{result.median:.3g}",
@@ -46,6 +48,7 @@ def _row(comparison: Comparison, result: Result) -> Row:
         f"{comparison.batch / result.median * 1e3:,.0f}",
         f"{speed:,.0f}" if speed else "",
         f"{speed / ceiling:.0%}" if speed and ceiling else "",
+        f"{comparison.floor_ms / result.median:.0%}" if comparison.floor_ms else "",
         f"{memory / 2**20:,.0f}" if memory else "",
         f"{result.first_step_s:.2f}",
         "" if result.difference is None else f"{result.difference:.0e}",
@@ -72,7 +75,7 @@ def show(table: Sequence[Row], columns: Row = COLUMNS, console: Console | None =
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """Returns a comparison as plain data: all rounds, and the medians of what they give."""
     plain = asdict(comparison)
-    plain["gflop"] = comparison.gflop
+    plain["gflop"], plain["floor_ms"] = comparison.gflop, comparison.floor_ms
     plain["ratio_median"] = statistics.median(comparison.ratio) if comparison.ratio else None
     for result, given in zip(plain["results"], comparison.results, strict=True):
         result["median_ms"] = given.median if given.ms else None

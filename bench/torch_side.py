@@ -1,4 +1,4 @@
-"""PyTorch in the bench: eager, channels last, torch.compile, CUDA graph."""
+"""PyTorch in the bench: eager, channels last, torch.compile, CUDA graph; its ceilings."""
 
 # PyTorch is typed in part, and may be absent where mypy runs:
 # mypy: disallow-subclassing-any=False, warn-return-any=False
@@ -17,13 +17,16 @@ from bench import peers
 from bench.cases import Rates
 from bench.peer import Array, Job
 
+NARROW = {"bf16": torch.bfloat16}  # what products are made of, by precision
 WARM_UP = 3  # runs that PyTorch asks for before a capture
 
 
 class TorchPeer:
-    """A net of bench/peers.py. `flavour`: eager, channels_last, compile or cuda_graph.
+    """A net of bench/peers.py.
 
-    channels_last also has the fused optimiser, as does cuda_graph. On a GPU the batch is copied
+    `flavour`: eager, channels_last, compile, max_autotune or cuda_graph.
+    channels_last also has the fused optimiser; cuda_graph has both. In bf16, the net runs under
+    autocast, with weights and losses in float32, as netdef's are. On a GPU the batch is copied
     from pinned memory in each step, because netdef's step holds such a copy.
     """
 
@@ -35,7 +38,12 @@ class TorchPeer:
         self._training = job.mode == "train"
         self._losses: list[Tensor] = []
         self._output: Tensor | None = None
-        self._last_format = flavour == "channels_last"
+        images = len(job.case.item) == 3
+        self._last_format = images and flavour in ("channels_last", "cuda_graph")
+        # Each weight is read once in a forward pass: to keep its copy would only take memory.
+        self._mixed = torch.autocast(
+            job.device, torch.bfloat16, enabled=job.precision in NARROW, cache_enabled=False
+        )
         self._place(data, job)
         self._module = self._build(job)
         fused = flavour in ("channels_last", "cuda_graph")
@@ -45,8 +53,9 @@ class TorchPeer:
             self._clip = job.rates.clip
             self._optimizer = sgd(self._module, job.rates, fused)
         self._net: Callable[..., Tensor] = self._module
-        if flavour == "compile":
-            self._net = torch.compile(self._module)
+        if flavour in ("compile", "max_autotune"):
+            mode = "max-autotune" if flavour == "max_autotune" else None
+            self._net = torch.compile(self._module, mode=mode)
         self._step = self._train if self._training else self._infer
         if flavour == "cuda_graph":
             self._step = self._captured()
@@ -79,7 +88,8 @@ class TorchPeer:
         assert self._optimizer is not None
         self._copy_in()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._net(self._data, self._label)
+        with self._mixed:
+            loss = self._net(self._data, self._label)
         loss.backward()
         if self._clip >= 0:
             nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
@@ -88,7 +98,7 @@ class TorchPeer:
 
     def _infer(self) -> Tensor:
         self._copy_in()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._mixed:
             return self._net(self._data)
 
     def _copy_in(self) -> None:
@@ -139,10 +149,15 @@ class TorchPeer:
         return [float(x) for x in self._output.float().cpu().flatten()]
 
     def facts(self) -> dict[str, Any]:
-        """Returns the version, and on a GPU the peak of its memory."""
+        """Returns the version, and on a GPU the peak of its memory.
+
+        `used_bytes` is what the device is short of, libraries and code included.
+        """
         facts: dict[str, Any] = {"torch": torch.__version__}
         if self._gpu:
             facts["device_bytes"] = torch.cuda.max_memory_reserved()
+            free, total = torch.cuda.mem_get_info()
+            facts["used_bytes"] = total - free
         return facts
 
     def close(self) -> None:
@@ -167,7 +182,7 @@ def sgd(module: nn.Module, rates: Rates, fused: bool) -> torch.optim.Optimizer:
 
 
 class Matmul:
-    """The ceiling on a GPU: a large square product in the job's precision."""
+    """A ceiling on a GPU: a large square product in the job's precision."""
 
     SIZE = 8192
 
@@ -176,8 +191,9 @@ class Matmul:
         self._device = job.device
         size = self.SIZE if job.device == "cuda" else 512
         self._size = size
-        self._a = torch.randn(size, size, device=job.device)
-        self._b = torch.randn(size, size, device=job.device)
+        dtype = NARROW.get(job.precision, torch.float32)
+        self._a = torch.randn(size, size, device=job.device, dtype=dtype)
+        self._b = torch.randn(size, size, device=job.device, dtype=dtype)
 
     def run(self, count: int) -> None:
         """Multiplies `count` times and waits."""
@@ -193,6 +209,34 @@ class Matmul:
     def facts(self) -> dict[str, Any]:
         """Returns the work of one product."""
         return {"gflop": 2 * self._size**3 / 1e9}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Copy:
+    """The other ceiling: a copy of a large block of the device's memory."""
+
+    def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
+        size = 1 << 28 if job.device == "cuda" else 1 << 20  # float32
+        self._device = job.device
+        self._source = torch.ones(size, device=job.device)
+        self._target = torch.empty_like(self._source)
+
+    def run(self, count: int) -> None:
+        """Copies `count` times and waits."""
+        for _ in range(count):
+            self._target.copy_(self._source)
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def result(self) -> list[float]:
+        """Returns nothing: there is nothing to compare."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what one copy reads and writes."""
+        return {"gbyte": 2 * self._source.nbytes / 1e9}
 
     def close(self) -> None:
         """Nothing to end."""

@@ -20,6 +20,7 @@ from bench.plain_net import Layer, plain_net
 from bench.side import LeftOut, Side
 from bench.startup import measure
 from compiler.build import build
+from schemas.precision import PRECISIONS
 
 FAKE = "tests.bench.fakes:Fake:"
 CASE = case_of("mlp", 2)
@@ -213,8 +214,47 @@ def test_gpu_dry_run(tmp_path, monkeypatch) -> None:
     assert done.exit_code == 0, done.output
     assert "mlp: first three losses differ by" in done.output
     document = json.loads(path.read_text())
+    assert [one["precision"] for one in document["check"]] == [p for p in PRECISIONS if p != "fp32"]
     assert document["check"][0]["within_tolerance"] is True
     assert document["comparisons"][0]["results"][0]["peer"] == "netdef"
+
+
+def test_gpu_rows_share_the_time_and_are_saved_one_by_one(tmp_path, monkeypatch) -> None:
+    """Three peers that run anywhere stand for those that need a GPU."""
+    peers = names("fine", "failing", "loud")
+    monkeypatch.setattr(gpu, "PEERS", peers)
+    monkeypatch.setattr(gpu, "run_tests", lambda plan, say: {"rc": 0, "last": "", "output": ""})
+    monkeypatch.setattr(gpu, "find_gpu", lambda say: ("some-gpu", {"name": "some"}))
+    monkeypatch.setattr(gpu, "check", lambda net, precision, dry_run, say: {"net": net})
+    monkeypatch.setattr(gpu, "ceiling", lambda peer, *others: {"copy": 2.0, "matmul": 500.0}[peer])
+    said: list[str] = []
+    saved: list[tuple[str, int]] = []
+
+    def save(name: str, document: gpu.Document) -> None:
+        saved.append((name, len(document["comparisons"])))
+
+    plan = gpu.Plan(("mlp", "lenet"), 1, ("fp32", "tf32"))
+    name, found = gpu.run(plan, said.append, save)
+    assert name == "some-gpu"
+    assert saved == [(name, count) for count in (1, 2, 3, 4, 4)]
+    assert [(c.net, c.precision) for c in found][:2] == [("mlp", "fp32"), ("mlp", "tf32")]
+    for comparison in found:
+        assert [r.peer for r in comparison.results] == [peers[0], peers[2]]
+        assert comparison.left_out == {peers[1]: "ValueError: no such kernel"}
+        assert comparison.floor_ms == 1.0  # the fake's 0.5 GFLOP
+    late = list(gpu.timings(replace(plan, nets=("mlp",)), 0.0, said.append))
+    assert all(set(c.left_out.values()) == {"the time is over"} for c in late)
+
+
+def test_gpu_precisions_that_are_none(tmp_path) -> None:
+    done = CliRunner().invoke(main, ["gpu", "mlp", "--precision", "tf32,fp33"])
+    assert done.exit_code == 2 and "fp33: give some of fp32, tf32" in done.output
+
+
+def test_large_nets_are_not_checked_against_the_reference() -> None:
+    said: list[str] = []
+    answer = gpu.check("vgg16", "tf32", False, said.append)
+    assert "GFLOP" in answer["left_out"] and "PyTorch's losses are the check" in said[0]
 
 
 def test_gpu_tests_are_run_first(monkeypatch) -> None:
@@ -233,7 +273,7 @@ def test_gpu_file_name() -> None:
 def test_gpu_script_without_a_gpu(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(gpu, "run_tests", lambda plan, say: {"rc": 0, "last": "", "output": ""})
     monkeypatch.setattr(gpu, "find_gpu", lambda say: ("no-gpu", None))
-    monkeypatch.setattr(gpu, "check", lambda net, plan, say: {"net": net})
+    monkeypatch.setattr(gpu, "check", lambda net, precision, dry_run, say: {"net": net})
     path = tmp_path / "gpu.json"
     done = CliRunner().invoke(main, ["gpu", "mlp", "--json", str(path)])
     assert done.exit_code == 0, done.output
