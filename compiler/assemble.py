@@ -11,6 +11,7 @@ from compiler.graph import Graph
 from compiler.index import Axis, Index, index
 from compiler.ir import Node
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel, load_axes
+from compiler.narrow import COPY
 from compiler.schedule import Buffer, Loop, repeat_of
 from compiler.schedule import Launch as Scheduled
 from compiler.unit import Unit
@@ -62,7 +63,8 @@ def _tensors(unit: Unit) -> dict[str, Tensor]:
         if name not in found:
             found[name] = _tensor(unit, name, node, "output")
     if NAME in unit.memory.places:
-        found.update(_param_tensors(unit.arena, NAME, "param", ""))
+        copy = COPY if COPY in unit.memory.places else None
+        found.update(_param_tensors(unit.arena, NAME, "param", "", copy))
     if "gradients" in unit.memory.places:
         found.update(_param_tensors(unit.arena, "gradients", "state", "d:"))
     for key, info in graph.states.items():
@@ -89,10 +91,12 @@ def _strides(offset: Index, axes: list[Axis]) -> tuple[int, ...]:
     return tuple(offset.coefficient(a) for a in axes)
 
 
-def _param_tensors(arena: Arena, slot: str, role: Role, prefix: str) -> dict[str, Tensor]:
+def _param_tensors(
+    arena: Arena, slot: str, role: Role, prefix: str, copy: str | None = None
+) -> dict[str, Tensor]:
     return {
         prefix + key: Tensor(
-            prefix + key, role, "f32", s.shape, slot, s.offset * 4, s.view, s.strides()
+            prefix + key, role, "f32", s.shape, slot, s.offset * 4, s.view, s.strides(), copy
         )
         for key, s in arena.slots.items()
     }

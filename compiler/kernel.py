@@ -54,7 +54,10 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """buffer[offset] where all guards hold, else `other`; nothing is read where one does not."""
+    """buffer[offset] where all guards hold, else `other`; nothing is read where one does not.
+
+    bf16 is a type of memory alone: a Load of it is a value of f32, a Store to it rounds.
+    """
 
     buffer: str
     offset: Index
@@ -156,6 +159,9 @@ class Store:
     axes: tuple[Axis, ...] = ()
 
 
+# What the factors of a product may be stored as.
+FLOATS: frozenset[Dtype] = frozenset(["f32", "bf16"])
+
 Statement = Reduce | Store
 Kind = Literal["map", "reduce", "row", "contract", "host"]
 
@@ -243,7 +249,7 @@ def product(reduce: Reduce) -> tuple[Load, Load] | None:
     value = reduce.value
     if reduce.op == "sum" and isinstance(value, Op) and value.name == "mul":
         a, b = value.args
-        if isinstance(a, Load) and isinstance(b, Load) and "f32" == a.dtype == b.dtype:
+        if isinstance(a, Load) and isinstance(b, Load) and {a.dtype, b.dtype} <= FLOATS:
             return a, b
     return None
 

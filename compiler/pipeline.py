@@ -19,6 +19,7 @@ from compiler.kernel import Kernel
 from compiler.launches import schedule
 from compiler.lower import Lowering
 from compiler.memory import plan_memory
+from compiler.narrow import narrow
 from compiler.rewrite import mapped, rewrite, straightened, verify
 from compiler.roll import roll
 from compiler.schedule import Buffer
@@ -90,9 +91,22 @@ def lower(unit: Unit) -> None:
     unit.kernels = list(Lowering(unit.plan, unit.graph.origin).kernels())
 
 
+def store_narrow(unit: Unit) -> None:
+    """Activations and gradients lie as bf16 where the backend wants it."""
+    if unit.backend.traits.narrow:
+        kernels, graph = _plain_kernels(unit), unit.graph
+        nodes = graph.nodes()
+        reached = [r for r in graph.recurrences if r.leaf in set(nodes)]
+        unit.kernels[:], unit.buffers = narrow(kernels, unit.buffers, unit.plan, nodes, reached)
+
+
+def _plain_kernels(unit: Unit) -> list[Kernel]:
+    return [k for k in unit.kernels if isinstance(k, Kernel)]
+
+
 def merge(unit: Unit) -> None:
     """Epilogues, siblings, rows."""
-    kernels = [k for k in unit.kernels if isinstance(k, Kernel)]
+    kernels = _plain_kernels(unit)
     fused = fuse(kernels, unit.buffers, unit.plan.steps)
     unit.kernels, unit.refused = fused.kernels, fused.refused
 
@@ -135,6 +149,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("verify", check),
     ("storage", place),
     ("lower", lower),
+    ("narrow", store_narrow),
     ("fuse", merge),
     ("roll", step_by_step),
     ("adapt", fit),

@@ -18,6 +18,8 @@ from schemas.program import Runs
 from schemas.solver import SolverSpec
 
 Values = dict[str, Node]
+# The least normal f32: Triton would take a smaller constant, and all that meets it, for f64.
+TINY = 2.0**-126
 
 
 @dataclass
@@ -162,7 +164,7 @@ def _apply(step: Step, g: Node, arena: Arena, spec: SolverSpec) -> None:
         norm = sqrt(sum_all(mul(g, g)))
         factor = select(
             less(spec.clip_gradients, norm),
-            div(spec.clip_gradients, maximum(norm, 1e-38)),
+            div(spec.clip_gradients, maximum(norm, TINY)),
             1.0,
         )
         g = mul(g, broadcast(factor, g.shape))

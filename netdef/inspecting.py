@@ -173,7 +173,7 @@ def _count(after: str, unit: Unit) -> str:
         return f"{len(unit.graph.nodes())} nodes"
     if after == "storage":
         return f"{len(unit.buffers)} buffers"
-    if after in ("lower", "fuse", "roll", "adapt"):
+    if after in ("lower", "narrow", "fuse", "roll", "adapt"):
         return f"{len(unit.kernels)} kernels"
     if after == "launches":
         return f"{len(unit.schedule.launches)} launches"

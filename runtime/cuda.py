@@ -25,7 +25,7 @@ from runtime.cuda_driver import (
     bindings,
 )
 from runtime.executable import Array, Executable
-from runtime.tensor_bytes import TYPES, dense, pack, span, unpack
+from runtime.tensor_bytes import TYPES, dense, pack, rounded, span, unpack
 from schemas.errors import BackendError, UsageError
 from schemas.program import Launch, Program, Tensor
 
@@ -152,7 +152,11 @@ class CudaExecutable:
                 raw = self._bytes(tensor, address)
             pack(tensor, value, raw)
             self._driver.upload(address, raw.ctypes.data, raw.nbytes)
-            self._driver.synchronize()  # before the array may go
+            if tensor.copy is not None:
+                small = rounded(raw)
+                at = self.blocks[tensor.copy].address + tensor.offset // 2
+                self._driver.upload(at, small.ctypes.data, small.nbytes)
+            self._driver.synchronize()  # before the arrays may go
 
     def _bytes(self, tensor: Tensor, address: int) -> Array:
         raw = np.empty(span(tensor), np.uint8)

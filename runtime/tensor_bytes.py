@@ -51,6 +51,15 @@ def pack(tensor: Tensor, value: Array | float | int, raw: Array) -> None:
     strided(tensor, raw)[...] = array.reshape(tensor.view) if array.ndim else array
 
 
+def rounded(raw: Array) -> Array:
+    """Returns numbers of f32 as bf16, both as bytes: to the nearest, of two to the even one."""
+    words = raw.view(np.uint32)
+    up = words + np.uint32(0x7FFF) + (words >> 16 & 1)
+    # A NaN stays one: adding to its mantissa could make it infinite, or wrap around.
+    kept = np.where(np.isnan(raw.view(np.float32)), words | np.uint32(1 << 22), up)
+    return (kept >> 16).astype(np.uint16).view(np.uint8)
+
+
 def unpack(tensor: Tensor, raw: Array) -> Array:
     """Returns a copy of the tensor, in the user's shape, from the bytes of its span."""
     return strided(tensor, raw).reshape(tensor.shape).copy()

@@ -15,7 +15,7 @@ import numpy as np
 
 from runtime.calls import Call, Hosts, calls_of
 from runtime.executable import Array, Executable
-from runtime.tensor_bytes import pack, span, unpack
+from runtime.tensor_bytes import pack, rounded, span, unpack
 from runtime.triton_worker import receive, send
 from schemas.errors import BackendError, UsageError
 from schemas.program import Launch, Program, Runs, Tensor, written_out
@@ -144,6 +144,8 @@ class InterpretedExecutable:
         raw = block.read(tensor.offset, span(tensor))
         pack(tensor, value, raw)
         block.write(tensor.offset, raw.tobytes())
+        if tensor.copy is not None:
+            self.blocks[tensor.copy].write(tensor.offset // 2, rounded(raw).tobytes())
 
     def read(self, name: str) -> Array:
         tensor = self._tensor(name)

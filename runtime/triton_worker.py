@@ -64,6 +64,7 @@ class Interpreter:
         interpreter._patch_lang = lambda fn: None
         _take_any_mask(type(interpreter.interpreter_builder), "create_masked_load", 1)
         _take_any_mask(type(interpreter.interpreter_builder), "create_masked_store", 2)
+        _compute_in_bf16(type(interpreter.interpreter_builder), interpreter.TensorHandle, tl)
         self._folder = tempfile.TemporaryDirectory(prefix="netdef-triton-")
         self._modules = 0
 
@@ -109,6 +110,36 @@ def _take_any_mask(builder: Any, name: str, place: int) -> None:
         return given(self, *args, **options)
 
     setattr(builder, name, method)
+
+
+def _compute_in_bf16(builder: Any, handle: Any, tl: Any) -> None:
+    """Makes the interpreter round to bf16 as a GPU does, and multiply what it stands for.
+
+    It keeps bf16 as its upper 16 bits of an f32: it cuts the others off, and tl.dot multiplies the
+    bits as integers. Its other operations do too: kernels have bf16 in loads, products and stores
+    alone.
+    """
+    cast, dot = builder.cast_impl, builder.create_dot
+
+    def widened(x: Any) -> Any:
+        if x.dtype.scalar != tl.bfloat16:
+            return x
+        bits = np.asarray(x.data, np.uint16).astype(np.uint32) << np.uint32(16)
+        return handle(bits.view(np.float32), tl.float32)
+
+    def cast_impl(self: Any, source: Any, to: Any) -> Any:
+        if to.scalar != tl.bfloat16 or source.dtype.scalar == tl.bfloat16:
+            return cast(self, widened(source), to)
+        values = np.asarray(source.data).astype(np.float32)
+        words = values.view(np.uint32)
+        nearest = words + np.uint32(0x7FFF) + (words >> np.uint32(16) & np.uint32(1))
+        words = np.where(np.isnan(values), words | np.uint32(1 << 22), nearest)
+        return handle((words >> np.uint32(16)).astype(np.uint16), tl.bfloat16)
+
+    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return dot(self, widened(a), widened(b), *rest)
+
+    builder.cast_impl, builder.create_dot = cast_impl, create_dot
 
 
 class Worker:

@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
-# fp32: IEEE. tf32: the factors are rounded to 10 bits of mantissa.
-Precision = Literal["fp32", "tf32"]
+# fp32: IEEE. tf32: the factors are rounded to 10 bits of mantissa. bf16: to 7 bits, and so are
+# activations and their gradients in memory; weights, sums and losses stay fp32.
+Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -11,8 +11,8 @@ import numpy as np
 
 from schemas.params import Feed, LayerBlobs, ParamInfo, Sink, StateInfo
 
-Dtype = Literal["f32", "f64", "i32", "u8", "bool"]
-ITEMSIZE: dict[str, int] = {"f32": 4, "f64": 8, "i32": 4, "u8": 1, "bool": 1}
+Dtype = Literal["f32", "f64", "bf16", "i32", "u8", "bool"]
+ITEMSIZE: dict[str, int] = {"f32": 4, "f64": 8, "bf16": 2, "i32": 4, "u8": 1, "bool": 1}
 
 # Before the name of an output that is also an input's: a layer worked on it in place.
 CHANGED = "changed:"
@@ -51,6 +51,7 @@ class Tensor:
     `shape` is what the user sees, in Caffe's axis order; `strides` (in elements) and `offset` (in
     bytes) say where each element lies in the slot. `view` is the shape that `strides` belong to,
     with `shape` a row-major reshape of it (an InnerProduct weight (O, C*H*W) lies as (O, C, H, W)).
+    `copy` is a slot that holds the same elements as bf16: who writes the tensor writes both.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Tensor:
     offset: int
     view: tuple[int, ...]
     strides: tuple[int, ...]
+    copy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from compiler.update import Step
 from netdef.engine import open_engine
 from schemas.net import LayerSpec, Name, NetSpec, value_of
 from schemas.params import Feed
+from schemas.precision import Precision
 from tests.cases import Bottom, Case
 from tests.harness import compiled_unit, gather, scatter
 from tests.kernel_oracle import TYPES, run_schedule
@@ -78,14 +79,15 @@ class FusedKernels:
 
 @dataclass(frozen=True)
 class OnDevice:
-    """Compiles with a real backend and runs on its device, in float32."""
+    """Compiles with a real backend and runs on its device, in float32 if no precision is given."""
 
     name: str
     target: str | None = None
     rtol: float = 2e-4
+    precision: Precision | None = None
 
     def run(self, graph: Graph, values: Values) -> dict[str, Array]:
-        engine = open_engine(self.name, self.target, threads=2)
+        engine = open_engine(self.name, self.target, threads=2, precision=self.precision)
         exe = engine.load(Step(graph), plan_arena(graph))
         for (_, name), value in values.items():
             if name in exe.program.tensors:

@@ -32,6 +32,8 @@ class Traits:
     # shapes alone, never on the number of threads, so results do not either.
     tile: tuple[int, int] = (64, 64)
     parallel: int = 1
+    # Activations, their gradients and the weights that products read are stored as bf16.
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ class Backend:
 
     Target `interpreter` makes source only, which Triton's interpreter runs on NumPy memory.
     precision: `fp32` multiplies exactly; `tf32`, the default for NVIDIA, rounds the factors of
-    products to 10 bits of mantissa and runs on tensor cores.
+    products to 10 bits of mantissa and runs on tensor cores; so does `bf16`, to 7 bits, where
+    activations and their gradients are stored as bf16 as well (compiler/narrow.py).
     persistent: whether a loop over time may be one launch, whose programs wait for each other.
     The interpreter has one program at a time, so that loops are step by step there unless asked.
     """
@@ -42,14 +43,15 @@ class Backend:
             hint = did_you_mean(self.target, TARGETS)
             raise UsageError(f"the triton backend has no target '{self.target}'", hint=hint)
         self._target = found
-        # Two blocks a processor keep it busy while one of them waits for memory.
-        parallel = 2 * found.processors if self.target != "interpreter" else 1
-        self.traits = Traits(groups=True, tile=(64, 64), parallel=parallel)
         if precision is not None and precision not in found.precisions:
             known = " or ".join(found.precisions)
             message = f"the triton backend computes in {known} on {self.target}, not in {precision}"
             raise PrecisionError(message, hint=f"use --precision {found.precisions[0]}")
         self.precision: Precision = precision or found.precisions[0]
+        # Two blocks a processor keep it busy while one of them waits for memory.
+        parallel = 2 * found.processors if self.target != "interpreter" else 1
+        narrow = self.precision == "bf16"
+        self.traits = Traits(groups=True, tile=(64, 64), parallel=parallel, narrow=narrow)
         self.binary = binary and self.target != "interpreter"
         self.persistent = self.target != "interpreter" if persistent is None else persistent
 

@@ -104,13 +104,12 @@ def render_contract(kernel: Kernel, target: Target, precision: Precision) -> Fun
     flat = index(step) * tile.k + index(lane)
     axes.update(zip(r.k, unravel(flat, [x.size for x in r.k]), strict=True))
     label(em, axes)
-    exact = "ieee" if precision == "fp32" else precision
     if blocks == 1:
-        _multiply(em, r, axes, step, exact)
+        _multiply(em, r, axes, step, precision)
     else:
         with em.loop(f"for step in tl.range({blocks}, num_stages={tile.stages}):"):
             em.bind(step, "step", [])
-            _multiply(em, r, axes, step, exact)
+            _multiply(em, r, axes, step, precision)
     em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", 0)
     for s in kernel.stores:
         s = replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
@@ -156,14 +155,28 @@ def _tile_numbers(em: Emitter, rows: int, columns: int, number: str) -> None:
     em.line(f"tile_col = {number} % {_SWIZZLE * columns} // height")
 
 
-def _multiply(em: Emitter, r: Roles, axes: dict[Axis, Index], step: Axis, precision: str) -> None:
+def _multiply(
+    em: Emitter, r: Roles, axes: dict[Axis, Index], step: Axis, precision: Precision
+) -> None:
     """Writes one step along K."""
     length, k = em.block["k"], _size(r.k)
     if k % length:
         em.line(f"k = step * {length} + lane" if step.size > 1 else "k = lane")
         em.tails["k"] = Axis("k", k)
         em.bind(em.tails["k"], "k", ["k"])
-    a = em.expr(shift(r.a, axes))
-    b = em.expr(shift(r.b, axes))
-    a_text, b_text = em.full(a, frozenset(["row", "k"])), em.full(b, frozenset(["k", "col"]))
-    em.line(f'acc = tl.dot({a_text}, {b_text}, acc, input_precision="{precision}")')
+    a = _factor(em, r.a, axes, ("row", "k"), precision)
+    b = _factor(em, r.b, axes, ("k", "col"), precision)
+    exact = "ieee" if precision == "fp32" else "tf32"
+    how = "" if precision == "bf16" else f', input_precision="{exact}"'
+    em.line(f"acc = tl.dot({a}, {b}, acc{how})")
+
+
+def _factor(
+    em: Emitter, load: Load, axes: dict[Axis, Index], dims: tuple[str, str], precision: Precision
+) -> str:
+    """Returns the text of a factor's tile; what lies as f32 is rounded on its way."""
+    moved = shift(load, axes)
+    assert isinstance(moved, Load)
+    value = em.load(moved, raw=precision == "bf16")
+    text = em.full(value, frozenset(dims))
+    return f"{text}.to(tl.bfloat16)" if precision == "bf16" != value.dtype else text

@@ -23,6 +23,7 @@ from compiler.triton_source.maps import INFIX, call, constant_power, convert
 from compiler.triton_source.text import ELEMENTS, identifier, literal
 from schemas.program import Dtype
 
+LEAST_BF16 = -3.3895313892515355e38
 _INLINE = 32  # a longer part of an expression gets a name
 
 
@@ -56,9 +57,10 @@ class Emitter(Indices):
                 text = f"{text} + {self.fit(zero, dims)}"
         return f"{pointer} + {text}"
 
-    def load(self, e: Load) -> Value:
+    def load(self, e: Load, raw: bool = False) -> Value:
+        """Returns what a load gives: bf16 as f32, unless it is wanted `raw`."""
         pointer, kept = self.pointer(e.buffer, e.dtype)
-        key = ("load", e)
+        key = ("load", e, raw)
         if (found := self.find(key)) is not None:
             return found
         offset = self.index(e.offset, identifier(e.buffer))
@@ -68,15 +70,17 @@ class Emitter(Indices):
         level = offset.level
         if test is not None:
             level = max(level, test.level)
-            text += f", mask={self.fit(test, dims)}, other={literal(e.other, kept)}"
+            text += f", mask={self.fit(test, dims)}, other={_other(e.other, kept)}"
         text += ")"
         if kept == "bool":
             text = f"({text} != 0)"
         elif kept != e.dtype:
             text = f"{text}.to({ELEMENTS[e.dtype]}, bitcast=True)"
+        elif kept == "bf16" and not raw:
+            text = f"{text}.to(tl.float32)"
         name = self.names.fresh(e.buffer)
         self.line(f"{name} = {text}", level)
-        value = Value(name, dims, e.dtype, level)
+        value = Value(name, dims, "f32" if e.dtype == "bf16" and not raw else e.dtype, level)
         self.scopes[level].values[key] = value
         return value
 
@@ -167,6 +171,11 @@ class Emitter(Indices):
         if v.dtype == "i32" and not v.dims and to != "bool":  # a loop's counter may be a plain int
             return replace(v, text=f"tl.cast({v.text}, {ELEMENTS[to]})", dtype=to, plain=True)
         return replace(v, text=convert(v.operand, v.dtype, to), dtype=to, plain=True)
+
+
+def _other(value: float, kept: Dtype) -> str:
+    """Returns what a masked load gives; the least float is less than any finite bf16."""
+    return literal(max(value, LEAST_BF16) if kept == "bf16" else value, kept)
 
 
 def _tensor(v: Value) -> Value:

@@ -10,11 +10,18 @@ import numpy as np
 
 from schemas.program import Dtype
 
-POINTERS: dict[str, str] = {"f32": "*fp32", "f64": "*fp64", "i32": "*i32", "u8": "*u8"}
-POINTERS["bool"] = "*i8"
+POINTERS: dict[str, str] = {
+    "f32": "*fp32",
+    "f64": "*fp64",
+    "bf16": "*bf16",
+    "i32": "*i32",
+    "u8": "*u8",
+    "bool": "*i8",
+}
 ELEMENTS: dict[str, str] = {
     "f32": "tl.float32",
     "f64": "tl.float64",
+    "bf16": "tl.bfloat16",
     "i32": "tl.int32",
     "u8": "tl.uint8",
     "bool": "tl.int1",

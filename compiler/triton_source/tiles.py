@@ -31,11 +31,17 @@ class Target:
         return self.warp == 64
 
     @property
+    def grouped_warps(self) -> bool:
+        """Whether tensor cores multiply for four warps and 64 rows at a time (wgmma, tcgen05)."""
+        return isinstance(self.arch, int) and 90 <= self.arch < 120
+
+    @property
     def precisions(self) -> tuple[Precision, ...]:
         """What products can be computed in, the default first."""
         if self.amd:
-            return ("fp32",)
-        return ("fp32", "tf32") if self.name == "interpreter" else ("tf32", "fp32")
+            return ("fp32", "bf16")
+        exact: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
+        return exact if self.name == "interpreter" else ("tf32", "fp32", "bf16")
 
 
 TARGETS: dict[str, Target] = {
@@ -86,6 +92,27 @@ _TENSOR = (
 )
 
 
+# As deep again in elements as in bytes, tried on sm_90 too.
+_BF16 = (
+    Tile(128, 256, 64, 3, 8),
+    Tile(256, 128, 64, 3, 8),
+    Tile(128, 128, 64, 4, 8),
+    Tile(128, 64, 64, 3, 4),
+    Tile(64, 128, 64, 3, 4),
+    Tile(64, 64, 64, 4, 4),
+    Tile(128, 64, 32, 4, 4),
+    Tile(64, 128, 32, 4, 4),
+    Tile(64, 64, 32, 4, 4),
+    Tile(64, 32, 64, 4, 4),
+    Tile(32, 64, 64, 4, 4),
+    Tile(32, 32, 32, 4, 2),
+    Tile(16, 64, 64, 4, 2),
+    Tile(64, 16, 64, 4, 2),
+    Tile(16, 16, 64, 4, 1),
+    Tile(16, 16, 16, 4, 1),
+)
+
+
 def _plain() -> Iterator[Tile]:
     """Yields tiles for products on the plain fp32 units, which hold more of them in registers."""
     for m in (16, 32, 64, 128):
@@ -106,10 +133,14 @@ def choose(
     """
     if target.name == "interpreter":
         return _largest(m, n, k)
-    tensor = precision != "fp32"
-    tiles = list(_TENSOR if tensor else _plain())
-    fitting = [t for t in tiles if (t.m + t.n) * t.k * 4 * t.stages <= target.shared]
-    return min(fitting, key=lambda t: (_time(t, m, n, k, batch, run, target, tensor), -t.m * t.n))
+    tiles = {"fp32": tuple(_plain()), "tf32": _TENSOR, "bf16": _BF16}[precision]
+    itemsize = 2 if precision == "bf16" else 4
+    fitting = [t for t in tiles if (t.m + t.n) * t.k * itemsize * t.stages <= target.shared]
+    if precision != "fp32" and target.grouped_warps and m >= 64 and n >= 64:
+        fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4]
+    return min(
+        fitting, key=lambda t: (_time(t, m, n, k, batch, run, target, precision), -t.m * t.n)
+    )
 
 
 def _largest(m: int, n: int, k: int) -> Tile:
@@ -123,16 +154,20 @@ def _largest(m: int, n: int, k: int) -> Tile:
     return min((Tile(a, b, c, 1, 4) for a in sides for b in sides for c in sides), key=work)
 
 
+# Products that a processor adds up in a cycle.
+_SUMS: dict[Precision, int] = {"fp32": 128, "tf32": 1024, "bf16": 2048}
+
+
 def _time(
-    t: Tile, m: int, n: int, k: int, batch: int, run: int, target: Target, tensor: bool
+    t: Tile, m: int, n: int, k: int, batch: int, run: int, target: Target, precision: Precision
 ) -> float:
     """Returns cycles: rounds of tiles over all processors, each the greater of sums and loads."""
     tiles = ceil_div(m, t.m) * ceil_div(n, t.n) * batch
     threads = t.warps * 32
-    sums = t.m * t.n * t.k / (1024 if tensor else 128)
-    if not tensor:  # few accumulators a thread: each loaded operand is used few times
+    sums = t.m * t.n * t.k / _SUMS[precision]
+    if precision == "fp32":  # few accumulators a thread: each loaded operand is used few times
         sums *= 1 + 16 / (t.m * t.n / threads)
-    loads = (t.m + t.n) * t.k * 4 / 24
+    loads = (t.m + t.n) * t.k * (2 if precision == "bf16" else 4) / 24
     uneven = 1.4 if run % t.k else 1.0
     one = ceil_div(k, t.k) * ((max(sums, loads) + min(sums, loads) / 2) * uneven + 40) + 400
     # A processor works on several small tiles at a time: their waits overlap.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from compiler.kernel import (
     Random,
     Reduce,
     Store,
+    rebuild,
 )
 from compiler.schedule import Buffer, Launch, Place, Schedule
 from schemas.program import ITEMSIZE, Program, Slot, Tensor
@@ -332,6 +334,19 @@ def binary(n, name: str, constant: float | None = None, dtype="f32") -> Kernel:
     other = Load("z", index(i), "f32") if constant is None else Const(constant)
     value = op(name, Load("x", index(i), "f32"), other, dtype=dtype)
     return Kernel(name, (i,), (Store("y", index(i), value, dtype),))
+
+
+def narrowed(kernel: Kernel) -> Kernel:
+    """Returns the kernel with bf16 in place of f32 in all buffers, but for biases."""
+
+    def visit(e: Expr) -> Expr | None:
+        return replace(e, dtype="bf16") if isinstance(e, Load) and "bias" not in e.buffer else None
+
+    def one(s):
+        s = replace(s, value=rebuild(s.value, visit))
+        return replace(s, dtype="bf16") if isinstance(s, Store) else s
+
+    return replace(kernel, body=tuple(one(s) for s in kernel.body))
 
 
 def sizes(kernels: Sequence[Kernel]) -> dict[str, tuple[int, str]]:

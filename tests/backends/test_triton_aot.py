@@ -13,6 +13,7 @@ from compiler.triton_source import aot, build, checks
 from compiler.triton_source.aot import require_triton
 from compiler.triton_source.tiles import TARGETS, choose
 from schemas.errors import BackendError
+from schemas.precision import PRECISIONS
 from tests.backends import hand_kernels as hand
 from tests.backends.hand_kernels import every_kind
 
@@ -66,16 +67,43 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def large(name, precision):
+    return hand.narrowed(LARGE[name]) if precision == "bf16" else LARGE[name]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", LARGE)
 def test_products_of_real_size(name, precision):
-    ((launch, usage),) = compiled([LARGE[name]], precision=precision)
+    ((launch, usage),) = compiled([large(name, precision)], precision=precision)
     assert_sound(launch, usage, "sm_90")
     assert usage.copies > 0  # the sum's loop loads ahead
-    if precision == "tf32" and launch.meta["num_warps"] >= 4:
-        assert usage.wgmma > 0 and usage.mma == 0
     if precision == "fp32":
         assert usage.wgmma == usage.mma == 0
+    else:
+        assert usage.wgmma > 0 and usage.mma == 0
+    if precision == "bf16":
+        assert usage.wide_copies == usage.copies
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_100"])
+def test_bf16_products_for_other_gpus(target):
+    ((launch, usage),) = compiled([large("conv_weight_gradient", "bf16")], target, "bf16")
+    assert_sound(launch, usage, target)
+    assert usage.copies == usage.wide_copies > 0
+
+
+def test_bf16_products_for_amd():
+    program = hand.program(Backend("gfx942", "bf16"), (large("conv_forward", "bf16"),))
+    (launch,) = program.launches
+    assert launch.meta["shared"] <= TARGETS["gfx942"].shared
+    assert "v_mfma_f32_32x32x8_bf16" in program.text[f"{launch.code}.amdgcn"]
+
+
+def test_a_factor_that_lies_as_f32_is_rounded_on_its_way():
+    first = hand.conv_forward(32, 56, 56, 3, 64, 7, 2, 3)  # the picture is an input of the net
+    ((launch, usage),) = compiled([first], precision="bf16")
+    assert_sound(launch, usage, "sm_90")
+    assert usage.wgmma > 0 and usage.mma == 0
 
 
 def test_channels_are_read_sixteen_bytes_at_a_time():
@@ -153,6 +181,8 @@ def test_tiles_follow_the_problem():
     large = choose(1 << 17, 256, 576, 1, 64, target, "tf32")
     assert small.n == 16 and small.m <= 64
     assert large.m * large.n >= 128 * 128
+    assert choose(1 << 17, 256, 576, 1, 64, target, "bf16").k == 64  # as many bytes as 32 of tf32
+    assert choose(576, 64, 1 << 12, 1, 32, target, "bf16").m >= 64  # what wgmma takes
     assert choose(1 << 17, 64, 576, 1, 48, target, "fp32").k == 16  # whole runs of 48
 
 

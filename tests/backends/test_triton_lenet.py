@@ -9,33 +9,50 @@ import pytest
 
 pytest.importorskip("triton")
 
-from compiler.backends import get_backend  # noqa: E402
+from compiler.backends.triton import Backend  # noqa: E402
 from compiler.pipeline import compile_unit  # noqa: E402
 from compiler.triton_source.checks import parameters, usage  # noqa: E402
 from compiler.unit import Unit
 from netdef.formats import read_solver  # noqa: E402
 from netdef.solver import plan_solver  # noqa: E402
+from schemas.precision import Precision  # noqa: E402
 
 SOLVER = Path(__file__).resolve().parents[2] / "nets/lenet/solver.yaml"
 SHARED = {"sm_80": 166_912, "sm_90": 232_448}  # bytes a block may take
 
 
-def program_for(target: str):
+def program_for(target: str, precision: Precision | None = None, binary: bool = True):
     plan = plan_solver(read_solver(str(SOLVER)))
     step, _ = plan.steps()
-    unit = Unit(step.graph, plan.arena, get_backend("triton", target), step.names, step.tables)
+    backend = Backend(target, precision, binary)
+    unit = Unit(step.graph, plan.arena, backend, step.names, step.tables)
     return compile_unit(unit)
 
 
 # Measured with Triton 3.6 and 3.9: on sm_80 the newer one leaves two more launches ungrouped.
 TRITON = tuple(int(part) for part in version("triton").split(".")[:2])
-LAUNCHES = [("sm_80", 17 if TRITON < (3, 9) else 19), ("sm_90", 16), ("gfx942", 15)]
+LAUNCHES = [("sm_80", 17 if TRITON < (3, 9) else 19), ("sm_90", 17), ("gfx942", 15)]
 
 
 @pytest.mark.parametrize("target, launches", LAUNCHES)
 def test_the_training_step_compiles(target, launches):
     program = program_for(target)
     assert len(program.launches) == launches
+    assert_sound(program, target)
+
+
+def test_the_training_step_compiles_in_bf16():
+    """By the same kernels as in tf32: none is there to cast."""
+    program = program_for("sm_90", "bf16")
+    other = program_for("sm_90", "tf32", binary=False)
+    names = ({k.name for one in p.launches for k in one.kernels} for p in (program, other))
+    assert next(names) == next(names)
+    assert_sound(program, "sm_90")
+    ptx = {launch.name: program.text[f"{launch.code}.ptx"] for launch in program.launches}
+    assert "wgmma.mma_async" in ptx["ip1"] and "mma.sync" not in ptx["ip1"]
+
+
+def assert_sound(program, target):
     for launch in program.launches:
         assert program.code[launch.code]
         assert launch.meta["shared"] <= SHARED.get(target, 65_536)

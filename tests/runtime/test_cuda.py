@@ -53,6 +53,17 @@ def api() -> FakeDriver:
     return fake
 
 
+def test_a_weight_and_its_copy_are_written_together(api):
+    made = program()
+    tensors = {**made.tensors, "w": replace(made.tensors["w"], copy="params:bf16")}
+    slots = (*made.slots, Slot("params:bf16", 12, True))
+    executable = CudaDevice(0, api).load(replace(made, tensors=tensors, slots=slots))
+    executable.write("w", np.array([1, -2, 3.1, 0, 1e-3, 2**-8 + 1]))
+    block = executable.blocks["params:bf16"]
+    bits = floats(block.address, 3).view(np.uint16).astype(np.uint32) << 16
+    np.testing.assert_allclose(bits.view(np.float32), executable.read("w"), rtol=2**-8)
+
+
 def test_steps_of_one_graph(api):
     executable = CudaDevice(0, api).load(program())
     x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
