@@ -19,6 +19,7 @@ from compiler.kernel import Kernel
 from compiler.launches import schedule
 from compiler.lower import Lowering
 from compiler.memory import plan_memory
+from compiler.moments import part_moments
 from compiler.narrow import narrow
 from compiler.rewrite import mapped, rewrite, straightened, verify
 from compiler.roll import roll
@@ -68,6 +69,14 @@ def fold(unit: Unit) -> None:
     """Batch statistics and slopes become one product and one sum a channel."""
     if unit.graph.phase == "TEST":  # in training, what a chain passes through is read again
         new = fold_weights(unit.graph)
+        unit.graph = mapped(unit.graph, new)
+        _rename(unit, new)
+
+
+def part(unit: Unit) -> None:
+    """Mean and variance of long runs take one read, in parts."""
+    if unit.backend.traits.nearby:
+        new = part_moments(unit.graph, unit.backend.traits.nearby)
         unit.graph = mapped(unit.graph, new)
         _rename(unit, new)
 
@@ -146,6 +155,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify_graph),
     ("straighten", straighten),
     ("fold", fold),
+    ("moments", part),
     ("verify", check),
     ("storage", place),
     ("lower", lower),

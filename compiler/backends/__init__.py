@@ -34,6 +34,9 @@ class Traits:
     parallel: int = 1
     # Activations, their gradients and the weights that products read are stored as bf16.
     narrow: bool = False
+    # So many numbers, in vectors of neighbours, stay in a processor's own caches: means and
+    # variances of more are taken in parts of no more than that. 0: they are taken whole.
+    nearby: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,14 @@ import netdef
 from compiler.arena import plan_arena
 from compiler.backends import Traits
 from compiler.build import build
+from compiler.evaluate import evaluate
+from compiler.graph import Graph
+from compiler.layers.batch_norm import moments
+from compiler.moments import part_moments
+from compiler.prims.leaves import input_
+from compiler.prims.registry import Env
+from compiler.rewrite import mapped, rewrite
+from compiler.simplify import RULES
 from compiler.update import train_step
 from netdef.formats import read_net
 from schemas.errors import NetError
@@ -127,6 +135,37 @@ def test_training_takes_few_reads_and_roots(traits):
     run = run_both(train_step(graph, arena, SolverSpec(momentum=0.9)), arena, traits)
     assert_close(run, rtol=2e-4)
     kernels = [k for k in run.unit.schedule.kernels() if "conv" in k.reads()]
-    # The mean; the variance; backward both sums at once. Then the gradient.
+    # The mean; the variance; backward both sums at once.
     assert [len(k.reduces) for k in kernels if k.kind == "reduce"] == [1, 1, 2]
     assert not any("sqrt" in str(k.body) for k in kernels if k.kind == "map")
+
+
+SPEC = read_net(text=TRAINED, format="yaml")
+PARTED = Traits(contiguous_factor=True, tile=(12, 32), parallel=16, nearby=500)
+
+
+def test_long_means_and_variances_take_one_read():
+    graph = build(read_net(text=TRAINED, format="yaml"), "TRAIN")
+    arena = plan_arena(graph)
+    run = run_both(train_step(graph, arena, SolverSpec(momentum=0.9)), arena, PARTED)
+    assert_close(run, rtol=2e-4)
+    kernels = [k for k in run.unit.schedule.kernels() if "conv" in k.reads()]
+    assert [(k.kind, len(k.reduces)) for k in kernels if k.reduces] == [("row", 2), ("reduce", 2)]
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 41, 40), (1, 3, 130, 64), (7, 2, 17, 600), (4, 1, 5003)])
+def test_moments_in_parts_are_exact(shape):
+    x = input_("x", shape)
+    over = tuple(i for i in range(len(shape)) if i != 1)
+    mean, variance, _ = moments(x, over)
+    outputs = {"mean": mean, "variance": variance}
+    graph = Graph("moments", "TRAIN", SPEC, inputs={"x": x}, outputs=outputs)
+    graph = mapped(graph, rewrite(graph.roots(), RULES))
+    mean, variance = graph.outputs.values()
+    new = part_moments(graph, 1024)
+    assert (new[mean] is not mean) == (shape[-1] != 5003)  # a prime does not fall into parts
+    # Far from 0, where the mean of the squares less the square of the mean is nothing but noise.
+    values = np.random.default_rng(0).normal(1000, 0.1, shape)
+    got = evaluate([new[mean], new[variance]], Env({("input", "x"): values}))
+    np.testing.assert_allclose(got[0], values.mean(over, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(got[1], values.var(over, keepdims=True), rtol=1e-9)
