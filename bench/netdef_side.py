@@ -73,7 +73,7 @@ class NetdefPeer:
         if job.weights:
             load_weights(self._exe, Path(job.weights))
         if job.mode == "train":
-            self._training = Training(spec, self._exe, opener=self._open)
+            self._training = Training(spec, self._exe, openers=[self._open])
 
     def _open(self, feed: Feed, seed: int) -> Resident:
         return Resident({top: self._data[top] for top in feed.tops})

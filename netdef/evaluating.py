@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from netdef.labels import checked
 from netdef.net import SEED, Net
 from runtime.feeder import Feeder
 from runtime.scalars import Scalars
@@ -22,7 +21,7 @@ def evaluate(net: Net, iterations: int) -> Outputs:
         hint = "netdef predict runs it on files"
         message = f"net '{net.graph.name}' has no data layer in phase {net.phase}"
         raise UsageError(message, net.spec.span, hint)
-    feeder = Feeder(net.executable, SEED, "test", checked([net.graph]))
+    feeder = Feeder(net.executable, SEED, "test", net.opener)
     try:
         scalars = Scalars(net.executable, SolverSpec(), SEED)
         outputs = run_test(net.executable, feeder, scalars, iterations, 0)

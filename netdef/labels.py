@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 
 from compiler.graph import Graph
-from runtime.data import Source, open_source
+from netdef.arrays import numbers
+from runtime.data import Arrays, MemorySource, Source, open_source
 from runtime.feeder import Opener
 from schemas.errors import SourceError, UsageError
 from schemas.params import Feed
 
 Array = np.ndarray[Any, Any]
-MEMORY_HINT = (
-    "give arrays: net.forward(data=..., label=...); to train, store them in an .npz file and "
-    "write type: Data"
-)
 # Bottoms: scores of each class, labels.
 _READERS = {
     *("Accuracy", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"),
@@ -102,18 +99,18 @@ class CheckedSource:
         return batch
 
 
-def checked(graphs: Sequence[Graph]) -> Opener:
-    """Returns `open_source` with a check of the labels against the classes of these nets.
+def checked(graph: Graph, arrays: Arrays) -> Opener:
+    """Returns `open_source` with a check of the labels against the classes of this net.
 
-    All labels are checked at once where they are known before the items are read.
+    All labels are checked at once where they are known before the items are read. A MemoryData
+    layer reads `arrays`, which `set_arrays` has checked.
     """
 
     def opener(feed: Feed, seed: int) -> Source | None:
         if feed.type == "MemoryData":
-            message = f"layer '{feed.layer}' (MemoryData): nobody gives it data"
-            raise SourceError(message, feed.span, MEMORY_HINT)
+            return MemorySource(feed, seed, arrays)
         source = open_source(feed, seed)
-        readers = tuple(reader for graph in graphs for reader in _fed(graph, feed))
+        readers = tuple(_readers(graph, feed.tops))
         if source is None or not readers or feed.type == "DummyData":
             return source
         labels = getattr(source, "labels", None)
@@ -124,6 +121,21 @@ def checked(graphs: Sequence[Graph]) -> Opener:
         return source
 
     return opener
+
+
+def set_arrays(arrays: Arrays, graph: Graph, data: Any, labels: Any) -> tuple[str, ...]:
+    """Sets what the MemoryData layer of a net reads; returns its tops. Raises UsageError."""
+    feeds = [feed for feed in graph.feeds if feed.type == "MemoryData"]
+    if len(feeds) != 1:
+        message = f"net '{graph.name}' has {len(feeds)} MemoryData layers in phase {graph.phase}"
+        raise UsageError(message, hint="set_input_arrays sets the arrays of one")
+    (feed,) = feeds
+    items = numbers("data", data)
+    classes = None if labels is None else numbers("labels", labels)
+    if classes is not None and len(feed.tops) > 1:
+        check_given(graph, feed.tops[1], classes)
+    arrays.set(feed, items, classes)
+    return feed.tops
 
 
 def check_given(graph: Graph, blob: str, values: Array) -> None:
@@ -143,13 +155,6 @@ def check_given(graph: Graph, blob: str, values: Array) -> None:
                 f"'{blob}' goes from {values.min():g} to {values.max():g}, but layer "
                 f"'{info.name}' ({info.type}) has items 0 to {count - 1}"
             )
-
-
-def _fed(graph: Graph, feed: Feed) -> list[Reader | LengthReader]:
-    """Returns the layers of a net that take a top of this data layer as labels or lengths."""
-    if not any((one.layer, one.phase) == (feed.layer, feed.phase) for one in graph.feeds):
-        return []
-    return _readers(graph, feed.tops)
 
 
 def _readers(graph: Graph, blobs: Sequence[str]) -> list[Reader | LengthReader]:

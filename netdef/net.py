@@ -18,11 +18,11 @@ from netdef.blobs import Layers
 from netdef.engine import Engine, forward_step, open_engine, plain
 from netdef.filtering import next_filter, with_count
 from netdef.formats import read_net
-from netdef.labels import check_given, checked
+from netdef.labels import check_given, checked, set_arrays
 from netdef.python_layers import with_python
-from runtime.data import given_items, probe
+from runtime.data import Arrays, given_items, probe
 from runtime.executable import Executable
-from runtime.feeder import Feeder
+from runtime.feeder import Feeder, Opener
 from runtime.params import initialise
 from runtime.sinks import Sinks
 from runtime.weights import load_weights, save_weights, weight_files
@@ -58,6 +58,7 @@ class Net:
         seed: int = SEED,
         graph: Graph | None = None,
         share: Executable | None = None,
+        arrays: Arrays | None = None,
     ) -> None:
         self.spec = spec
         self.phase = phase
@@ -76,6 +77,7 @@ class Net:
         self._seed = seed
         self._iteration = 0
         self._given: dict[str, Array] = {}
+        self._arrays = arrays or Arrays()
         self._feeder: Feeder | None = None
         self._sinks = Sinks(self._main.program.sinks)
         self._last: tuple[Graph, dict[str, Array]] | None = None
@@ -93,6 +95,11 @@ class Net:
     def executable(self) -> Executable:
         """The forward program of the net as it was loaded."""
         return self._main
+
+    @property
+    def opener(self) -> Opener:
+        """Opens the sources of the net's data layers."""
+        return checked(self.graph, self._arrays)
 
     @property
     def inputs(self) -> dict[str, Shape]:
@@ -172,10 +179,19 @@ class Net:
         if not feeds:
             return {}
         if self._feeder is None:
-            self._feeder = Feeder(self._main, self._seed, "net", checked([self.graph]))
+            self._feeder = Feeder(self._main, self._seed, "net", self.opener)
         self._feeder.forget()
         self._feeder.feed()
         return {top: self._main.read(top) for feed in feeds for top in feed.tops}
+
+    def set_input_arrays(self, data: Array, labels: Array | None = None) -> None:
+        """Makes the net's MemoryData layer read these arrays, batch by batch, again and again.
+
+        `data` is (n, c, h, w), `labels` (n,) or (n, 1, 1, 1), n a multiple of batch_size. They are
+        not copied. A net of a solver reads them in `solver.step`, too.
+        """
+        for top in set_arrays(self._arrays, self.graph, data, labels):
+            self._given.pop(top, None)
 
     def backward(self, **gradient: Array) -> dict[str, Array]:
         """Returns the gradient of each input for given gradients of outputs (or inner blobs).

@@ -20,7 +20,7 @@ from netdef.formats import apply_set, read_net, read_solver
 from netdef.labels import checked
 from netdef.net import Net
 from netdef.python_layers import with_python
-from runtime.data import probe
+from runtime.data import Arrays, probe
 from runtime.executable import Executable
 from runtime.monitor import Monitor
 from runtime.params import initialise
@@ -46,7 +46,7 @@ class Plan:
     train: Graph
     tests: tuple[Graph, ...]
     arena: Arena
-    state: NetState  # of the training net
+    states: tuple[NetState, ...]  # of the training net and the test nets
 
     def steps(self) -> tuple[Step, Step | None]:
         """Returns the training step, and the update on its own where iter_size > 1."""
@@ -73,7 +73,8 @@ def plan_solver(
     need_same_weights(graphs)
     for graph in graphs:
         _warn_of_blanks(graph)
-    return Plan(spec, graphs[0], tuple(graphs[1:]), plan_arena(*graphs), nets[0][1])
+    states = tuple(state for _, state in nets)
+    return Plan(spec, graphs[0], tuple(graphs[1:]), plan_arena(*graphs), states)
 
 
 def _graph(net: NetSpec, state: NetState, probe: Probe) -> Graph:
@@ -247,7 +248,9 @@ class Solver:
         self._train = self._engine.load(step, self.plan.arena)
         self._apply = self._load(apply) if apply is not None else None
         self._tests = [self._load(plain(graph)) for graph in self.plan.tests]
-        self._net: Net | None = None
+        self._graphs = (self.plan.train, *self.plan.tests)
+        self._arrays = [Arrays() for _ in self._graphs]
+        self._nets: dict[int, Net] = {}
         initialise(self._train, self.seed, self.plan.train.first)
         self.warnings: list[str] = []
         own = [_resolve(file, spec) for file in spec.weights]
@@ -261,7 +264,7 @@ class Solver:
             seed=self.seed,
             monitor=self.monitor,
             prefix=snapshots,
-            opener=checked([self.plan.train, *self.plan.tests]),
+            openers=[checked(*both) for both in zip(self._graphs, self._arrays, strict=True)],
         )
 
     def _load(self, step: Step) -> Executable:
@@ -293,12 +296,25 @@ class Solver:
     @property
     def net(self) -> Net:
         """The training net on the solver's own weights: each sees what the other changes."""
-        if self._net is None:
-            graph, state = self.plan.train, self.plan.state
-            spec = with_state(graph.spec, state.level, state.stages)
-            phase = state.phase or "TRAIN"
-            self._net = Net(spec, phase, engine=self._engine, graph=graph, share=self._train)
-        return self._net
+        return self._net(0)
+
+    @property
+    def test_nets(self) -> list[Net]:
+        """The test nets, likewise."""
+        return [self._net(number) for number in range(1, len(self._graphs))]
+
+    def _net(self, number: int) -> Net:
+        if number not in self._nets:
+            graph, state = self._graphs[number], self.plan.states[number]
+            self._nets[number] = Net(
+                with_state(graph.spec, state.level, state.stages),
+                graph.phase,
+                engine=self._engine,
+                graph=graph,
+                share=self._train,
+                arrays=self._arrays[number],
+            )
+        return self._nets[number]
 
     def weights(self) -> dict[str, Array]:
         """Returns all learned blobs by key."""
@@ -337,8 +353,8 @@ class Solver:
     def close(self) -> None:
         """Stops the data threads and frees the device."""
         self._loop.close()
-        if self._net is not None:
-            self._net.close()
+        for net in self._nets.values():
+            net.close()
         self._engine.close()
 
     def resolved(self) -> dict[str, Any]:

@@ -16,8 +16,8 @@ Opener = Callable[[Feed, int], Source | None]
 class Feeder:
     """The data sources of one executable, each with its own prefetch thread.
 
-    Layers without a source (Input, MemoryData) give zeros: the caller may write over them. `role`
-    (`train`, `test0`) begins the names of the positions.
+    Layers without a source (Input) give zeros: the caller may write over them. `role` (`train`,
+    `test0`) begins the names of the positions.
     """
 
     def __init__(self, exe: Executable, seed: int, role: str, opener: Opener = open_source) -> None:
@@ -31,7 +31,9 @@ class Feeder:
             source = opener(feed, seed)
             if source is None:
                 continue
-            depth = int(feed.options.get("prefetch") or 4)
+            # What the caller sets in between steps is what the next step reads.
+            ahead = feed.type != "MemoryData"
+            depth = int(feed.options.get("prefetch") or 4) if ahead else 0
             self._sources[f"{role}/{feed.layer}"] = Prefetcher(source, depth=depth)
             tensors = exe.program.tensors
             self._kept |= {t for t in source.constant if tensors[t].slot in lasting}

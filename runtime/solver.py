@@ -41,7 +41,8 @@ class Training:
     `train` is a whole step (forward, backward, update). With `iter_size` > 1 it only accumulates
     gradients: it runs `iter_size` times, then `apply` makes the update. `tests` share the memory
     of its weights. The caller initialises the weights and closes the executables; `close` stops the
-    data threads. `seed` is what all random numbers of the data depend on.
+    data threads. `seed` is what all random numbers of the data depend on. `openers` open the data
+    sources of `train` and of each test net.
 
     Signals, files and a terminal are the caller's choice (`catch_signals`, `Monitor`). Raises
     SpecError where the solver file lacks something.
@@ -57,7 +58,7 @@ class Training:
         seed: int = 0,
         monitor: Monitor | None = None,
         prefix: Path | None = None,
-        opener: Opener = open_source,
+        openers: Sequence[Opener] = (),
     ) -> None:
         assert (apply is not None) == (spec.iter_size > 1), "apply goes with iter_size > 1"
         _check(spec, len(tests))
@@ -73,7 +74,7 @@ class Training:
         self.iteration = 0
         self.losses = Losses(train, spec)
         self.blobs = Blobs([train, apply] if apply else [train], self.tests)
-        self._opener = opener
+        self._openers = openers or [open_source] * (1 + len(self.tests))
         self._open()
         self._stop = False
         self._snapshot_wanted = False
@@ -218,10 +219,11 @@ class Training:
 
     def _open(self) -> None:
         """Opens the data sources with the present seed, at their beginning."""
-        opener = self._opener
-        self._feeder = Feeder(self.train, self.seed, "train", opener)
+        first, *others = self._openers
+        self._feeder = Feeder(self.train, self.seed, "train", first)
         self._test_feeders = [
-            Feeder(exe, self.seed, f"test{i}", opener) for i, exe in enumerate(self.tests)
+            Feeder(exe, self.seed, f"test{i}", opener)
+            for i, (exe, opener) in enumerate(zip(self.tests, others, strict=True))
         ]
         self._scalars = Scalars(self.train, self.spec, self.seed)
         self._apply_scalars = Scalars(self.apply, self.spec, self.seed) if self.apply else None

@@ -117,6 +117,7 @@ def run(request: Request) -> int:
     """Trains, and returns the exit status."""
     from netdef.cli.run_folder import Recording, open_folder, write_record
     from netdef.solver import Solver
+    from runtime.data import ungiven
     from schemas.errors import UsageError
 
     if request.resume is not None and request.weights:
@@ -137,6 +138,9 @@ def run(request: Request) -> int:
     try:
         compiled = time.perf_counter() - begun
         plan = solver.plan
+        for feed in (feed for graph in (plan.train, *plan.tests) for feed in graph.feeds):
+            if feed.type == "MemoryData":
+                raise ungiven(feed)
         notes = [*solver.spec.warnings, *plan.train.spec.warnings, *plan.train.warnings]
         warn([*notes, *(w for graph in plan.tests for w in graph.warnings), *solver.warnings])
         folder, differences = open_folder(solver, request.resume, request.run_dir)

@@ -17,17 +17,21 @@ class Prefetcher:
 
     `position` is the number of the batch that `next` will return: all that a snapshot needs. What
     the thread has made ahead does not count. An error of the source is raised by the `next` that
-    would have returned its batch.
+    would have returned its batch. `depth` 0: nothing is made ahead, and there is no thread.
     """
 
     def __init__(self, source: Source, position: int = 0, depth: int = 4) -> None:
         self.source = source
         self.position = position
-        self.depth = max(1, depth)
+        self.depth = depth
         self._run: _Run | None = None
 
     def next(self) -> Batch:
         """Returns the batch at `position`, and advances by one."""
+        if not self.depth:
+            batch = self.source.batch(self.position)
+            self.position += 1
+            return batch
         if self._run is None:
             self._run = _Run(self.source, self.position, self.depth)
         item = self._run.take()

@@ -283,14 +283,15 @@ def test_made_up_data_and_inputs_that_stay_zero(
     solver.close()
 
 
-def test_arrays_that_nobody_gives_are_refused(tmp_path: Any) -> None:
+def test_arrays_that_nobody_gives_are_missed(tmp_path: Any) -> None:
     memory = "memory_data_param { batch_size: 2 channels: 3 height: 1 width: 1 }"
     data = f'layer {{ name: "d" type: "MemoryData" top: "x" top: "t" {memory} }}\n'
     loss = 'layer { name: "l" type: "SoftmaxWithLoss" bottom: "x" bottom: "t" top: "l" }'
     (tmp_path / "n.prototxt").write_text(data + loss)
     (tmp_path / "s.prototxt").write_text('net: "n.prototxt" base_lr: 1')
+    solver = netdef.Solver(tmp_path / "s.prototxt", backend="reference")
     with pytest.raises(NetError, match="'d' .MemoryData.: nobody gives it data"):
-        netdef.Solver(tmp_path / "s.prototxt", backend="reference")
+        solver.step(1)
 
 
 def test_a_solver_without_test_nets_says_so(tmp_path: Any) -> None:
