@@ -143,8 +143,8 @@ def test_time_counts_all_steps_of_a_loop(run):
     assert "contract x6" in text
     rows = {k["kernel"]: k for k in json.loads(run("time", elman(), *words, "--json"))["kernels"]}
     assert rows["h"]["steps"] == 6 and rows["h"]["flops"] == 2 * 6 * 3 * 5 * 5
-    # x*W and h[t-1] of a step, what it writes, and all the weights in rows of 16, six times.
-    params = 4 * 16 * 5
+    # x*W and h[t-1] of a step, what it writes, and the weights that it reads, six times.
+    params = 4 * (5 * 5 + 5)
     assert rows["h"]["bytes"] == 6 * (4 * 45 + params)
     assert rows["slice.copy"]["layers"] == ["h"]
 
