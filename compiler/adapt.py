@@ -27,6 +27,7 @@ from compiler.kernel import (
 from compiler.schedule import Buffer, Loop, Work
 
 _MAX_PARTS = 64
+_TILED = 8  # products that are summed in the time of one addition of other sums
 _PANELS = (64, 48, 32)  # columns
 
 
@@ -220,7 +221,12 @@ def _parts(kernel: Kernel, traits: Traits) -> int:
     outer = reduce.axes[0]
     if length < 1024 or tiles >= traits.parallel:
         return 1
-    wanted = min(-(-traits.parallel // tiles), _MAX_PARTS, length // 256)
+    additions = length * prod(a.size for a in kernel.space)
+    if kernel.kind == "contract":
+        additions //= _TILED
+    wanted = min(
+        -(-traits.parallel // tiles), _MAX_PARTS, length // 256, max(1, additions // traits.grain)
+    )
     return max(d for d in range(1, wanted + 1) if outer.size % d == 0)
 
 

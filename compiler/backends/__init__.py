@@ -32,6 +32,8 @@ class Traits:
     # shapes alone, never on the number of threads, so results do not either.
     tile: tuple[int, int] = (64, 64)
     parallel: int = 1
+    # But a part takes at least so many additions: one of fewer is not worth a kernel of its own.
+    grain: int = 1
     # Activations, their gradients and the weights that products read are stored as bf16.
     narrow: bool = False
     # So many numbers, in vectors of neighbours, stay in a processor's own caches: means and

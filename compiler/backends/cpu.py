@@ -41,7 +41,9 @@ class Backend:
         self.host: Host = find_host(target)
         self.target = target or self.host.name
         self.cache = Cache(folder / "objects" if folder else None)
-        self.traits = Traits(contiguous_factor=True, tile=(12, 32), parallel=16, nearby=1024)
+        self.traits = Traits(
+            contiguous_factor=True, tile=(12, 32), parallel=16, grain=2**18, nearby=1024
+        )
 
     def version(self) -> str:
         return f"{version()} {self.host}"

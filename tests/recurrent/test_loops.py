@@ -162,14 +162,22 @@ def in_loops(unit):
 def test_more_steps_are_no_larger_a_program(kind, what):
     """Loops are the same from ten steps on; what is outside goes over T*N rows like any batch.
 
-    (A sum over many rows is split in two kernels, one over few is not.)
+    (A sum over very many rows is split in two kernels, one over few is not.)
     """
-    ten, few, many = (cpu_unit(kind, what, steps) for steps in (10, 1000, 10_000))
-    assert in_loops(ten) == in_loops(few) == in_loops(many) != []
-    assert len(few.schedule.launches) == len(many.schedule.launches)
-    assert len(few.schedule.kernels()) == len(many.schedule.kernels())
-    few, many = (len(unit.compiled.text["step.ll"]) for unit in (few, many))
-    assert many <= 1.1 * few
+    units = [cpu_unit(kind, what, steps) for steps in (10, 1000, 10_000)]
+    ten, few, many = map(in_loops, units)
+    assert ten == few == many != []
+    kernels, launches, code = zip(*map(size_of, units), strict=True)
+    assert kernels[1] == kernels[0] and launches[1] == launches[0] >= launches[2] - 1
+    assert max(kernels) <= 1.1 * kernels[0]
+    # The projection of an LSTM packs its weight where it is used for many rows.
+    assert max(code) <= (1.1 if what == "training" else 1.15) * code[0]
+
+
+def size_of(unit):
+    """Returns how many kernels and launches a program has, and the length of its code."""
+    made = unit.schedule
+    return len(made.kernels()), len(made.launches), sum(map(len, unit.compiled.text.values()))
 
 
 @pytest.mark.parametrize("what", STEP)
