@@ -11,7 +11,6 @@ import click
 
 from netdef.cli import options, output
 from netdef.cli.guard import warn
-from schemas.program import ITEMSIZE
 
 if TYPE_CHECKING:
     from compiler.summary import Summary
@@ -93,7 +92,7 @@ def shapes_text(shapes: Sequence[tuple[int, ...]]) -> str:
 
 def in_words(found: Summary) -> str:
     """Returns the totals as one says them: 61.0 M parameters (232.6 MiB), 724 M MACs an item."""
-    memory = output.size(ITEMSIZE["f32"] * found.parameters)
+    memory = output.size(4 * found.parameters)  # as float32
     parameters, macs = output.short(found.parameters), output.short(found.macs_an_item)
     an_item = " an item" if found.batch > 1 else ""
     return f"{parameters} parameters ({memory}), {macs} multiply-accumulates{an_item}"

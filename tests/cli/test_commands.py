@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from xml.etree import ElementTree
 
 import pytest
@@ -31,23 +30,14 @@ def test_every_command_has_help(name, netdef):
 
 def test_help_does_not_load_the_compiler():
     code = (
-        "import sys, netdef.cli; "
-        "print([m for m in ('numpy', 'rich', 'llvmlite', 'triton') if m in sys.modules])"
+        "import atexit, sys; from netdef.cli import cli; "
+        "heavy = {'numpy', 'rich', 'llvmlite', 'yaml'}; "
+        "atexit.register(lambda: print(heavy & set(sys.modules))); cli(['--help'])"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert shown.stdout == "[]\n"
-
-
-def test_help_is_fast(tmp_path):
-    times = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        with process("--help", cwd=tmp_path) as shown:
-            assert shown.communicate(timeout=30)[0].startswith("Usage: netdef ")
-        times.append(time.perf_counter() - begun)
-    assert min(times) < 1.0  # 0.15 s on a quiet machine
+    assert shown.stdout.startswith("Usage: ") and shown.stdout.endswith("\nset()\n")
 
 
 def test_summary_counts_lenet(netdef):
