@@ -185,8 +185,8 @@ def merge(kernel: Kernel, other: Kernel) -> tuple[Kernel | None, str]:
     if merged is None:
         return None, "it reads other elements than the point's own"
     kinds = (kernel.kind, merged.kind)
-    if kinds[0] == "contract" and kinds[1] != "contract":
-        return None, "a contraction takes only maps as its epilogue"
+    if kinds[0] in ("contract", "transform") and kinds[1] != kinds[0]:
+        return None, f"a {kinds[0]} kernel takes only maps as its epilogue"
     if not _in_place(merged.body):
         return None, "it overwrites what the other reads"
     return merged, ""
@@ -195,7 +195,8 @@ def merge(kernel: Kernel, other: Kernel) -> tuple[Kernel | None, str]:
 def _unsuited(kernel: Kernel, other: Kernel, found: Alignment) -> str | None:
     if other.kind == "map" and not found.extra:
         return None
-    if kernel.kind in ("contract", "map") or other.kind == "contract":
+    alone = ("contract", "transform")
+    if kernel.kind in (*alone, "map") or other.kind in alone:
         return f"a {other.kind} kernel does not fit behind a {kernel.kind} kernel"
     if any(r.op == "argmax" for r in (*kernel.reduces, *other.reduces)):
         return "a window is not a row"

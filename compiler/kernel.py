@@ -111,6 +111,16 @@ class Random:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of a constant matrix."""
+
+    matrix: tuple[tuple[float, ...], ...]
+    row: Index
+    column: Index
+    dtype: Dtype = "f32"
+
+
+@dataclass(frozen=True, slots=True)
 class Acc:
     """The result of the Reduce with this id."""
 
@@ -118,7 +128,7 @@ class Acc:
     dtype: Dtype
 
 
-Expr = Const | Load | Op | Position | Guarded | Random | Acc
+Expr = Const | Load | Op | Position | Guarded | Random | Entry | Acc
 
 # The block of numbers that change from step to step, 4 bytes each: name -> (word, type).
 SCALARS: dict[str, tuple[int, Dtype]] = {
@@ -163,7 +173,7 @@ class Store:
 FLOATS: frozenset[Dtype] = frozenset(["f32", "bf16"])
 
 Statement = Reduce | Store
-Kind = Literal["map", "reduce", "row", "contract", "host"]
+Kind = Literal["map", "reduce", "row", "contract", "transform", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +207,7 @@ class Kernel:
         """What the generators choose by; it follows from the body alone.
 
         contract  the first statement is a sum of a product of two Loads, none after it reduces
+        transform likewise, of a value between two constant matrices
         row       statements with axes of their own (Stores over a row), or several Reduces
         reduce    Reduces over the same axes, then Stores at the point
         map       Stores at the point
@@ -208,6 +219,8 @@ class Kernel:
         wide = any(isinstance(s, Store) and s.axes for s in self.body)
         if len(reduces) == 1 and not wide and product(reduces[0]) is not None:
             return "contract"
+        if len(reduces) == 1 and not wide and sandwich(reduces[0]) is not None:
+            return "transform"
         if not reduces and not wide:
             return "map"
         same = len({r.axes for r in reduces}) == 1
@@ -265,6 +278,14 @@ def shared_run(reduce: Reduce) -> Axis | None:
         if factor.offset.coefficient(axis) != 1 or any(axis in axes_of(i) for i in inner):
             return None
     return axis
+
+
+def sandwich(reduce: Reduce) -> tuple[Entry, Entry, Expr] | None:
+    """Returns (A, B, x) if the Reduce is a sum of A * B * x, entries of matrices and a value."""
+    match reduce.value:
+        case Op("mul", (Op("mul", (Entry() as left, Entry() as right)), x)) if reduce.op == "sum":
+            return left, right, x
+    return None
 
 
 def load_axes(load: Load) -> set[Axis]:
@@ -333,6 +354,8 @@ def shift(e: Expr, axes: dict[Axis, Index]) -> Expr:
             return replace(e, index=substitute(e.index, axes))
         if isinstance(e, Random):
             return replace(e, element=substitute(e.element, axes))
+        if isinstance(e, Entry):
+            return replace(e, row=substitute(e.row, axes), column=substitute(e.column, axes))
         if isinstance(e, Guarded):
             return Guarded(guards(e.guards), shift(e.value, axes), e.other, e.dtype)
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from compiler.kernel import (
     Acc,
     Const,
+    Entry,
     Expr,
     Guarded,
     Kernel,
@@ -31,6 +32,8 @@ def show(e: Expr) -> str:
         return f"({e.index})"
     if isinstance(e, Random):
         return f"random({e.stream:#x}, {e.element})"
+    if isinstance(e, Entry):
+        return f"matrix{len(e.matrix)}x{len(e.matrix[0])}[{e.row}, {e.column}]"
     if isinstance(e, Guarded):
         return f"({show(e.value)} if {' and '.join(map(str, e.guards)) or 'always'} else {e.other})"
     if isinstance(e, Load):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from compiler.guards import guarded, inside, label_positions
 from compiler.index import Axis, Index, axes_of, index, linear, reshape_index, row_major
 from compiler.ir import Node
 from compiler.kernel import (
@@ -15,10 +16,9 @@ from compiler.kernel import (
     Acc,
     Call,
     Const,
+    Entry,
     Expr,
     Guard,
-    Guarded,
-    Guards,
     Kernel,
     Load,
     Op,
@@ -32,6 +32,7 @@ from compiler.kernel import (
 from compiler.prims.contract import Labels
 from compiler.prims.maps import SCALARS as MAPS
 from compiler.prims.window import LEAST, Window
+from compiler.prims.winograd import Tiling
 from compiler.storage import Plan, Storage
 from schemas.program import HostCall
 
@@ -134,6 +135,9 @@ class Lowering:
         elif node.prim in ("gather", "scatter"):
             body.append(self._by_index(node, position))
             value = Acc(0, node.dtype)
+        elif node.prim in ("to_tiles", "from_tiles"):
+            body.append(self._transform(node, position))
+            value = Acc(0, node.dtype)
         else:
             value = self.inline(node, position)
         body.append(Store(storage.buffer, storage.offset(position), value, node.dtype))
@@ -214,7 +218,7 @@ class Lowering:
             return self.value(source, [p + a for p, a in zip(position, starts, strict=True)])
         assert node.prim == "pad", node
         inner = [p - a for p, a in zip(position, node.attr("low"), strict=True)]
-        guards = _inside(inner, source.shape)
+        guards = inside(inner, source.shape)
         return guarded(guards, self.value(source, inner), 0.0)
 
     # ---- anchors -----------------------------------------------------------------------------
@@ -235,7 +239,7 @@ class Lowering:
             window.axes, taps, window.stride, window.pad, strict=True
         ):
             inner[axis] = position[axis] * stride + index(tap) - pad
-        guards = _inside([inner[a] for a in window.axes], window.full)
+        guards = inside([inner[a] for a in window.axes], window.full)
         value = self.value(source, inner)
         place = linear([inner[a] for a in window.axes], row_major(window.full))
         if node.prim == "pool_sum":
@@ -293,6 +297,32 @@ class Lowering:
         chosen = Op("select", (here, self.value(source, inner), Const(0.0)), "f32")
         return Reduce(0, "sum", axes, chosen, node.dtype)
 
+    def _transform(self, node: Node, position: Sequence[Index]) -> Reduce:
+        """Sums over a tile (over a tile's points), between two entries of the matrix."""
+        tiling: Tiling = node.attr("tiling")
+        (source,) = node.src
+        taps = tuple(Axis(f"t{i}", len(tiling.matrix[0])) for i in range(2))
+        inner = [index(t) for t in taps]
+        if node.prim == "to_tiles":
+            p, channel, q, image, *tile = position
+            rows = [p, q]
+            inner = [
+                t * tiling.step + tap - pad
+                for t, tap, pad in zip(tile, inner, tiling.pad, strict=True)
+            ]
+            value = self.value(source, [image, channel, *inner])
+            value = guarded(inside(inner, source.shape[2:]), value, 0.0)
+        else:
+            image, channel, *place = position
+            rows = [p % tiling.step for p in place]
+            tile = [p // tiling.step for p in place]
+            value = self.value(source, [inner[0], channel, inner[1], image, *tile])
+        left, right = (
+            Entry(tiling.matrix, row, index(tap)) for row, tap in zip(rows, taps, strict=True)
+        )
+        matrices = Op("mul", (left, right), "f32")
+        return Reduce(0, "sum", taps, Op("mul", (matrices, value), "f32"), "f32")
+
     def _contract(self, node: Node, storage: Storage, name: str) -> Kernel:
         labels: Labels = node.attr("labels")
         at, guards = label_positions(labels)
@@ -331,48 +361,6 @@ def without_units(body: Sequence[Statement]) -> list[Statement]:
 
 def _known(known: Mapping[int, Expr], e: Expr) -> Expr | None:
     return known.get(e.id) if isinstance(e, Acc) else None
-
-
-def label_positions(labels: Labels) -> tuple[dict[str, Index], dict[str, Guards]]:
-    """Returns each label's index, and the guards of those that slide past an edge."""
-    derived = {(s.out if s.place in labels.out else s.place): s for s in labels.slides}
-    at = {
-        c: index(Axis(c, labels.size(c)))
-        for c in dict.fromkeys(labels.out + labels.a + labels.b)
-        if c not in derived
-    }
-    guards: dict[str, Guards] = {}
-    for c, s in derived.items():
-        found = []
-        if c == s.place:
-            at[c] = at[s.out] * s.stride + at[s.tap] * s.dilation - s.pad
-        else:  # place = out * stride + tap * dilation - pad, solved for out
-            moved = at[s.place] + s.pad - at[s.tap] * s.dilation
-            at[c] = moved // s.stride
-            found.append(Guard(moved % s.stride, 0, 1))
-        found.append(Guard(at[c], 0, labels.size(c)))
-        guards[c] = tuple(g for g in found if not g.always())
-    return at, guards
-
-
-def guarded(guards: Guards, value: Expr, other: float) -> Expr:
-    """Returns `value` where the guards hold, else `other`; a Load takes the guards itself."""
-    if not guards:
-        return value
-    if isinstance(value, Load) and not value.guards:
-        return Load(value.buffer, value.offset, value.dtype, guards, other)
-    if isinstance(value, Load) and (value.other == other or not value.guards):
-        return Load(value.buffer, value.offset, value.dtype, (*value.guards, *guards), other)
-
-    def visit(e: Expr) -> Expr | None:  # nothing is read where the value is not wanted
-        return guarded(guards, e, e.other) if isinstance(e, Load) else None
-
-    return Guarded(guards, rebuild(value, visit), other, value.dtype)
-
-
-def _inside(position: Sequence[Index], shape: Sequence[int]) -> Guards:
-    guards = (Guard(p, 0, n) for p, n in zip(position, shape, strict=True))
-    return tuple(g for g in guards if not g.always())
 
 
 def _axes(shape: tuple[int, ...]) -> tuple[Axis, ...]:

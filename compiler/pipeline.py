@@ -27,6 +27,7 @@ from compiler.schedule import Buffer
 from compiler.simplify import RULES
 from compiler.storage import Planner
 from compiler.unit import Unit
+from compiler.winograd import filtered
 from schemas.program import Program
 
 
@@ -77,6 +78,14 @@ def part(unit: Unit) -> None:
     """Mean and variance of long runs take one read, in parts."""
     if unit.backend.traits.nearby:
         new = part_moments(unit.graph, unit.backend.traits.nearby)
+        unit.graph = mapped(unit.graph, new)
+        _rename(unit, new)
+
+
+def filter_minimally(unit: Unit) -> None:
+    """Convolutions for which it pays take Winograd's form."""
+    if unit.backend.traits.winograd:
+        new = filtered(unit.graph)
         unit.graph = mapped(unit.graph, new)
         _rename(unit, new)
 
@@ -156,6 +165,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("straighten", straighten),
     ("fold", fold),
     ("moments", part),
+    ("winograd", filter_minimally),
     ("verify", check),
     ("storage", place),
     ("lower", lower),

@@ -23,7 +23,7 @@ FIXED = {"param", "state", "const", "iota"}
 VIEWS = {"reshape", "transpose"}
 ANCHORS = {
     "sum", "max", "pool_max", "pool_argmax", "pool_sum", "pool_at", "unpool_max", "unpool_sum",
-    "contract", "gather", "scatter", "host",
+    "contract", "to_tiles", "from_tiles", "gather", "scatter", "host",
 }  # fmt: skip
 JOINS = {"concat", "pack"}
 SLID = VIEWS | {"slice", "broadcast", "pad"}  # what an address can express
@@ -158,7 +158,7 @@ class Planner:
         wanted |= {self._sink(n) for n in self.nodes if n.prim in ANCHORS}
         fixed, testing = made_of(FIXED, self.nodes), self.graph.phase == "TEST"
         for node in self.nodes:
-            if node.prim == "contract":
+            if node.prim in ("contract", "to_tiles", "from_tiles"):
                 wanted |= {stripped(s) for s in node.src}
             elif node.prim == "host":
                 wanted |= set(node.src)

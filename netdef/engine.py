@@ -148,11 +148,14 @@ def open_engine(
     threads: int | None = None,
     precision: Precision | None = None,
     where: Span | None = None,
+    deterministic_reference: bool = False,
 ) -> Engine:
     """Returns the engine of this name: `auto` is the GPU if one is usable, else the CPU.
 
     Raises BackendError for an unknown name, a missing package or device, or a precision that the
     backend does not compute in; `where` is the place that asks for that.
+    With `deterministic_reference`, convolutions are summed as they are written, not in Winograd's
+    form.
     """
     if backend == "auto":
         backend = "triton" if _gpu() else "cpu"
@@ -167,7 +170,10 @@ def open_engine(
     if backend == "cpu":
         from runtime.cpu import CpuDevice
 
-        return Engine(get_backend(backend, target, precision, where), CpuDevice(threads))
+        made = get_backend(backend, target, precision, where)
+        if deterministic_reference:
+            made.traits = replace(made.traits, winograd=False)
+        return Engine(made, CpuDevice(threads))
     if target == "interpreter":  # Triton's own, on NumPy memory: slow, needs no GPU
         from runtime.triton_interpreter import InterpreterDevice
 

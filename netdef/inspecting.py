@@ -169,7 +169,7 @@ def _graphs(step: Step) -> dict[str, str]:
 
 
 def _count(after: str, unit: Unit) -> str:
-    if after in ("arena", "ask", "simplify", "straighten", "fold", "moments", "verify"):
+    if after in ("arena", "ask", "simplify", "straighten", "fold", "moments", "winograd", "verify"):
         return f"{len(unit.graph.nodes())} nodes"
     if after == "storage":
         return f"{len(unit.buffers)} buffers"

@@ -242,6 +242,7 @@ class Solver:
             threads=threads,
             precision=precision or spec.precision,
             where=None if precision else spec.where("precision"),
+            deterministic_reference=spec.deterministic_reference,
         )
         check_fits([self.plan.train, *self.plan.tests], self.plan.arena, self._engine.memory)
         step, apply = self.plan.steps()

@@ -63,6 +63,7 @@ DOCS = {
     "precision": "what products are computed in (tf32 on GPUs that have it, else fp32)",
     "snapshot_after_train": "write a snapshot at the end",
     "random_seed": "the same seed gives the same run; negative: draw one",
+    "deterministic_reference": "convolutions are summed as they are written (no Winograd's form)",
     "weights": "weight files to start from",
 }
 

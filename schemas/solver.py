@@ -67,6 +67,7 @@ class SolverSpec:
     random_seed: int = -1
     weights: tuple[str, ...] = ()
     debug_info: bool = False
+    deterministic_reference: bool = False  # convolutions are summed as they are written
 
     spans: dict[str, Span] = field(default_factory=dict)  # field name -> place of its value
     raw: dict[str, Value] = field(

@@ -10,6 +10,7 @@ from compiler.kernel import (
     SCALARS,
     Acc,
     Const,
+    Entry,
     Expr,
     Guarded,
     Kernel,
@@ -64,6 +65,8 @@ def _value(e: Expr, grid: _Grid, buffers, accs):
         return acc.reshape(acc.shape + (1,) * (len(grid.axes) - acc.ndim))
     if isinstance(e, Position):
         return np.asarray(grid.index(e.index)).astype(np.int32)
+    if isinstance(e, Entry):
+        return np.array(e.matrix, np.float32)[grid.index(e.row), grid.index(e.column)]
     if isinstance(e, Load):
         offset = np.asarray(grid.index(e.offset))
         flat = buffers[e.buffer].reshape(-1)

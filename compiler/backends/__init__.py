@@ -25,6 +25,8 @@ class Traits:
     # The second factor of a contraction must be contiguous along its own result axis; where it is
     # not (weights in a data gradient), a transposed copy is made by a kernel of its own.
     contiguous_factor: bool = False
+    # Convolutions may be rewritten in Winograd's form: kernels of kind `transform`.
+    winograd: bool = False
     # Independent kernels may share a launch.
     groups: bool = True
     # Sums are split in parts until a kernel has about `parallel` tiles of this many result

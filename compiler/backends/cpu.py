@@ -42,7 +42,12 @@ class Backend:
         self.target = target or self.host.name
         self.cache = Cache(folder / "objects" if folder else None)
         self.traits = Traits(
-            contiguous_factor=True, tile=(12, 32), parallel=16, grain=2**18, nearby=1024
+            contiguous_factor=True,
+            winograd=True,
+            tile=(12, 32),
+            parallel=16,
+            grain=2**18,
+            nearby=1024,
         )
 
     def version(self) -> str:

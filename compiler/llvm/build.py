@@ -19,6 +19,7 @@ from compiler.llvm.native import key_of
 from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
 from compiler.llvm.step import Call, emit_step
+from compiler.llvm.transform import emit_transform
 from compiler.llvm.transpose import emit_turn, turn_of
 from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule, repeat_of
@@ -34,6 +35,8 @@ class Build:
 
     def piece(self, kernel: Kernel) -> Piece:
         """Emits the function of a kernel that is as `collapse` leaves it."""
+        if kernel.kind == "transform":
+            return emit_transform(kernel, self.host)
         if kernel.kind == "contract":
             tiled = plan(kernel, self.host) or dot_plan(kernel, self.host)
             if tiled is not None:

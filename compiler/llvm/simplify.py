@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from compiler.index import Axis, Index, index, substitute
 from compiler.kernel import (
+    Entry,
     Guarded,
     Kernel,
     Load,
@@ -37,6 +38,8 @@ def indices(kernel: Kernel) -> Iterator[Index]:
                     stack.append(e.index)
                 elif isinstance(e, Random):
                     stack.append(e.element)
+                elif isinstance(e, Entry):
+                    stack += [e.row, e.column]
     while stack:
         i = stack.pop()
         yield i

@@ -129,6 +129,7 @@ class Emitter(Indices):
         if isinstance(e, Guarded):
             value = self.expr(e.value)
             return self._where(self.mask(e.guards, SCALAR), value, e.other)
+        assert isinstance(e, Op), e  # an Entry is of a kind that only the cpu backend has
         return self._op(e)
 
     def _where(self, test: Value | None, value: Value, other: float) -> Value:

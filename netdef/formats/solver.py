@@ -41,7 +41,7 @@ _NUMBERS = (
 )
 _FLAGS = (
     *("test_initialization", "test_compute_loss", "snapshot_after_train", "debug_info"),
-    "carry_state",
+    *("carry_state", "deterministic_reference"),
 )
 _TEXTS = ("net", "train_net", "snapshot_prefix")
 _LISTS = {  # a list of values: name in the file -> attribute
