@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from compiler import text
 from compiler.arena import Arena
@@ -19,6 +20,10 @@ from schemas.net import NetSpec
 from schemas.precision import Precision
 from schemas.program import Program
 from schemas.program_file import manifest_of
+
+if TYPE_CHECKING:
+    from compiler.kernel import Kernel
+    from compiler.llvm.bound import Bound
 
 # The last pass of compiler/pipeline.py that each stage needs, None: the graph as it was built.
 LAST_PASS = {
@@ -95,10 +100,29 @@ class Inspection:
     def kernels(self) -> Files:
         """Returns the rendered sources by file name: LLVM IR, Triton, pseudo-code."""
         if self.program is None:
-            backend = self.unit.backend
-            return {kernel.name: backend.render(kernel) for kernel in self.unit.schedule.kernels()}
+            return self._rendered()
         texts = self.program.text
         return {n: t for n, t in texts.items() if n.endswith((".ll", ".py", ".txt"))}
+
+    def _rendered(self) -> Files:
+        """Returns the source of each kernel; of those that are one function, of the first."""
+        unit = self.unit
+        if self.backend != "cpu":
+            return {k.name: unit.backend.render(k) for k in unit.schedule.kernels()}
+        from compiler.llvm.bound import bound
+
+        files: Files = {}
+        owners: dict[Kernel, tuple[str, Bound]] = {}
+        for kernel in unit.schedule.kernels():
+            mine = bound(kernel)
+            first, its = owners.setdefault(mine.kernel, (kernel.name, mine))
+            if first == kernel.name or kernel.call is not None:
+                files[kernel.name] = unit.backend.render(kernel)
+                continue
+            both = ((mine.memory[n], memory) for n, memory in its.memory.items())
+            moved = ", ".join(f"{here} for {there}" for here, there in both if here != there)
+            files[kernel.name] = f"; see {first}, with {moved}\n"
+        return files
 
     def code(self) -> Files:
         """Returns what the sources were compiled to: assembly or PTX as text, and binaries."""

@@ -17,6 +17,9 @@ class Memory:
     buffer: str
     offset: int
 
+    def __str__(self) -> str:
+        return f"{self.buffer}+{self.offset}" if self.offset else self.buffer
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:

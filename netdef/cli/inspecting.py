@@ -45,7 +45,7 @@ def inspect(
     graph     the forward pass, one primitive a line
     backward  what gradients and update add to it
     fused     launches and kernels as loops, with the spec lines they came from
-    kernels   the rendered source: LLVM IR or Triton
+    kernels   the rendered source: LLVM IR (equal functions once) or Triton
     code      assembly or PTX
     memory    where every buffer lies, and when
 

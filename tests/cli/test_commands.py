@@ -125,6 +125,22 @@ def test_inspect_compiles_nothing_before_code(stage, tiny, netdef, monkeypatch):
     assert stage != "kernels" or "==== " in result.stdout and "define " in result.stdout
 
 
+def test_inspect_shows_equal_kernels_once(tiny, netdef):
+    ip = "type: InnerProduct, num_output: 8, weight_filler: xavier"
+    (tiny / "twice.yaml").write_text(
+        "layers:\n- {name: x, type: Input, shape: [4, 8]}\n"
+        f"- {{name: a, bottom: x, {ip}}}\n- {{name: b, bottom: a, {ip}}}\n"
+        f"- {{name: c, bottom: b, {ip.replace('8', '7')}}}\n"
+    )
+    shown = netdef("inspect", "twice.yaml", "--stage", "kernels", "--target", "cpu").stdout
+    parts = dict(part.split("\n", 1) for part in shown.split("==== ")[1:])
+    assert list(parts) == ["a", "b", "c"]
+    assert "define " in parts["a"] and "define " in parts["c"]
+    bytes_before = 4 * (8 * 8 + 16)  # the weights and the bias of `a`, which fills a row of 16
+    moved = f"a for x, params+{bytes_before} for params, b for a"
+    assert parts["b"].strip() == f"; see a, with {moved}"
+
+
 @pytest.mark.parametrize("stage", ["spec", "graph", "backward", "fused", "kernels", "memory"])
 def test_inspect_prints_one_stage_the_same_each_time(stage, tiny, netdef):
     words = ["inspect", "net.yaml", "--stage", stage, "--target", "reference"]
