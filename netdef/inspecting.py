@@ -106,18 +106,19 @@ class Inspection:
 
     def _rendered(self) -> Files:
         """Returns the source of each kernel; of those that are one function, of the first."""
-        unit = self.unit
+        backend = self.unit.backend
+        kernels = [k for k in self.unit.schedule.kernels() if k.call is None]  # a call has no code
         if self.backend != "cpu":
-            return {k.name: unit.backend.render(k) for k in unit.schedule.kernels()}
+            return {kernel.name: backend.render(kernel) for kernel in kernels}
         from compiler.llvm.bound import bound
 
         files: Files = {}
         owners: dict[Kernel, tuple[str, Bound]] = {}
-        for kernel in unit.schedule.kernels():
+        for kernel in kernels:
             mine = bound(kernel)
             first, its = owners.setdefault(mine.kernel, (kernel.name, mine))
-            if first == kernel.name or kernel.call is not None:
-                files[kernel.name] = unit.backend.render(kernel)
+            if first == kernel.name:
+                files[kernel.name] = backend.render(kernel)
                 continue
             both = ((mine.memory[n], memory) for n, memory in its.memory.items())
             moved = ", ".join(f"{here} for {there}" for here, there in both if here != there)

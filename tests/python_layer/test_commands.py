@@ -67,6 +67,7 @@ COMMANDS = [
     ["summary", "net.yaml"],
     ["draw", "net.yaml", "-o", "net.svg"],
     ["inspect", "net.yaml", "--stage", "fused"],
+    ["inspect", "net.yaml", "--stage", "kernels", "--target", "cpu"],
     ["time", "net.yaml", "--iterations", "1", "--backend", "cpu"],
     ["train", "solver.yaml", "--backend", "cpu", "--run-dir", "run", "--quiet"],
 ]
