@@ -193,7 +193,8 @@ class Build:
     def make(self, groups: Sequence[Group]) -> dict[tuple[Any, ...], Made]:
         """Compiles each distinct group; leaves out groups of several kernels that would spill.
 
-        What fails beside others is tried again alone: only what Triton never compiles falls apart.
+        What fails beside others is tried again alone: `ast.parse`, which Triton calls, counts its
+        depth for all threads together in some versions of Python, and then raises a SystemError.
         """
         distinct = {g.key: g for g in reversed(groups)}
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
