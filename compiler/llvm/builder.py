@@ -258,6 +258,11 @@ class Builder:
             self.load(self.at(pointer, "float", n * lanes), "float", lanes) for n in range(count)
         ]
 
+    def prefetch(self, pointer: str) -> None:
+        """Asks for a line of memory ahead of its use; the address may lie outside of a buffer."""
+        self.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.void(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)")
+
     def store(self, value: Val, pointer: str) -> None:
         self.void(f"store {value}, ptr {pointer}, align {max(BITS[value.elem] // 8, 1)}")
 

@@ -17,6 +17,7 @@ from compiler.llvm.scope import Scope
 from compiler.llvm.tiles import first_row, row_axes, tile_scope
 
 _WRITTEN_OUT = 128  # vector operations of the longest loop without a loop
+_AHEAD = 12  # steps of a sum, within which numbers come from the second-level cache
 # Gives the address of a row's scalar at a point of the sums.
 Row = Callable[[Scope, int], str]
 
@@ -259,6 +260,10 @@ class _Tile:
             offset = scope.scalar(plan.vector.offset)
             at = b.at(self.pointers[plan.vector.buffer], "float", offset)
             vectors = b.load_all(at, plan.nv, plan.lanes)
+        if plan.across:
+            ahead = _AHEAD * plan.scalar.offset.coefficient(plan.sums[-1])
+            for r in (0, plan.mr - 1):  # these may lie in two lines of a cache
+                b.prefetch(b.at(row(scope, r), "float", ahead))
         for r in range(plan.mr):
             one = b.widen(b.load(row(scope, r), "float"), plan.lanes)
             for v, vector in enumerate(vectors):

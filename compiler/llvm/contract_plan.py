@@ -16,6 +16,7 @@ _PACK = 256 * 1024  # largest copy of a panel, which lies on the stack
 _PANEL = 64 * 1024  # a panel's copy where sums are cut: tiles read it from the nearest caches
 _USES = 8  # tiles that make a copy worth it
 _FAR_USES = 2  # the same where each row of the vector factor lies on a page of its own
+_FAR = 128  # elements from step to step from which on the scalar factor is asked for ahead
 _PAGE = 4096  # bytes that the processor reads ahead in
 _BRIEF = 64  # longest sum that costs no more than to write its results
 _LONG = 4096  # longest sum kept in one accumulator
@@ -93,6 +94,12 @@ class Plan:
     @property
     def step(self) -> int:
         return self.scalar.offset.coefficient(self.rows[0]) if self.rows else 0
+
+    @property
+    def across(self) -> bool:
+        """Tells whether rows are neighbours and steps far apart, which no processor foresees."""
+        near = self.even and self.step == 1 and not self.scalar.guards
+        return near and bool(self.sums) and self.scalar.offset.coefficient(self.sums[-1]) >= _FAR
 
     @property
     def zeros(self) -> int:

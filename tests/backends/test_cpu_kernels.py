@@ -121,6 +121,7 @@ def more_kernels() -> dict[str, Kernel]:
         "weight_gradient_copied": hand.conv_weight_gradient(2, 40, 40, 16, 50, 2, 1, 1),
         "weight_gradient_strided_maps": hand.conv_weight_gradient(3, 71, 71, 3, 17, 3, 2, 1),
         "product_gradient": weight_gradient_of_product(13, 30, 23),
+        "product_gradient_across": weight_gradient_of_product(300, 65, 131),
         "product_long": hand.inner_product(5, 20, 5000),
         "product_wide": hand.inner_product(3, 700, 40),
         **packed_in_chunks(),
@@ -154,6 +155,15 @@ def test_long_sums_are_packed_in_chunks():
         tiled = plan(collapse(kernel), backend("x86-64-v3").host)
         assert tiled and tiled.packed and 0 < tiled.chunk < tiled.sums[0].size
         assert tiled.panels > 1 and tiled.row_tiles > 8, kernel.name
+
+
+def test_rows_that_lie_across_are_asked_for_ahead():
+    def asks(kernel):
+        return "llvm.prefetch" in backend("x86-64-v3").render(kernel)
+
+    assert asks(weight_gradient_of_product(300, 65, 131))
+    assert not asks(weight_gradient_of_product(300, 65, 23))  # one step is next to the other
+    assert not asks(hand.inner_product(20, 40, 300))  # the sum runs along the rows
 
 
 def picked(rows, width, count, scatter) -> Kernel:
