@@ -18,6 +18,8 @@ from schemas.precision import Precision
 
 Say = Callable[[str], None]
 OURS = "netdef"
+# Seconds in which the threads of the peer before fall asleep: OpenMP's spin, and would take a core.
+_PAUSE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,7 @@ def _rounds(sides: list[Side], found: Comparison, options: Options, say: Say) ->
     for number in range(options.rounds):
         turn = number % max(1, len(sides))
         for side in sides[turn:] + sides[:turn]:
+            time.sleep(_PAUSE)
             try:
                 _result(found, side).ms.append(side.ask("time", seconds=options.seconds)["ms"])
             except LeftOut as reason:
