@@ -41,7 +41,7 @@ def tool(name: str) -> Path | None:
 def resources(cubin: bytes) -> tuple[int, int] | None:
     """Returns registers and stack bytes of a thread, or None without the tool; takes 10 ms.
 
-    A kernel that spills has a stack; of ours hardly another has one (Triton 3.9: 8 bytes, unused).
+    A kernel that spills has a stack; and no other of ours has one.
     """
     text = _run("cuobjdump", cubin, "--dump-resource-usage")
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text or "")

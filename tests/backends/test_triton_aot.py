@@ -33,7 +33,7 @@ def compiled(kernels, target="sm_90", precision="fp32"):
 
 
 def assert_sound(launch, usage, target) -> None:
-    assert usage.spills == 0, (launch.name, usage)
+    assert usage.spills == 0 and usage.stack == 0, (launch.name, usage)
     assert usage.registers <= 255 and launch.meta["shared"] <= TARGETS[target].shared
     assert usage.parameters == len(launch.args) + 2  # and Triton's two scratch pointers
     assert launch.meta["global_scratch"] == launch.meta["profile_scratch"] == 0
