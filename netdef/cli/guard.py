@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from netdef.interrupts import INTERRUPTED
 from schemas.errors import NetError, did_you_mean
@@ -115,6 +116,9 @@ def warn(warnings: Iterable[NetError | str], file: str | None = None) -> int:
 
 def _usage(error: click.ClickException) -> int:
     """Prints click's complaint about arguments in our own form."""
+    if isinstance(error, NoArgsIsHelpError):  # the help itself
+        error.show()
+        return MISTAKE
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "netdef"

@@ -28,6 +28,12 @@ def test_every_command_has_help(name, netdef):
     assert result.stdout.startswith(f"Usage: netdef {name} ")
 
 
+def test_without_a_command_the_help_is_shown(netdef):
+    result = netdef()
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr == netdef("--help").stdout
+
+
 def test_help_does_not_load_the_compiler():
     code = (
         "import atexit, sys; from netdef.cli import cli; "
