@@ -44,12 +44,19 @@ class Feeder:
     def feed(self) -> None:
         """Writes the next batch of each source to its tops, and zeros where there is none.
 
-        Each time: within a step the memory of an input is used for other things, too.
+        Each time: within a step the memory of an input is used for other things, too. Where a
+        source raises, all of them stay at their positions.
         """
+        before = self.positions
+        try:
+            batches = [prefetcher.next() for prefetcher in self._sources.values()]
+        except BaseException:
+            self.seek(before)
+            raise
         for top, zeros in self._blank.items():
             self.exe.write(top, zeros)
-        for prefetcher in self._sources.values():
-            for top, array in prefetcher.next().items():
+        for batch in batches:
+            for top, array in batch.items():
                 if not (self._written and top in self._kept):
                     self.exe.write(top, array)
         self._written = True
