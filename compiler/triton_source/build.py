@@ -18,13 +18,12 @@ from compiler.triton_source.aot import Binary, compile_if_it_fits, compile_modul
 from compiler.triton_source.checks import resources
 from compiler.triton_source.function import BARRIER, Function, Module, Steps, module, wide
 from compiler.triton_source.render import render_kernel
-from compiler.triton_source.same import Shape, renamed, shape_of
+from compiler.triton_source.same import ALIGNMENT, Shape, renamed, shape_of, starts
 from compiler.triton_source.text import POINTERS, Names
 from compiler.triton_source.tiles import Target
 from schemas.precision import Precision
-from schemas.program import KernelInfo, Launch, Repeat, Slot
+from schemas.program import ITEMSIZE, KernelInfo, Launch, Repeat, Slot
 
-_ALIGNMENT = 16
 _WARPS = 16
 _ROUNDS = 2  # tiles that a program of a loop may have to work on in turn
 Member = tuple[Kernel, Function, Shape]
@@ -44,6 +43,19 @@ class Group:
     key: tuple[Any, ...]
     repeat: Repeat | None
     steps: Steps | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What a pointer points to: a place in a buffer, in bytes; in a loop's step t by t * `move` on.
+
+    `elements` is that move in elements.
+    """
+
+    buffer: str
+    start: int
+    move: int = 0
+    elements: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +83,7 @@ class Build:
         self.binary, self.persistent = binary, persistent
         self.names = Names()
         self.functions: dict[tuple[Any, ...], Function] = {}
-        # Of loops: buffer, elements and bytes from one step to the next.
-        self.moving: dict[str, tuple[str, int, int]] = {}
+        self.pointers: dict[str, Pointer] = {}  # by name; others begin where their buffer does
         if binary:
             require_triton()
 
@@ -112,24 +123,32 @@ class Build:
         if not isinstance(launch, Loop):
             if launch[0].call is not None:
                 return [call_launch(launch[0], self.places)]
-            return [*self.groups(self.members(launch))]
+            kernels = [self.pointed(schedule, launch, k) for k in launch]
+            return [*self.groups(self.members(kernels))]
         repeat = Repeat(launch.name, launch.count, launch.backwards)
-        rows = [self.members([self.moved(schedule, launch, k) for k in row]) for row in launch.rows]
+        rows = [
+            self.members([self.pointed(schedule, launch, k) for k in row]) for row in launch.rows
+        ]
         programs = programs_for([[f for _, f, _ in row] for row in rows], self.target)
         if self.persistent and isinstance(programs, int):
             return [self.whole(rows, repeat, programs)]
         return [group for row in rows for group in self.groups(row, repeat)]
 
-    def moved(self, schedule: Schedule, loop: Loop, kernel: Kernel) -> Kernel:
-        """Returns the kernel with a name of its own for each buffer whose pointer moves.
+    def pointed(self, schedule: Schedule, launch: Scheduled, kernel: Kernel) -> Kernel:
+        """Returns the kernel with a name of its own for each pointer: see `Pointer`.
 
-        Kernels of a launch may read one buffer both step by step and as a whole: two pointers.
+        Kernels of a launch may read one buffer at several places, or both step by step and whole.
         """
-        moves = loop.moves.get(kernel.name, {})
-        names = {buffer: f"{buffer}{by:+}t" for buffer, by in moves.items()}
-        for buffer, nbytes in schedule.byte_moves(loop, kernel).items():
-            self.moving[names[buffer]] = buffer, moves[buffer], nbytes
-        return renamed(kernel, names)
+        names: dict[str, str] = {}
+        begin, moves = starts(kernel), schedule.byte_moves(launch, kernel)
+        for buffer, start in begin.items():
+            size = ITEMSIZE[schedule.buffers[buffer].dtype]
+            move = moves.get(buffer, 0)
+            names[buffer] = buffer + (f"+{start}" if start else "")
+            if buffer in moves:
+                names[buffer] += f"{move // size:+}t"
+            self.pointers[names[buffer]] = Pointer(buffer, start * size, move, move // size)
+        return renamed(kernel, names, begin)
 
     def members(self, kernels: Sequence[Kernel]) -> list[Member]:
         """Renders kernels; those of equal shape share a function."""
@@ -149,7 +168,7 @@ class Build:
     def whole(self, rows: Sequence[Sequence[Member]], repeat: Repeat, programs: int) -> Group:
         """Returns a loop as one group, whose programs go through all steps."""
         group = self.group([member for row in rows for member in row], repeat, repeat.loop)
-        moves = {b: self.moving[b][1] for b in group.buffers if b in self.moving}
+        moves = {b: p.elements for b in group.buffers if (p := self.pointers.get(b)) and p.move}
         sizes = tuple(len(row) for row in rows)
         steps = Steps(repeat.count, repeat.backwards, sizes, moves, programs)
         key = (repeat.count, repeat.backwards, sizes, programs, tuple(moves.values()))
@@ -181,14 +200,17 @@ class Build:
         rows = [members[start:end] for start, end in pairwise(ends)]
         return [part for row in rows for part in self.groups(row, group.repeat)]
 
-    def place(self, buffer: str) -> tuple[Place, int]:
-        """Returns where a buffer lies, in a loop at step 0, and how many bytes on in each next."""
-        name, _, move = self.moving.get(buffer, (buffer, 0, 0))
-        return (Place(BARRIER, 0) if name == BARRIER else self.places[name]), move
+    def place(self, name: str) -> tuple[Place, int]:
+        """Returns where a pointer points, in a loop at step 0, and its bytes from step to step."""
+        pointer = self.pointers.get(name, Pointer(name, 0))
+        if pointer.buffer == BARRIER:
+            return Place(BARRIER, 0), 0
+        place = self.places[pointer.buffer]
+        return Place(place.slot, place.offset + pointer.start), pointer.move
 
-    def aligned(self, buffer: str) -> bool:
-        place, move = self.place(buffer)
-        return place.offset % _ALIGNMENT == move % _ALIGNMENT == 0
+    def aligned(self, name: str) -> bool:
+        place, move = self.place(name)
+        return place.offset % ALIGNMENT == move % ALIGNMENT == 0
 
     def make(self, groups: Sequence[Group]) -> dict[tuple[Any, ...], Made]:
         """Compiles each distinct group; leaves out groups of several kernels that would spill.

@@ -1,10 +1,11 @@
-"""Tells which kernels are the same but for the names of their buffers."""
+"""Tells which kernels are the same but for where their operands lie."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from compiler.index import Index
 from compiler.kernel import (
     SCALAR_BUFFER,
     Const,
@@ -19,6 +20,9 @@ from compiler.kernel import (
     walk,
 )
 from compiler.kernel_text import render
+from schemas.program import ITEMSIZE
+
+ALIGNMENT = 16  # bytes; a pointer that is a multiple of it is read in whole vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +51,42 @@ def shape_of(kernel: Kernel) -> Shape:
         else:
             types.append(s.dtype)
 
-    bare = replace(renamed(kernel, order), name="", layers=())
+    bare = replace(renamed(kernel, order, {}), name="", layers=())
     return Shape((render(bare), *types), tuple(order))
 
 
-def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
-    """Returns the kernel with other names for its buffers, as far as `names` has them."""
+def starts(kernel: Kernel) -> dict[str, int]:
+    """Returns the element of each buffer before which the kernel touches none.
+
+    All weights lie in one arena, so equal layers read one buffer at different places. A start is a
+    multiple of ALIGNMENT bytes: a pointer to it is as aligned as one to the buffer.
+    """
+    first: dict[str, int] = {}
+    parts: list[Load | Store] = [*kernel.loads(), *kernel.stores]
+    for part in parts:
+        start = max(0, part.offset.const)
+        start -= start % (ALIGNMENT // ITEMSIZE[part.dtype])
+        first[part.buffer] = min(first.get(part.buffer, start), start)
+    first.pop(SCALAR_BUFFER, None)  # a small block whose words have fixed places
+    return first
+
+
+def renamed(kernel: Kernel, names: Mapping[str, str], starts: Mapping[str, int]) -> Kernel:
+    """Returns the kernel with other names for its buffers, which begin at `starts`."""
+
+    def place(part: Load | Store) -> tuple[str, Index]:
+        return names.get(part.buffer, part.buffer), part.offset - starts.get(part.buffer, 0)
 
     def visit(e: Expr) -> Expr | None:
         if isinstance(e, Load) and e.buffer in names:
-            return replace(e, buffer=names[e.buffer])
+            buffer, offset = place(e)
+            return replace(e, buffer=buffer, offset=offset)
         return None
 
     def one(s: Reduce | Store) -> Reduce | Store:
         if isinstance(s, Store):
-            name = names.get(s.buffer, s.buffer)
-            return replace(s, buffer=name, value=rebuild(s.value, visit))
+            buffer, offset = place(s)
+            return replace(s, buffer=buffer, offset=offset, value=rebuild(s.value, visit))
         payload = rebuild(s.payload, visit) if s.payload is not None else None
         return replace(s, value=rebuild(s.value, visit), payload=payload)
 

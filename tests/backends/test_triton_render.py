@@ -218,6 +218,23 @@ def test_equal_kernels_are_rendered_once(device):
     check(device, REAL, *launches)
 
 
+def test_kernels_that_read_one_buffer_at_two_places_are_rendered_once(device):
+    def picked(start: int, result: str) -> Kernel:
+        i = Axis("i", 10)
+        value = hand.op("add", *(Load("arena", index(i) + start + at, "f32") for at in (1, 17)))
+        return Kernel(f"{result}.sum", (i,), (Store(result, index(i), value, "f32"),))
+
+    apart = ((picked(0, "a"),), (picked(32, "b"),), (picked(33, "c"),))
+    made = hand.program(REAL, *apart)
+    assert len(made.text) == 2  # 33 is no whole vector from where the first begins
+    starts = [dict(launch.args)["arena"] for launch in made.launches]
+    assert starts == [0, 4 * 32, 4 * 32]
+    check(device, REAL, *apart)
+    together = ((picked(0, "a"), picked(32, "b"), picked(33, "c")),)
+    assert len(hand.program(REAL, *together).launches[0].args) == 5  # the last two start together
+    check(device, REAL, *together)
+
+
 def test_names_from_a_spec_cannot_break_out(device):
     i = Axis("for", 5)
     name = 'x"""\nimport os\n\\'
