@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -205,17 +204,6 @@ class Training:
         for feeder in self._feeders():
             feeder.close()
         self._sinks.finish()
-
-    def __enter__(self) -> Training:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self) -> None:
         """Opens the data sources with the present seed, at their beginning."""

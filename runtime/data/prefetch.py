@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from queue import SimpleQueue
-from types import TracebackType
 
 from runtime.data.records import Array
 from runtime.data.sources import Source
@@ -52,17 +51,6 @@ class Prefetcher:
         if self._run is not None:
             self._run.stop()
             self._run = None
-
-    def __enter__(self) -> Prefetcher:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Run:

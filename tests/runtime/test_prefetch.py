@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def threads() -> int:
 
 def test_order_position_and_bound() -> None:
     source = Counting()
-    with Prefetcher(source, position=5, depth=3) as ahead:
+    with closing(Prefetcher(source, position=5, depth=3)) as ahead:
         assert threads() == 0 and ahead.position == 5  # starts when it is needed
         assert [int(ahead.next()["data"][0]) for _ in range(4)] == [5, 6, 7, 8]
         assert ahead.position == 9
@@ -59,7 +60,7 @@ def test_order_position_and_bound() -> None:
 
 
 def test_seek() -> None:
-    with Prefetcher(Counting()) as ahead:
+    with closing(Prefetcher(Counting())) as ahead:
         ahead.next()
         ahead.seek(40)
         assert int(ahead.next()["data"][0]) == 40 and ahead.position == 41

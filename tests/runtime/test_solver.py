@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def weights(run: Training) -> bytes:
 
 
 def test_order_of_tests_and_displays(tmp_path: Path) -> None:
-    with training(SPEC, tmp_path) as run:
+    with closing(training(SPEC, tmp_path)) as run:
         assert run.run()
         assert run.iteration == 40
         rows = [(m["phase"], m["iteration"]) for m in metrics(tmp_path)]
@@ -86,16 +87,16 @@ def test_order_of_tests_and_displays(tmp_path: Path) -> None:
 
 
 def test_no_test_before_the_first_step(tmp_path: Path) -> None:
-    with training(replace(SPEC, test_initialization=False), tmp_path) as run:
+    with closing(training(replace(SPEC, test_initialization=False), tmp_path)) as run:
         run.step(11)
     assert [m["iteration"] for m in metrics(tmp_path) if m["phase"] == "TEST"] == [10]
 
 
 def test_loss_is_a_mean_over_the_last_iterations(tmp_path: Path) -> None:
-    with training(replace(SPEC, display=1, average_loss=1), tmp_path / "a") as run:
+    with closing(training(replace(SPEC, display=1, average_loss=1), tmp_path / "a")) as run:
         run.step(13)
     each = [m["loss"] for m in metrics(tmp_path / "a") if m["phase"] == "TRAIN"]
-    with training(replace(SPEC, display=12), tmp_path / "b") as run:
+    with closing(training(replace(SPEC, display=12), tmp_path / "b")) as run:
         run.step(13)
     shown = [m for m in metrics(tmp_path / "b") if m["phase"] == "TRAIN"]
     assert shown[-1]["loss"] == pytest.approx(np.mean(each[6:13]), rel=1e-12)
@@ -104,12 +105,12 @@ def test_loss_is_a_mean_over_the_last_iterations(tmp_path: Path) -> None:
 
 
 def test_means_over_a_test_net(tmp_path: Path) -> None:
-    with training(replace(SPEC, test_compute_loss=True), tmp_path) as run:
+    with closing(training(replace(SPEC, test_compute_loss=True), tmp_path)) as run:
         outputs = run.test()
         again = run.test()
         exe = run.tests[0]
         losses, errors = [], []
-        with training(SPEC, tmp_path) as other:
+        with closing(training(SPEC, tmp_path)) as other:
             for _ in range(3):
                 other._test_feeders[0].feed()
                 one = other.tests[0]
@@ -130,13 +131,13 @@ def test_means_over_a_test_net(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop", [7, 20, 30])
 def test_resume_is_bit_identical(tmp_path: Path, stop: int, iter_size: int) -> None:
     spec = replace(SPEC, iter_size=iter_size)
-    with training(spec, tmp_path / "whole") as whole:
+    with closing(training(spec, tmp_path / "whole")) as whole:
         whole.run()
-    with training(spec, tmp_path / "parts") as first:
+    with closing(training(spec, tmp_path / "parts")) as first:
         first.step(stop)
         first.snapshot()
         first.step(6)  # goes on, and crashes
-    with training(spec, tmp_path / "parts", seed=99) as second:
+    with closing(training(spec, tmp_path / "parts", seed=99)) as second:
         second.restore(tmp_path / "parts" / f"s_iter_{stop}")
         assert second.iteration == stop and second.seed == 11
         second.run()
@@ -147,7 +148,7 @@ def test_resume_is_bit_identical(tmp_path: Path, stop: int, iter_size: int) -> N
 
 
 def test_iter_size_accumulates(tmp_path: Path) -> None:
-    with training(replace(SPEC, iter_size=2, test_iters=(), display=1), tmp_path) as run:
+    with closing(training(replace(SPEC, iter_size=2, test_iters=(), display=1), tmp_path)) as run:
         run.step(2)
         train, apply = run.train, run.apply
         assert isinstance(train, FakeExecutable) and isinstance(apply, FakeExecutable)
@@ -163,7 +164,7 @@ def test_iter_size_accumulates(tmp_path: Path) -> None:
 
 def test_adam_scale(tmp_path: Path) -> None:
     spec = replace(SPEC, type="Adam", momentum=0.9, momentum2=0.99)
-    with training(spec, tmp_path) as run:
+    with closing(training(spec, tmp_path)) as run:
         run.step(3)
         assert isinstance(run.train, FakeExecutable)
         scale = run.train.scalars[2]["rate_scale"]
@@ -173,7 +174,7 @@ def test_adam_scale(tmp_path: Path) -> None:
 @pytest.mark.parametrize("display", [0, 1])
 def test_loss_that_is_not_a_number(tmp_path: Path, display: int) -> None:
     spec = replace(SPEC, base_lr=1e4, lr_policy="fixed", display=display, test_iters=(), snapshot=4)
-    with training(spec, tmp_path) as run:
+    with closing(training(spec, tmp_path)) as run:
         with pytest.raises(NetError, match="the loss is (inf|nan) at iteration") as caught:
             run.run()
     assert "lower base_lr" in str(caught.value)
@@ -184,7 +185,7 @@ def test_loss_that_is_not_a_number(tmp_path: Path, display: int) -> None:
 
 
 def test_weights_that_are_not_numbers_are_not_saved(tmp_path: Path) -> None:
-    with training(SPEC, tmp_path) as run:
+    with closing(training(SPEC, tmp_path)) as run:
         run.train.write("ip/weight", np.full(64, np.nan))
         with pytest.raises(SnapshotError, match="'ip/weight' holds NaN"):
             run.snapshot()
@@ -192,10 +193,10 @@ def test_weights_that_are_not_numbers_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_restore_of_something_else_changes_nothing(tmp_path: Path) -> None:
-    with training(SPEC, tmp_path) as run:
+    with closing(training(SPEC, tmp_path)) as run:
         run.step(3)
         run.snapshot(tmp_path / "mine")
-    with training(replace(SPEC, type="Adam"), tmp_path) as other:
+    with closing(training(replace(SPEC, type="Adam"), tmp_path)) as other:
         before = weights(other)
         with pytest.raises(SnapshotError, match="written by solver SGD; this one is Adam"):
             other.restore(tmp_path / "mine")
@@ -203,16 +204,16 @@ def test_restore_of_something_else_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_periodic_snapshots(tmp_path: Path) -> None:
-    with training(replace(SPEC, snapshot=20), tmp_path) as run:
+    with closing(training(replace(SPEC, snapshot=20), tmp_path)) as run:
         run.run()
     assert len(list(tmp_path.glob("s_iter_*.json"))) == 2
-    with training(replace(SPEC, snapshot_after_train=False), tmp_path / "none") as run:
+    with closing(training(replace(SPEC, snapshot_after_train=False), tmp_path / "none")) as run:
         run.run()
     assert not list((tmp_path / "none").glob("s_iter_*"))
 
 
 def test_stop_within_a_test_goes_back_before_it(tmp_path: Path) -> None:
-    with training(SPEC, tmp_path) as run:
+    with closing(training(SPEC, tmp_path)) as run:
         run.step(10)
         exe = run.tests[0]
         assert isinstance(exe, FakeExecutable)
@@ -233,7 +234,7 @@ def test_stop_within_a_test_goes_back_before_it(tmp_path: Path) -> None:
 
 
 def test_request_of_a_snapshot(tmp_path: Path) -> None:
-    with training(SPEC, tmp_path) as run:
+    with closing(training(SPEC, tmp_path)) as run:
         with catch_signals(run):
             if hasattr(signal, "SIGHUP"):
                 os.kill(os.getpid(), signal.SIGHUP)
@@ -258,6 +259,7 @@ def test_errors_of_the_solver_file(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys, time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from tests.runtime.test_solver import SPEC, training
@@ -271,7 +273,7 @@ def slow(log=()):
     time.sleep(float(sys.argv[2]))
     step(log)
 run.train.run = slow
-with catch_signals(run), run:
+with catch_signals(run), closing(run):
     sys.exit(0 if run.run() else 130)
 """
 
