@@ -20,6 +20,7 @@ from schemas.net import NetSpec
 from schemas.precision import Precision
 from schemas.program import Program
 from schemas.program_file import manifest_of
+from schemas.span import Span
 
 if TYPE_CHECKING:
     from compiler.kernel import Kernel
@@ -50,6 +51,7 @@ class Inspection:
     arena: Arena
     target: str
     precision: Precision | None = None
+    where: Span | None = None  # what asks for the precision
     counts: list[str] = field(default_factory=list)  # what each pass left
     program: Program | None = None  # None: code was not asked for
 
@@ -59,7 +61,7 @@ class Inspection:
             return
         name, own = backend_of(self.target)
         step = self.step
-        backend = get_backend(name, own, self.precision)
+        backend = get_backend(name, own, self.precision, self.where)
         self.unit = Unit(step.graph, self.arena, backend, step.names, step.tables)
 
         def instrument(after: str, unit: Unit) -> None:

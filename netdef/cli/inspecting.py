@@ -67,7 +67,10 @@ def inspect(
     rule = read_solver(given["solver"]) if given["solver"] is not None else None
     step, arena, _, _ = step_of(spec, given["phase"], options.read_shapes(given["shapes"]), rule)
     chosen = targets or (("cpu", GPU) if folder else ("cpu",))
-    made = [Inspection(spec, step, arena, target, given["precision"]) for target in chosen]
+    asked, where = given["precision"], None
+    if asked is None and rule is not None:
+        asked, where = rule.precision, rule.where("precision")
+    made = [Inspection(spec, step, arena, target, asked, where) for target in chosen]
     if stage is not None:
         made[0].run(LAST_PASS[stage])
         print(made[0].stage(stage), end="")

@@ -64,6 +64,17 @@ def test_an_option_goes_before_the_solver_s_field(tiny, netdef):
     assert '"precision": "fp32"' in next((tiny / "runs").glob("*/solver.json")).read_text()
 
 
+def test_inspect_takes_the_solver_s_precision(tiny, netdef):
+    with (tiny / "solver.yaml").open("a") as file:
+        file.write("precision: bf16\n")
+    words = ["inspect", "net.yaml", "--solver", "solver.yaml", "--stage", "kernels", "--target"]
+    narrow = netdef(*words, "sm_90")
+    assert narrow.exit_code == 0 and "bfloat16" in narrow.stdout, narrow.stderr
+    assert "bfloat16" not in netdef(*words, "sm_90", "--precision", "tf32").stdout
+    refused = netdef(*words, "cpu")
+    assert refused.stderr.startswith("solver.yaml:10:12: error: the cpu backend computes in fp32")
+
+
 def test_a_precision_that_nobody_has(tiny, netdef):
     result = netdef("train", "solver.yaml", "--set", "precision=fp16")
     assert result.exit_code == 2
