@@ -1,24 +1,58 @@
-"""Stands in for cuda.bindings.driver: host memory, one stream, launches as Python calls."""
+"""Stands in for cuda.bindings.driver: launches are Python calls, and misuse is an error.
+
+What the driver would notice comes back as its status; what it would not notice (races, memory that
+is freed in use) raises Misuse.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from enum import IntEnum
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
+
+from tests.gpu.handles import (
+    Event,
+    Function,
+    Graph,
+    GraphExec,
+    Handle,
+    Kernel,
+    Module,
+    Node,
+    Stream,
+)
+from tests.gpu.simulator import Memory, Misuse, Order, Span
+
+CONTEXT, DEVICE = "context", 7
+NO_TIMING, EXTERNAL = 2, 1
+_ANYWHERE = {"cuInit", "cuDeviceGet", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain"}
+_WHILE_CAPTURING = {
+    "cuCtxSetCurrent", "cuLaunchKernel", "cuLaunchCooperativeKernel", "cuEventRecordWithFlags",
+    "cuStreamEndCapture",
+}  # fmt: skip
 
 
 class Status(IntEnum):
     CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_VALUE = 1
     CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_NOT_INITIALIZED = 3
     CUDA_ERROR_NO_DEVICE = 100
+    CUDA_ERROR_INVALID_CONTEXT = 201
+    CUDA_ERROR_INVALID_HANDLE = 400
+    CUDA_ERROR_NOT_FOUND = 500
+    CUDA_ERROR_NOT_READY = 600
+    CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE = 720
+    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
 
 
 class FakeDriver:
-    """`kernels` maps names to functions of the launch's pointers; `calls` lists what was called."""
+    """`kernels` maps names to what is launched; `calls` lists what was called."""
 
     CUdevice_attribute = SimpleNamespace(
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major",
@@ -29,112 +63,296 @@ class FakeDriver:
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread")
 
     def __init__(self, architecture: tuple[int, int] = (9, 0)) -> None:
-        self.architecture = architecture
-        self.kernels: dict[str, Callable[[list[int]], None]] = {}
-        self.memory: dict[int, Any] = {}
+        self.facts = {"major": architecture[0], "minor": architecture[1], "processors": 6}
+        self.kernels: dict[str, Kernel] = {}
+        self.device, self.pinned = Memory("device"), Memory("pinned")
+        self.order = Order()
+        self.clock = 0.0  # milliseconds that the launches have taken
         self.calls: list[tuple[Any, ...]] = []
-        self.capturing: list[Callable[[], None]] | None = None
+        self.handles: list[Handle] = []
         self.limit = 1 << 30
+        self.opt_in = 232448 if architecture[0] >= 9 else 166912
         self.fail: dict[str, Status] = {}
+        self._initialised = False
+        self._thread = threading.local()
 
     def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
-        if not name.startswith("cu"):
+        act = getattr(type(self), f"_{name}", None) if name.startswith("cu") else None
+        if act is None:
             raise AttributeError(name)
-        act = getattr(type(self), f"_{name}", None)
+        hints = list(get_type_hints(act).items())
 
         def call(*args: Any) -> tuple[Any, ...]:
             self.calls.append((name, *args))
             if name in self.fail:
                 return (self.fail[name],)
-            result = act(self, *args) if act else None
+            if refused := self._refused(name, args, [kind for _, kind in hints]):
+                return (refused,)
+            result = act(self, *args)
             if isinstance(result, Status):
                 return (result,)
             return (Status.CUDA_SUCCESS,) if result is None else (Status.CUDA_SUCCESS, result)
 
         return call
 
+    def _refused(self, name: str, args: tuple[Any, ...], kinds: list[Any]) -> Status | None:
+        """Returns what is wrong with a call before its own rules."""
+        if name != "cuInit" and not self._initialised:
+            return Status.CUDA_ERROR_NOT_INITIALIZED
+        current = getattr(self._thread, "context", None)
+        if name not in _ANYWHERE | {"cuCtxSetCurrent"} and current != CONTEXT:
+            return Status.CUDA_ERROR_INVALID_CONTEXT
+        for given, kind in zip(args, kinds, strict=False):
+            if isinstance(kind, type) and issubclass(kind, Handle):
+                if not isinstance(given, kind) or not given.alive:
+                    return Status.CUDA_ERROR_INVALID_HANDLE
+            elif kind in (int, bytes, str) and not isinstance(given, kind):
+                raise TypeError(f"{name}: {given!r} is no {kind.__name__}")
+        if getattr(self._thread, "capturing", False) and name not in _WHILE_CAPTURING:
+            return Status.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+        return None
+
     def named(self, name: str) -> list[tuple[Any, ...]]:
         return [c[1:] for c in self.calls if c[0] == name]
 
-    def _cuDeviceGet(self, ordinal: int) -> Any:
-        return 7 if ordinal == 0 else Status.CUDA_ERROR_NO_DEVICE
+    def unreleased(self) -> list[Any]:
+        """Returns what was made and not given back; the context's streams last as long as it."""
+        kept = [h for h in self.handles if h.alive and not isinstance(h, Stream | Function)]
+        return [*kept, *self.device.blocks.values(), *self.pinned.blocks.values()]
 
-    def _cuDeviceGetAttribute(self, which: str, device: int) -> int:
-        found = {"major": self.architecture[0], "minor": self.architecture[1], "processors": 6}
-        return found[which]
+    def _made(self, handle: Handle) -> Handle:
+        self.handles.append(handle)
+        return handle
+
+    def _enqueue(self, stream: Stream, name: str, act: Callable[[], None], **spans: Any) -> None:
+        one = self.order.enqueue(name, stream.bits, act, **spans)
+        stream.bits |= one.bit | one.before
+
+    # The device and its context.
+
+    def _cuInit(self, flags: int) -> None:
+        self._initialised = True
+
+    def _cuDeviceGet(self, ordinal: int) -> Any:
+        return DEVICE if ordinal == 0 else Status.CUDA_ERROR_NO_DEVICE
+
+    def _cuDeviceGetAttribute(self, attribute: str, device: int) -> int:
+        return self.facts[attribute]
 
     def _cuDevicePrimaryCtxRetain(self, device: int) -> str:
-        return "context"
+        return CONTEXT
 
-    def _cuStreamCreate(self, flags: int) -> str:
-        return "stream"
+    def _cuCtxSetCurrent(self, context: str) -> None:
+        self._thread.context = context
 
-    def _cuEventCreate(self, flags: int) -> str:
-        return "event"
+    # Memory.
 
-    def _allocate(self, nbytes: int) -> Any:
+    def _allocate(self, memory: Memory, nbytes: int) -> Any:
         if nbytes > self.limit:
             return Status.CUDA_ERROR_OUT_OF_MEMORY
-        block = (ctypes.c_uint8 * nbytes)()
-        self.memory[ctypes.addressof(block)] = block
-        return ctypes.addressof(block)
+        return memory.allocate(nbytes) if nbytes else Status.CUDA_ERROR_INVALID_VALUE
 
-    _cuMemAlloc = _allocate
+    def _free(self, memory: Memory, address: int) -> Any:
+        block = memory.blocks.get(address)
+        if block is None:
+            return Status.CUDA_ERROR_INVALID_VALUE
+        for one in self.order.touching(block.span):
+            raise Misuse(f"{block.name} is freed, but {one.name} may still use it")
+        block.check_guards()
+        del memory.blocks[address]
+        return None
+
+    def _cuMemAlloc(self, nbytes: int) -> Any:
+        return self._allocate(self.device, nbytes)
+
+    def _cuMemFree(self, address: int) -> Any:
+        return self._free(self.device, address)
 
     def _cuMemHostAlloc(self, nbytes: int, flags: int) -> Any:
-        return self._allocate(nbytes)
+        return self._allocate(self.pinned, nbytes)
 
-    def _cuMemFree(self, address: int) -> None:
-        del self.memory[address]
+    def _cuMemFreeHost(self, address: int) -> Any:
+        return self._free(self.pinned, address)
 
-    _cuMemFreeHost = _cuMemFree
+    def _cuMemsetD8Async(self, address: int, value: int, nbytes: int, stream: Stream) -> None:
+        span = self.device.span(address, nbytes)
+        act = lambda: ctypes.memset(address, value, nbytes)  # noqa: E731
+        self._enqueue(stream, "a memset", act, writes=[span])
 
-    def _cuMemsetD8Async(self, address: int, value: int, nbytes: int, stream: str) -> None:
-        ctypes.memset(address, value, nbytes)
+    def _cuMemcpyHtoDAsync(self, to: int, host: int, nbytes: int, stream: Stream) -> None:
+        """Memory of the host that is not pinned is read at once."""
+        content = ctypes.string_at(host, nbytes)
+        pinned = self.pinned.holding(host) is not None
+        reads: list[Span] = [self.pinned.span(host, nbytes)] if pinned else []
 
-    def _copy(self, to: int, source: int, nbytes: int, stream: str) -> None:
-        assert self.capturing is None
-        ctypes.memmove(to, source, nbytes)
+        def act() -> None:
+            if pinned and ctypes.string_at(host, nbytes) != content:
+                raise Misuse("pinned memory was written before the copy from it was done")
+            ctypes.memmove(to, content, nbytes)
 
-    _cuMemcpyHtoDAsync = _cuMemcpyDtoHAsync = _copy
+        span = self.device.span(to, nbytes)
+        self._enqueue(stream, "a copy to the device", act, reads=reads, writes=[span])
 
-    def _cuModuleLoadData(self, cubin: bytes) -> bytes:
-        return cubin
+    def _cuMemcpyDtoHAsync(self, host: int, source: int, nbytes: int, stream: Stream) -> None:
+        """Memory of the host that is not pinned is there when the call returns."""
+        pinned = self.pinned.holding(host) is not None
+        writes: list[Span] = [self.pinned.span(host, nbytes)] if pinned else []
+        span = self.device.span(source, nbytes)
+        act = lambda: ctypes.memmove(host, source, nbytes)  # noqa: E731
+        self._enqueue(stream, "a copy to the host", act, reads=[span], writes=writes)
+        if pinned:
+            ctypes.memset(host, 0xAA, nbytes)  # who reads too early shall see it
+        else:
+            self.order.finish(stream.bits)
 
-    def _cuModuleGetFunction(self, module: bytes, name: bytes) -> str:
-        return name.decode()
+    def _cuMemcpyDtoDAsync(self, to: int, source: int, nbytes: int, stream: Stream) -> None:
+        reads, writes = [self.device.span(source, nbytes)], [self.device.span(to, nbytes)]
+        act = lambda: ctypes.memmove(to, source, nbytes)  # noqa: E731
+        self._enqueue(stream, "a copy on the device", act, reads=reads, writes=writes)
 
-    def _cuLaunchKernel(self, function: str, *rest: Any) -> None:
-        grid, block, (_, _, parameters, extra) = rest[:3], rest[3:6], rest[6:]
-        assert extra == 0 and grid[1:] == block[1:] == (1, 1)
-        kernel, count = self.kernels[function]
-        places = (ctypes.c_void_p * (count + 2)).from_address(parameters)
-        pointers = [ctypes.c_uint64.from_address(p).value for p in places]
-        assert pointers[count:] == [0, 0]
+    # Streams and events.
 
-        def launch() -> None:
-            kernel(pointers[:count])
+    def _cuStreamCreate(self, flags: int) -> Handle:
+        return self._made(Stream())
 
-        assert self.capturing is not None, "launched outside a graph"
-        self.capturing.append(launch)
+    def _cuStreamSynchronize(self, stream: Stream) -> None:
+        self.order.finish(stream.bits)
 
-    def _cuLaunchCooperativeKernel(self, function: str, *rest: Any) -> None:
-        self._cuLaunchKernel(function, *rest, 0)
+    def _cuStreamWaitEvent(self, stream: Stream, event: Event, flags: int) -> None:
+        if event.last is not None:
+            stream.bits |= event.last.bit | event.last.before
 
-    def _cuStreamBeginCapture(self, stream: str, mode: str) -> None:
-        assert self.capturing is None
-        self.capturing = []
+    def _cuEventCreate(self, flags: int) -> Handle:
+        return self._made(Event(timing=not flags & NO_TIMING))
 
-    def _cuStreamEndCapture(self, stream: str) -> Any:
-        captured, self.capturing = self.capturing, None
-        return captured
+    def _cuEventRecord(self, event: Event, stream: Stream) -> None:
+        def act() -> None:
+            event.time = self.clock
 
-    def _cuGraphInstantiate(self, graph: Any, flags: int) -> Any:
-        return list(graph)
+        one = self.order.enqueue("an event", stream.bits, act)
+        stream.bits |= one.bit
+        event.last = one
 
-    def _cuGraphLaunch(self, graph: Any, stream: str) -> None:
-        for launch in graph:
-            launch()
+    def _cuEventRecordWithFlags(self, event: Event, stream: Stream, flags: int) -> Any:
+        if flags != EXTERNAL or stream.capture is None:
+            return Status.CUDA_ERROR_INVALID_VALUE
+        stream.capture.append(Node(None, [], event))
+        return None
+
+    def _cuEventSynchronize(self, event: Event) -> None:
+        if event.last is not None:
+            self.order.finish(event.last.bit)
+
+    def _cuEventElapsedTime(self, start: Event, end: Event) -> Any:
+        if not (start.timing and end.timing and start.last and end.last):
+            return Status.CUDA_ERROR_INVALID_HANDLE
+        if self.order.among(start.last.bit | end.last.bit):
+            return Status.CUDA_ERROR_NOT_READY
+        return end.time - start.time
+
+    def _cuEventDestroy(self, event: Event) -> None:
+        event.alive = False
+
+    # Code.
+
+    def _cuModuleLoadData(self, image: bytes) -> Handle:
+        return self._made(Module(image))
+
+    def _cuModuleUnload(self, module: Module) -> None:
+        for one in self.order.waiting.values():
+            if one.name == "a graph":
+                raise Misuse("a module is unloaded, but a graph may still run its code")
+        module.alive = False
+
+    def _cuModuleGetFunction(self, module: Module, name: bytes) -> Any:
+        kernel = self.kernels.get(name.decode())
+        if kernel is None:
+            return Status.CUDA_ERROR_NOT_FOUND
+        return self._made(Function(module, name.decode(), kernel))
+
+    def _cuFuncSetAttribute(self, function: Function, attribute: str, value: int) -> Any:
+        if value > self.opt_in:
+            return Status.CUDA_ERROR_INVALID_VALUE
+        function.shared = value
+        return None
+
+    def _cuLaunchKernel(self, function: Function, *rest: Any) -> Any:
+        grid, block, (shared, stream, parameters, extra) = rest[:3], rest[3:6], rest[6:]
+        kernel = function.kernel
+        if not (0 < grid[0] < 2**31 and grid[1:] == block[1:] == (1, 1)):
+            return Status.CUDA_ERROR_INVALID_VALUE
+        # Triton's kernels say how many threads they are for, and take no others.
+        if extra != 0 or block[0] != kernel.threads or shared > function.shared:
+            return Status.CUDA_ERROR_INVALID_VALUE
+        places = (ctypes.c_void_p * (kernel.pointers + 2)).from_address(parameters)
+        pointers = [ctypes.c_uint64.from_address(p).value for p in places if p]
+        *pointers, scratch, profile = pointers
+        if len(pointers) != kernel.pointers or scratch or profile:
+            raise Misuse(f"{function.name} is launched with other parameters than it has")
+        for n, pointer in enumerate(pointers):
+            self.device.span(pointer, 1)
+            if pointer % (16 if n < len(kernel.aligned) and kernel.aligned[n] else 4):
+                raise Misuse(f"pointer {n} of {function.name} is not aligned: {pointer:#x}")
+        assert isinstance(stream, Stream)
+        if stream.capture is None:
+            raise Misuse(f"{function.name} is launched outside of a graph")
+        stream.capture.append(Node(function, pointers))
+        return None
+
+    def _cuLaunchCooperativeKernel(self, function: Function, *rest: Any) -> Any:
+        if rest[0] > self.facts["processors"]:
+            return Status.CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
+        return self._cuLaunchKernel(function, *rest, 0)
+
+    # Graphs.
+
+    def _cuStreamBeginCapture(self, stream: Stream, mode: str) -> None:
+        stream.capture = []
+        self._thread.capturing = True
+
+    def _cuStreamEndCapture(self, stream: Stream) -> Any:
+        if stream.capture is None:
+            return Status.CUDA_ERROR_INVALID_VALUE
+        captured, stream.capture = stream.capture, None
+        self._thread.capturing = False
+        return self._made(Graph(captured))
+
+    def _cuGraphInstantiate(self, graph: Graph, flags: int) -> Handle:
+        return self._made(GraphExec(list(graph.nodes)))
+
+    def _cuGraphDestroy(self, graph: Graph) -> None:
+        graph.alive = False
+
+    def _cuGraphUpload(self, ready: GraphExec, stream: Stream) -> None:
+        pass
+
+    def _cuGraphExecDestroy(self, ready: GraphExec) -> None:
+        ready.alive = False
+
+    def _cuGraphLaunch(self, ready: GraphExec, stream: Stream) -> None:
+        """A kernel may read and write all of every block that it is given a pointer to."""
+        blocks = {}
+        for node in ready.nodes:
+            if node.function is not None and not node.function.module.alive:
+                raise Misuse(f"{node.function.name} is launched, but its module is gone")
+            for pointer in node.pointers:
+                self.device.span(pointer, 1)
+                block = self.device.holding(pointer)
+                assert block is not None
+                blocks[block.address] = block.span
+
+        def act() -> None:
+            for node in ready.nodes:
+                if node.event is not None:
+                    node.event.time = self.clock
+                elif node.function is not None:
+                    node.function.kernel.run(node.pointers)
+                    self.clock += node.function.kernel.milliseconds
+
+        self._enqueue(stream, "a graph", act, writes=list(blocks.values()))
+        for node in ready.nodes:
+            if node.event is not None:
+                node.event.last = self.order.waiting[1 << self.order.made - 1]
 
 
 def floats(address: int, count: int) -> np.ndarray[Any, Any]:

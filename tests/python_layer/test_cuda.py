@@ -9,6 +9,7 @@ from runtime.cuda import CudaDevice
 from schemas.errors import BackendError
 from schemas.program import HostCall, Launch, Program, Slot, Tensor
 from tests.gpu.fake_driver import FakeDriver, floats
+from tests.gpu.handles import Kernel
 
 META = {"grid": [1, 1, 1], "threads": 32, "shared": 0, "global_scratch": 0, "profile_scratch": 0}
 
@@ -56,7 +57,7 @@ def api() -> FakeDriver:
         source, target = (floats(p, 3) for p in pointers)
         target[:] = source + 1
 
-    fake.kernels["plus"] = (add_one, 2)
+    fake.kernels["plus"] = Kernel(add_one, 2, threads=32)
     return fake
 
 
@@ -83,7 +84,7 @@ def test_a_step_is_split_around_its_calls(api):
     assert len(api.named("cuGraphInstantiate")) == 2  # captured once, replayed twice
     assert len(api.named("cuGraphLaunch")) == 4
     executable.close()
-    assert not api.memory  # pinned memory too
+    assert not api.unreleased()
 
 
 def test_calls_at_the_ends_and_beside_each_other(api):
@@ -121,4 +122,4 @@ def test_an_exception_leaves_the_device_usable(api):
 def test_a_program_without_its_layers(api):
     with pytest.raises(BackendError, match="program 'net' needs its Python layers: 'd'"):
         CudaDevice(0, api).load(program(SOURCE))
-    assert not api.memory
+    assert not api.unreleased()

@@ -11,6 +11,7 @@ from runtime.cuda import CudaDevice, require_fit, usable_gpu
 from schemas.errors import BackendError, UsageError
 from schemas.program import Launch, Program, Repeat, Slot, Tensor
 from tests.gpu.fake_driver import FakeDriver, Status, floats
+from tests.gpu.handles import Kernel
 
 META = {"grid": [1, 1, 1], "threads": 128, "shared": 70000, "name": "step"}
 META |= {"global_scratch": 0, "profile_scratch": 0}
@@ -49,7 +50,7 @@ def step(pointers) -> None:
 @pytest.fixture
 def api() -> FakeDriver:
     fake = FakeDriver()
-    fake.kernels["step"] = (step, 4)
+    fake.kernels["step"] = Kernel(step, 4)
     return fake
 
 
@@ -80,11 +81,12 @@ def test_steps_of_one_graph(api):
     np.testing.assert_array_equal(executable.read("w"), 1 + x.transpose(0, 2, 1).ravel())
     assert len(api.named("cuGraphInstantiate")) == 1 and len(api.named("cuGraphLaunch")) == 3
     assert len(api.named("cuLaunchKernel")) == 1
-    assert api.named("cuFuncSetAttribute") == [("step", "shared", 70000)]
+    ((function, *most),) = api.named("cuFuncSetAttribute")
+    assert function.name == "step" and most == ["shared", 70000]
     executable.close()
     executable.close()
-    assert not api.memory  # all is freed
-    assert api.named("cuModuleUnload") == [(b"cubin",)]
+    assert not api.unreleased()
+    assert [module.image for (module,) in api.named("cuModuleUnload")] == [b"cubin"]
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -105,7 +107,7 @@ def test_a_loop_is_captured_step_by_step(backwards, api):
         y, h = (floats(p, 1) for p in pointers)
         y[:] = h
 
-    api.kernels.update({"blend": (blend, 2), "keep": (keep, 2)})
+    api.kernels.update({"blend": Kernel(blend, 2), "keep": Kernel(keep, 2)})
     launches = (launch("blend", "h", "x"), launch("keep", "y", "h"))
     tensors = [
         tensor("x", "input", (4,), "arena", 16),
@@ -167,7 +169,7 @@ def test_shared_memory(api):
     train.close()
     np.testing.assert_array_equal(test.read("w"), np.arange(6))
     test.close()
-    assert not api.memory
+    assert not api.unreleased()
 
 
 def test_input_waits_only_for_the_copy_before_last(api):
@@ -238,7 +240,8 @@ def test_errors_in_plain_words(api):
     api.fail["cuLaunchKernel"] = Status.CUDA_ERROR_NO_DEVICE
     with pytest.raises(BackendError):
         executable.run()
-    assert api.capturing is None  # the stream can be used again
+    del api.fail["cuLaunchKernel"]
+    executable.run()  # the stream can be used again
 
 
 def test_usable_gpu_never_raises():

@@ -1,0 +1,73 @@
+"""What the driver made of Python hands out: streams, events, modules, graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tests.gpu.simulator import Operation
+
+STATIC_SHARED = 48 * 1024  # bytes that a launch may have without asking
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What is in a module under a name. `aligned`: the pointers that are multiples of 16 bytes."""
+
+    run: Callable[[list[int]], None]
+    pointers: int
+    aligned: Sequence[bool] = ()
+    threads: int = 128
+    milliseconds: float = 1.0
+
+
+@dataclass(eq=False)
+class Handle:
+    alive: bool = field(default=True, init=False)
+
+
+@dataclass(eq=False)
+class Stream(Handle):
+    """`bits`: all operations so far, and what the next one has to wait for."""
+
+    bits: int = 0
+    capture: list[Node] | None = None
+
+
+@dataclass(eq=False)
+class Event(Handle):
+    timing: bool
+    last: Operation | None = None
+    time: float = 0.0
+
+
+@dataclass(eq=False)
+class Module(Handle):
+    image: bytes
+
+
+@dataclass(eq=False)
+class Function(Handle):
+    module: Module
+    name: str
+    kernel: Kernel
+    shared: int = STATIC_SHARED  # the most dynamic shared memory of a launch
+
+
+@dataclass(frozen=True)
+class Node:
+    """A launch in a graph, or the record of an event."""
+
+    function: Function | None
+    pointers: list[int]
+    event: Event | None = None
+
+
+@dataclass(eq=False)
+class Graph(Handle):
+    nodes: list[Node]
+
+
+@dataclass(eq=False)
+class GraphExec(Handle):
+    nodes: list[Node]
