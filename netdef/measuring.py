@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """Steps of one program. `parts` is seconds by step, thread and part (`Executable.spent`)."""
+    """Steps of one program. `parts` is seconds by step, thread and part (`Executable.time`)."""
 
     program: Program
     times: list[float]
@@ -116,21 +115,13 @@ def by_layer(program: Program, seconds: list[float | None]) -> list[LayerTime]:
 
 
 def measure(exe: Executable, iterations: int) -> Measured:
-    """Runs so many steps, after a few that do not count."""
+    """Times so many steps, after a few that do not count."""
     for _ in range(min(3, iterations)):
         exe.run()
     exe.synchronize()
-    exe.spent()
-    times, parts = [], []
-    for _ in range(iterations):
-        begun = time.perf_counter()
-        exe.run()
-        exe.synchronize()
-        times.append(time.perf_counter() - begun)
-        if (spent := exe.spent()) is not None:
-            # The clock has ticks of its own: the thread that was there longest took all the time.
-            parts.append(spent * (times[-1] / spent.sum(axis=1).max()))
-    return Measured(exe.program, times, np.array(parts) if parts else None)
+    times, parts = zip(*(exe.time() for _ in range(iterations)), strict=True)
+    timed = [rows for rows in parts if rows is not None]
+    return Measured(exe.program, [*times], np.array(timed) if timed else None)
 
 
 def fill_inputs(exe: Executable, first: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -67,7 +68,6 @@ class CpuExecutable:
         slots = [self._slots[s.name] for s in program.slots]
         bound = CpuCalls(program, self._slots, calls)
         self._team = _Team(code, slots, threads, _parts(program), bound)
-        self._clock = self._team.clock.copy()  # as it was when it was last read
         # One that is dropped without close() lets its workers go, too.
         weakref.finalize(self, self._team.stop)
 
@@ -109,11 +109,17 @@ class CpuExecutable:
     def synchronize(self) -> None:
         pass
 
-    def spent(self) -> Array | None:
-        now = self._team.clock.copy()  # when it last looked, when the step began, then the parts
-        parts, self._clock = (now - self._clock)[:, 2:], now
+    def time(self) -> tuple[float, Array | None]:
+        # When it last looked, when the step began, then the parts; all in ticks of its own.
+        before, begun = self._team.clock.copy(), time.perf_counter()
+        self.run()
+        seconds = time.perf_counter() - begun
+        now = self._team.clock
         late = now[:, 1] - now[:, 1].min()
-        return np.column_stack((late, parts)).astype(np.float64) if parts.any() else None
+        ticks = np.column_stack((late, (now - before)[:, 2:])).astype(np.float64)
+        # The thread that was there longest took all the time.
+        longest = ticks.sum(axis=1).max()
+        return seconds, ticks * (seconds / longest) if longest else None
 
     def close(self) -> None:
         self._team.close()

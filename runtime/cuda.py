@@ -1,7 +1,4 @@
-"""Runs programs of the triton backend on an NVIDIA GPU: each step one CUDA graph.
-
-A step that calls Python layers is a graph before, between and after the calls.
-"""
+"""Runs programs of the triton backend on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -15,19 +12,19 @@ import numpy as np
 
 from runtime.calls import Call, Hosts, calls_of
 from runtime.cuda_driver import (
-    Arguments,
     DeviceBlock,
     Driver,
+    Inlet,
     Mirror,
     Pinned,
-    Staging,
     architecture,
     bindings,
 )
+from runtime.cuda_step import Step
 from runtime.executable import Array, Executable
 from runtime.tensor_bytes import TYPES, dense, pack, rounded, span, unpack
 from schemas.errors import BackendError, UsageError
-from schemas.program import Launch, Program, Tensor
+from schemas.program import Program, Tensor
 
 _LOG_WORDS = 1024  # numbers of 8 bytes that may wait to be read
 _SCALAR_DEPTH = 4  # steps that may be enqueued before Python waits for the first of them
@@ -88,9 +85,9 @@ def require_fit(program: Program, architecture: tuple[int, int]) -> None:
 class CudaExecutable:
     """A program in the GPU's memory; see `Executable` for the methods.
 
-    Everything is enqueued on one stream, so a write takes part in the next run and a read sees all
-    runs so far. Inputs go through two pinned buffers each; the scalars that change every step are
-    collected and go in one copy before the run.
+    A write takes part in the next run, and a read sees all runs so far, as both are in order on one
+    stream; inputs come most of their way beside it (`Inlet`). The scalars that change every step
+    are collected and go in one copy before the run.
     """
 
     def __init__(
@@ -102,25 +99,12 @@ class CudaExecutable:
     ) -> None:
         self._program, self._driver = program, driver
         self.blocks = _blocks(program, driver, share)
-        self._modules: dict[str, tuple[Any, Any]] = {}
-        self._staging: dict[str, Staging] = {}
+        self._step = Step(driver, program, self.blocks, calls)
+        self._inlets: dict[str, Inlet] = {}
         self._mirrors = _mirrors(program, self.blocks)
         self._log = _Log(driver)
-        self._graphs: list[Any] = []  # what is replayed before each call, and after the last
+        self._ends: list[Any] = []  # events before and after a step, once one was timed
         self._closed = False
-        launches = program.launches
-        self._calls = [_PythonCall(driver, launches[i], self.blocks, c) for i, c in calls.items()]
-        # What is captured into each graph: the launches between two calls.
-        self._between: list[list[tuple[Launch, int]]] = [[]]
-        for launch, t in program.runs():
-            if launch.call is not None:
-                self._between.append([])
-                continue
-            self._between[-1].append((launch, t))
-            if launch.code not in self._modules:
-                code, meta = program.code[launch.code], launch.meta
-                loaded = driver.function(code, meta["name"], meta["shared"])
-                self._modules[launch.code] = loaded
 
     @property
     def program(self) -> Program:
@@ -140,11 +124,11 @@ class CudaExecutable:
             pack(tensor, value, mirror.bytes[tensor.offset : tensor.offset + span(tensor)])
             mirror.dirty = True
         elif tensor.role == "input" and dense(tensor):
-            if name not in self._staging:
-                self._staging[name] = Staging(self._driver, span(tensor))
-            staging = self._staging[name]
-            pack(tensor, value, staging.buffer())
-            staging.send(address)
+            if name not in self._inlets:
+                self._inlets[name] = Inlet(self._driver, span(tensor))
+            inlet = self._inlets[name]
+            pack(tensor, value, inlet.buffer())
+            inlet.send(address)
         else:
             # What lies in the gaps of the tensor is another's and stays as it is.
             raw = np.empty(span(tensor), np.uint8)
@@ -172,14 +156,8 @@ class CudaExecutable:
 
     def run(self, log: tuple[str, ...] = ()) -> None:
         self._driver.use()
-        while len(self._graphs) < len(self._between):
-            self._graphs.append(self._capture(len(self._graphs)))
         self._flush()
-        for i, graph in enumerate(self._graphs):
-            if i:
-                self._calls[i - 1].run()
-            if graph is not None:
-                self._driver.call("cuGraphLaunch", graph, self._driver.stream)
+        self._step.run()
         if log:
             self._log.add({name: self._tensor(name) for name in log})
 
@@ -187,45 +165,30 @@ class CudaExecutable:
         for mirror in self._mirrors.values():
             mirror.flush()
 
-    def _capture(self, part: int) -> Any:
-        """Records the launches of a part into a graph, every time step of loops.
-
-        Nothing runs yet. Returns None where the part has no launch.
-        """
-        driver = self._driver
-        if not self._between[part]:
-            return None
-        mode = driver.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        driver.call("cuStreamBeginCapture", driver.stream, mode)
-        try:
-            for launch, t in self._between[part]:
-                self._launch(launch, t)
-        finally:  # a stream left capturing would be of no use
-            graph = driver.call("cuStreamEndCapture", driver.stream)
-        ready = driver.call("cuGraphInstantiate", graph, 0)
-        driver.call("cuGraphDestroy", graph)
-        driver.call("cuGraphUpload", ready, driver.stream)
-        return ready
-
-    def _launch(self, launch: Launch, t: int) -> None:
-        meta, (_, function) = launch.meta, self._modules[launch.code]
-        assert not meta["global_scratch"] and not meta["profile_scratch"], launch.name
-        args = [self.blocks[slot].address + offset for slot, offset in launch.args_at(t)]
-        arguments = Arguments(args)  # the driver copies them at once
-        block = (meta["threads"], 1, 1)
-        where = (meta["shared"], self._driver.stream, arguments.address)
-        if meta.get("cooperative"):  # its programs wait for each other: all must run at once
-            grid = (min(meta["grid"][0], self._driver.processors), 1, 1)
-            self._driver.call("cuLaunchCooperativeKernel", function, *grid, *block, *where)
-        else:
-            self._driver.call("cuLaunchKernel", function, *meta["grid"], *block, *where, 0)
-
     def drain(self) -> list[Mapping[str, float]]:
         self._driver.use()
         return self._log.drain()
 
-    def spent(self) -> Array | None:
-        return None
+    def time(self) -> tuple[float, Array | None]:
+        """Runs the step twice: whole, and then with events between its launches.
+
+        What shares a launch runs at the same time: each kernel has the part of the launch's time
+        that it has of its work.
+        """
+        self._driver.use()
+        if not self._ends:
+            self._ends = [self._driver.event(timing=True) for _ in range(2)]
+        begin, end = self._ends
+        self._driver.record(begin)
+        self.run()
+        self._driver.record(end)
+        self._driver.synchronize()
+        whole = self._driver.seconds(begin, end)
+        parts = [0.0]
+        for launch, seconds in zip(self._program.launches, self._step.time(), strict=True):
+            work = np.array([k.flops + k.bytes for k in launch.kernels], np.float64)
+            parts += [*(seconds * work / max(work.sum(), 1.0)), 0.0]
+        return whole, np.array([parts])
 
     def synchronize(self) -> None:
         self._driver.use()
@@ -237,15 +200,11 @@ class CudaExecutable:
         self._closed = True
         self._driver.use()
         self._driver.synchronize()
-        for graph in self._graphs:
-            if graph is not None:
-                self._driver.call("cuGraphExecDestroy", graph)
-        for call in self._calls:
-            call.release()
-        for module, _ in self._modules.values():
-            self._driver.call("cuModuleUnload", module)
-        for staging in self._staging.values():
-            staging.release()
+        self._step.release()
+        for event in self._ends:
+            self._driver.call("cuEventDestroy", event)
+        for inlet in self._inlets.values():
+            inlet.release()
         self._log.release()
         for block in self.blocks.values():
             block.release()
@@ -273,34 +232,6 @@ def _mirrors(program: Program, blocks: dict[str, DeviceBlock]) -> dict[str, Mirr
             block.mirror = Mirror(block, program.initial.get(slot), _SCALAR_DEPTH)
         found[slot] = block.mirror
     return found
-
-
-class _PythonCall:
-    """A call of a Python layer: its blocks go through pinned memory, and the stream waits."""
-
-    def __init__(
-        self, driver: Driver, launch: Launch, blocks: Mapping[str, DeviceBlock], call: Call
-    ) -> None:
-        assert launch.call is not None
-        self._driver, self._call = driver, call
-        addresses = [blocks[slot].address + offset for slot, offset in launch.args]
-        self._out, self._given = addresses[0], addresses[1:]
-        self._reads, self._writes = launch.call.reads, launch.call.writes
-        self._made = Pinned(driver, 4 * self._writes)
-        self._values = Pinned(driver, 4 * max(1, self._reads))
-
-    def run(self) -> None:
-        for address in self._given:
-            self._driver.download(self._values.address, address, 4 * self._reads)
-        self._driver.synchronize()  # also for the copy from `made` in the step before
-        made = self._call(self._values.bytes.view(np.float32)[: self._reads])
-        self._driver.use()  # the layer may have used another GPU
-        self._made.bytes.view(np.float32)[: made.size] = made
-        self._driver.upload(self._out, self._made.address, 4 * self._writes)
-
-    def release(self) -> None:
-        self._made.release()
-        self._values.release()
 
 
 class _Log:

@@ -30,7 +30,8 @@ _HINTS = {
     "CUDA_ERROR_INSUFFICIENT_DRIVER": "update the driver, or install an older cuda-bindings",
     "CUDA_ERROR_NO_BINARY_FOR_GPU": "compile the net again with this GPU's --target",
 }
-_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+_TIMING, _NO_TIMING = 0, 2  # CU_EVENT_DEFAULT, CU_EVENT_DISABLE_TIMING
+_EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _STATIC_SHARED = 48 * 1024  # more shared memory than this must be asked for
 
@@ -73,7 +74,10 @@ def architecture(api: Any, ordinal: int = 0) -> tuple[int, int]:
 
 
 class Driver:
-    """One GPU, its primary context, and the one stream on which everything happens in order."""
+    """One GPU, its primary context, and two streams.
+
+    On `stream` everything happens in order; on `copies` inputs come while a step runs.
+    """
 
     def __init__(self, ordinal: int = 0, api: Any = None) -> None:
         self.api = api if api is not None else bindings()
@@ -82,6 +86,7 @@ class Driver:
         self.context = self.call("cuDevicePrimaryCtxRetain", self.device)
         self.use()
         self.stream = self.call("cuStreamCreate", _NON_BLOCKING)
+        self.copies = self.call("cuStreamCreate", _NON_BLOCKING)
         count = self.api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
         self.processors = int(self.call("cuDeviceGetAttribute", count, self.device))
 
@@ -95,10 +100,29 @@ class Driver:
     def synchronize(self) -> None:
         self.call("cuStreamSynchronize", self.stream)
 
-    def upload(self, address: int, host: int, nbytes: int) -> None:
+    def event(self, timing: bool = False) -> Any:
+        return self.call("cuEventCreate", _TIMING if timing else _NO_TIMING)
+
+    def record(self, event: Any, stream: Any = None) -> None:
+        """Marks what `stream` was asked so far, by default the stream of steps."""
+        self.call("cuEventRecord", event, stream or self.stream)
+
+    def record_in_graph(self, event: Any) -> None:
+        """While a graph is captured: lets it record the event each time when it comes here."""
+        self.call("cuEventRecordWithFlags", event, self.stream, _EXTERNAL)
+
+    def wait(self, stream: Any, event: Any) -> None:
+        """Lets a stream wait for an event, as it was last recorded; the host goes on."""
+        self.call("cuStreamWaitEvent", stream, event, 0)
+
+    def seconds(self, begin: Any, end: Any) -> float:
+        """Returns the time between two events, which the host must have waited for."""
+        return float(self.call("cuEventElapsedTime", begin, end)) / 1e3
+
+    def upload(self, address: int, host: int, nbytes: int, stream: Any = None) -> None:
         """Enqueues a copy to the GPU."""
         if nbytes:
-            self.call("cuMemcpyHtoDAsync", address, host, nbytes, self.stream)
+            self.call("cuMemcpyHtoDAsync", address, host, nbytes, stream or self.stream)
 
     def download(self, host: int, address: int, nbytes: int) -> None:
         """Enqueues a copy from the GPU."""
@@ -157,28 +181,59 @@ class Staging:
     def __init__(self, driver: Driver, nbytes: int, depth: int = 2) -> None:
         self.driver, self.nbytes, self._next = driver, nbytes, 0
         self._buffers = [Pinned(driver, nbytes) for _ in range(depth)]
-        self._events = [driver.call("cuEventCreate", _NO_TIMING) for _ in range(depth)]
-        self._used = [False] * depth
+        self._copied = [driver.event() for _ in range(depth)]
 
     def buffer(self) -> Array:
         """Returns the next buffer, once the last copy from it is done."""
-        if self._used[self._next]:
-            self.driver.call("cuEventSynchronize", self._events[self._next])
+        self.driver.call("cuEventSynchronize", self._copied[self._next])
         return self._buffers[self._next].bytes
 
-    def send(self, address: int) -> None:
-        """Enqueues a copy of that buffer to the GPU."""
-        at = self._next
-        self.driver.upload(address, self._buffers[at].address, self.nbytes)
-        self.driver.call("cuEventRecord", self._events[at], self.driver.stream)
-        self._used[at] = True
-        self._next = (at + 1) % len(self._buffers)
+    def send(self, address: int, stream: Any = None) -> Any:
+        """Enqueues a copy of that buffer to the GPU; returns the event of its end."""
+        at, self._next = self._next, (self._next + 1) % len(self._buffers)
+        self.driver.upload(address, self._buffers[at].address, self.nbytes, stream)
+        self.driver.record(self._copied[at], stream)
+        return self._copied[at]
 
     def release(self) -> None:
-        for event in self._events:
+        for event in self._copied:
             self.driver.call("cuEventDestroy", event)
         for buffer in self._buffers:
             buffer.release()
+
+
+class Inlet:
+    """The way of an input to the GPU, most of it while the step before still runs.
+
+    The tensor's own memory is in use until that step is done. So the slow copy, over the bus, goes
+    to a block beside it, on the stream of copies; the fast one from there stands between two steps.
+    """
+
+    def __init__(self, driver: Driver, nbytes: int) -> None:
+        self._driver, self._nbytes = driver, nbytes
+        self._staging = Staging(driver, nbytes)
+        self._landing = int(driver.call("cuMemAlloc", max(nbytes, 16)))
+        self._taken = driver.event()  # the landing may be written again
+
+    def buffer(self) -> Array:
+        """Returns pinned memory for the next value."""
+        return self._staging.buffer()
+
+    def send(self, address: int) -> None:
+        """Enqueues the way of that value to the tensor at `address`."""
+        driver = self._driver
+        driver.wait(driver.copies, self._taken)
+        copied = self._staging.send(self._landing, driver.copies)
+        driver.wait(driver.stream, copied)
+        if self._nbytes:
+            what = address, self._landing, self._nbytes
+            driver.call("cuMemcpyDtoDAsync", *what, driver.stream)
+        driver.record(self._taken)
+
+    def release(self) -> None:
+        self._staging.release()
+        self._driver.call("cuEventDestroy", self._taken)
+        self._driver.call("cuMemFree", self._landing)
 
 
 class Mirror:

@@ -49,11 +49,11 @@ class Executable(Memory, Protocol):
         """Waits, and returns what was logged since the last call, oldest first."""
         ...
 
-    def spent(self) -> Array | None:
-        """Returns the time each thread (a row) spent since the last call, None if not measured.
+    def time(self) -> tuple[float, Array | None]:
+        """Runs a step; returns its seconds, and how each thread (a row) spent them.
 
-        In the clock's own ticks: how much later than others it began the last run, then for each
-        launch its kernels in order and the wait for the other threads.
+        The columns: how much later than others it began, then for each launch its kernels in order
+        and the wait for the other threads. None where the device cannot tell.
         """
         ...
 

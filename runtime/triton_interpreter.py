@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -185,8 +186,10 @@ class InterpretedExecutable:
         self._log.clear()
         return logged
 
-    def spent(self) -> Array | None:
-        return None
+    def time(self) -> tuple[float, Array | None]:
+        begun = time.perf_counter()
+        self.run()
+        return time.perf_counter() - begun, None
 
     def synchronize(self) -> None:
         """Nothing to wait for: `run` returns when all is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -134,8 +135,10 @@ class ReferenceExecutable:
         done, self._log = self._log, []
         return done
 
-    def spent(self) -> Array | None:
-        return None
+    def time(self) -> tuple[float, Array | None]:
+        begun = time.perf_counter()
+        self.run()
+        return time.perf_counter() - begun, None
 
     def synchronize(self) -> None:
         """Nothing to wait for."""

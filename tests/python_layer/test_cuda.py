@@ -87,6 +87,17 @@ def test_a_step_is_split_around_its_calls(api):
     assert not api.unreleased()
 
 
+def test_time_of_a_call_is_that_between_its_graphs(api):
+    steps = kernel("plus", place(0), place(256)), CALL, SOURCE
+    executable = CudaDevice(0, api).load(program(*steps), hosts={"d": Doubler()})
+    executable.write("x", np.ones(3))
+    seconds, parts = executable.time()
+    assert seconds == pytest.approx(1e-3)  # the fake's clock knows launches alone
+    assert parts.shape == (1, 4)  # no kernel has a name here
+    executable.close()
+    assert not api.unreleased()
+
+
 def test_calls_at_the_ends_and_beside_each_other(api):
     again = Launch("again", (), args=(place(512), place(384)), call=HostCall("d", "forward", 3, 3))
     layer = Doubler()

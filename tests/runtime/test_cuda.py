@@ -9,7 +9,7 @@ import pytest
 
 from runtime.cuda import CudaDevice, require_fit, usable_gpu
 from schemas.errors import BackendError, UsageError
-from schemas.program import Launch, Program, Repeat, Slot, Tensor
+from schemas.program import KernelInfo, Launch, Program, Repeat, Slot, Tensor
 from tests.gpu.fake_driver import FakeDriver, Status, floats
 from tests.gpu.handles import Kernel
 
@@ -177,8 +177,61 @@ def test_input_waits_only_for_the_copy_before_last(api):
     for i in range(3):
         executable.write("x", np.full((1, 2, 3), i))
         executable.run()
-    assert len(api.named("cuEventSynchronize")) == 1
+    waiting = [one.name for one in api.order.waiting.values()]
+    assert waiting.count("a graph") == 3 and waiting.count("a copy to the device") == 2
     assert (executable.read("x") == 2).all()
+
+
+def test_input_comes_while_the_step_before_runs(api):
+    """Its copy over the bus is ordered behind none of the steps, its copy on the device is."""
+    executable = CudaDevice(0, api).load(program())
+    executable.write("x", np.zeros((1, 2, 3)))
+    executable.run()
+    executable.write("x", np.ones((1, 2, 3)))
+    step, bus, device = (
+        [one for one in api.order.waiting.values() if one.name == name][-1]
+        for name in ("a graph", "a copy to the device", "a copy on the device")
+    )
+    assert not bus.before & step.bit and device.before & step.bit and device.before & bus.bit
+    executable.close()
+    assert not api.unreleased()
+
+
+def test_losses_wait_until_they_are_asked_for(api):
+    executable = CudaDevice(0, api).load(program())
+    for i in range(100):
+        executable.write("lr", 0.1)
+        executable.write("x", np.full((1, 2, 3), i))
+        executable.run(log=("loss",))
+    assert not api.named("cuStreamSynchronize")[1:]  # the one is that of the first weights
+    expected = 6 + 0.6 * np.cumsum(np.arange(100))
+    losses = [step["loss"] for step in executable.drain()]
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+def test_time_of_each_launch(api):
+    """Two kernels of one launch share its time by their work; loops count all time steps."""
+    twice = replace(program().launches[0], name="twice", code="twice")
+    infos = tuple(KernelInfo(name, "map", (), (), 0, n) for name, n in (("a", 100), ("b", 300)))
+    again = Repeat("loop", 3, False)
+    launches = (
+        replace(program().launches[0], kernels=infos),
+        replace(twice, kernels=infos[:1], repeat=again, moves=(0, 0, 0, 0)),
+    )
+    launches[1].meta["name"] = "twice"
+    api.kernels["step"] = Kernel(step, 4, milliseconds=8.0)
+    api.kernels["twice"] = Kernel(step, 4, milliseconds=5.0)
+    code = {"step": b"1", "twice": b"2"}
+    executable = CudaDevice(0, api).load(program(launches=launches, code=code))
+    executable.write("lr", 1.0)
+    executable.write("x", np.ones((1, 2, 3)))
+    for _ in range(2):
+        seconds, parts = executable.time()
+        assert seconds == pytest.approx(8e-3 + 3 * 5e-3)
+        np.testing.assert_allclose(parts, [[0, 2e-3, 6e-3, 0, 15e-3, 0]])
+    assert len(api.named("cuGraphInstantiate")) == 2
+    executable.close()
+    assert not api.unreleased()
 
 
 def test_input_with_gaps_leaves_its_neighbours(api):
