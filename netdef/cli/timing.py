@@ -64,23 +64,24 @@ def time_(
     ms       a kernel's time, the mean of the threads; `waiting` is what they wait for each other
     Mflop    additions and multiplications, counted from the kernel's loops
     MB       what is read and written if each number moves once
-    of peak  GFLOP/s as a share of a large product of matrices (NumPy's), timed just before
+    of peak  GFLOP/s as a share of a large product of matrices, timed just before: NumPy's, on a
+             GPU netdef's own in the same precision
     of copy  GB/s as a share of a large copy; above 100 % the numbers come from caches
     way      forward: outputs depend on it; update: the solver's; backward: all others
 
     A kernel of several layers counts for the first of them, and of a loss that makes its gradient
     at once as forward. A kernel of a loop over 50 time steps is marked x50; its numbers are those
-    of all steps. On GPUs kernels are not timed, and there is nothing to compare with.
+    of all steps. On a GPU launches are timed, in a step with events between them: a little slower
+    than the steps above. Kernels of one launch run at once and share its time by their work.
 
     A --trace is for chrome://tracing or ui.perfetto.dev: a row a thread, an event a kernel (those
     of a loop: one for all time steps). Where kernels are not timed, it splits the step by their
     counted work, and says so.
     """
-    from netdef.ceilings import ceilings
+    from netdef.device_ceilings import device_ceilings
     from netdef.engine import open_engine
     from netdef.measuring import fill_inputs, measure
     from netdef.stepping import step_of
-    from runtime.cpu import CpuDevice
 
     spec = options.read_net(net, sets, reading)
     step, arena, phase, _ = step_of(spec, phase, options.read_shapes(shapes))
@@ -90,8 +91,7 @@ def time_(
         exe = engine.load(step, arena)
         compiled = time.perf_counter() - begun
         fill_inputs(exe, step.graph.first)
-        device = engine.device
-        best = ceilings(device.threads) if isinstance(device, CpuDevice) else None
+        best = device_ceilings(engine)
         measured = measure(exe, iterations)
         where = f"{engine.name} on {engine.describe()}, {engine.backend.precision}"
     finally:
@@ -163,7 +163,7 @@ def _show(measured: Measured, best: Ceilings | None, what: str) -> None:
         ]
         output.print_table(LAYERS, rows, right=LAYERS[1:])
         print()
-    rest = [("waiting", measured.waiting())] if measured.parts is not None else []
+    rest = [("waiting", waiting)] if (waiting := measured.waiting()) else []
     rows = [
         *_kernel_rows(program, seconds, best),
         *((name, *[""] * 5, _ms(taken), *[""] * 4) for name, taken in rest),

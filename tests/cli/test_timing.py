@@ -11,8 +11,10 @@ from netdef.engine import open_engine
 from netdef.formats import read_net
 from netdef.measuring import Measured, by_layer
 from netdef.stepping import step_of
+from runtime.cuda import CudaDevice
 from schemas.params import LayerBlobs
 from schemas.program import KernelInfo, Launch, Program, Repeat, Way
+from tests.gpu.fake_driver import FakeDriver
 
 
 def kernel(name: str, way: Way, *layers: str) -> KernelInfo:
@@ -86,6 +88,32 @@ def test_time_on_the_cpu(threads: str, tiny, netdef) -> None:
     assert all(k["seconds"] >= 0 for k in document["kernels"])
     assert document["peak_gflops"] > 0 and document["copy_gbytes"] > 0
     assert {one["layer"] for one in document["layers"]} >= {"ip1", "loss"}
+
+
+def test_time_on_a_gpu_that_is_made_of_python(tiny, netdef, monkeypatch) -> None:
+    """Real machine code, whose launches take 1 ms each and do nothing."""
+    pytest.importorskip("triton")
+    device = CudaDevice(0, FakeDriver())
+    monkeypatch.setattr("netdef.engine._gpu", lambda: "sm_90")
+    monkeypatch.setattr("netdef.engine._cuda", lambda: device)
+    monkeypatch.setattr("netdef.device_ceilings.SIZE", 64)
+    monkeypatch.setattr("netdef.device_ceilings.COPIED", 4096)
+    words = ["time", "net.yaml", "--backend", "triton", "--iterations", "2"]
+    result = netdef(*words, "--precision", "bf16", "--trace", "trace.json")
+    assert result.exit_code == 0, result.stderr
+    # 64 x 64 x 64 products and 4096 numbers read and written, in 1 ms.
+    assert "here now: product 1 GFLOP/s, copy 0.0 GB/s" in result.stdout
+    assert "of peak" in result.stdout and "\nwaiting " not in result.stdout
+    document = json.loads(netdef(*words, "--json").stdout)
+    assert document["median_seconds"] == pytest.approx(1e-3 * document["launches"])
+    assert sum(k["seconds"] for k in document["kernels"]) == pytest.approx(
+        document["median_seconds"]
+    )
+    assert document["peak_gflops"] == pytest.approx(2 * 64**3 / 1e6)
+    assert document["copy_gbytes"] == pytest.approx(8 * 4096 / 1e6)
+    trace = json.loads((tiny / "trace.json").read_text())
+    assert {e["tid"] for e in trace["traceEvents"]} == {0}
+    assert not device.driver.api.unreleased()
 
 
 def test_every_part_of_a_step_is_timed_in_each_thread(tmp_path) -> None:

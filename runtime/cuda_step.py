@@ -1,0 +1,154 @@
+"""The launches of a step as CUDA graphs: one, or one before, between and after Python layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from runtime.calls import Call
+from runtime.cuda_driver import Arguments, DeviceBlock, Driver, Pinned
+from runtime.executable import Array
+from schemas.program import Launch, Program
+
+
+class Step:
+    """Captured when it first runs, then replayed; the first `time` captures it once more."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        program: Program,
+        blocks: Mapping[str, DeviceBlock],
+        calls: Mapping[int, Call],
+    ) -> None:
+        self._driver, self._program, self._blocks = driver, program, blocks
+        launches = program.launches
+        self._calls = [_PythonCall(driver, launches[i], blocks, c) for i, c in calls.items()]
+        self._modules: dict[str, tuple[Any, Any]] = {}
+        # What is captured into each graph: the launches between two calls, every step of loops.
+        self._parts: list[list[tuple[Launch, int]]] = [[]]
+        for launch, t in program.runs():
+            if launch.call is not None:
+                self._parts.append([])
+                continue
+            self._parts[-1].append((launch, t))
+            if launch.code not in self._modules:
+                code, meta = program.code[launch.code], launch.meta
+                loaded = driver.function(code, meta["name"], meta["shared"])
+                self._modules[launch.code] = loaded
+        self._graphs: list[Any] = []
+        self._timed: list[Any] = []  # the same, with events: one first, one behind each launch
+        self._events: list[list[Any]] = []
+
+    def run(self) -> None:
+        """Enqueues a step."""
+        if not self._graphs:
+            self._graphs = [self._capture(part) for part in self._parts]
+        self._replay(self._graphs)
+
+    def time(self) -> Array:
+        """Runs a step and returns the seconds of each launch of the program, calls included.
+
+        Launches of a loop count all time steps.
+        """
+        driver = self._driver
+        if not self._timed:
+            sizes = [1 + len(part) for part in self._parts]
+            self._events = [[driver.event(timing=True) for _ in range(n)] for n in sizes]
+            pairs = zip(self._parts, self._events, strict=True)
+            self._timed = [self._capture(part, events) for part, events in pairs]
+        self._replay(self._timed)
+        driver.synchronize()
+        events = [event for part in self._events for event in part]
+        number = {launch.name: n for n, launch in enumerate(self._program.launches)}
+        spent = np.zeros(len(number))
+        for (launch, _), ends in zip(self._program.runs(), pairwise(events), strict=True):
+            spent[number[launch.name]] += driver.seconds(*ends)
+        return spent
+
+    def _replay(self, graphs: Sequence[Any]) -> None:
+        for i, graph in enumerate(graphs):
+            if i:
+                self._calls[i - 1].run()
+            if graph is not None:
+                self._driver.call("cuGraphLaunch", graph, self._driver.stream)
+
+    def _capture(self, part: Sequence[tuple[Launch, int]], events: Sequence[Any] = ()) -> Any:
+        """Records launches into a graph, and the events, if there are any, around them.
+
+        Nothing runs yet. Returns None where there is nothing to record.
+        """
+        driver = self._driver
+        if not part and not events:
+            return None
+        mode = driver.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        driver.call("cuStreamBeginCapture", driver.stream, mode)
+        try:
+            for event in events[:1]:
+                driver.record_in_graph(event)
+            for n, (launch, t) in enumerate(part, 1):
+                self._launch(launch, t)
+                for event in events[n : n + 1]:
+                    driver.record_in_graph(event)
+        finally:  # a stream left capturing would be of no use
+            graph = driver.call("cuStreamEndCapture", driver.stream)
+        ready = driver.call("cuGraphInstantiate", graph, 0)
+        driver.call("cuGraphDestroy", graph)
+        driver.call("cuGraphUpload", ready, driver.stream)
+        return ready
+
+    def _launch(self, launch: Launch, t: int) -> None:
+        meta, (_, function) = launch.meta, self._modules[launch.code]
+        assert not meta["global_scratch"] and not meta["profile_scratch"], launch.name
+        args = [self._blocks[slot].address + offset for slot, offset in launch.args_at(t)]
+        arguments = Arguments(args)  # the driver copies them at once
+        block = (meta["threads"], 1, 1)
+        where = (meta["shared"], self._driver.stream, arguments.address)
+        if meta.get("cooperative"):  # its programs wait for each other: all must run at once
+            grid = (min(meta["grid"][0], self._driver.processors), 1, 1)
+            self._driver.call("cuLaunchCooperativeKernel", function, *grid, *block, *where)
+        else:
+            self._driver.call("cuLaunchKernel", function, *meta["grid"], *block, *where, 0)
+
+    def release(self) -> None:
+        """Frees graphs, events and code, which nothing may use any more."""
+        for graph in (*self._graphs, *self._timed):
+            if graph is not None:
+                self._driver.call("cuGraphExecDestroy", graph)
+        for event in (event for part in self._events for event in part):
+            self._driver.call("cuEventDestroy", event)
+        for call in self._calls:
+            call.release()
+        for module, _ in self._modules.values():
+            self._driver.call("cuModuleUnload", module)
+
+
+class _PythonCall:
+    """A call of a Python layer: its blocks go through pinned memory, and the stream waits."""
+
+    def __init__(
+        self, driver: Driver, launch: Launch, blocks: Mapping[str, DeviceBlock], call: Call
+    ) -> None:
+        assert launch.call is not None
+        self._driver, self._call = driver, call
+        addresses = [blocks[slot].address + offset for slot, offset in launch.args]
+        self._out, self._given = addresses[0], addresses[1:]
+        self._reads, self._writes = launch.call.reads, launch.call.writes
+        self._made = Pinned(driver, 4 * self._writes)
+        self._values = Pinned(driver, 4 * max(1, self._reads))
+
+    def run(self) -> None:
+        for address in self._given:
+            self._driver.download(self._values.address, address, 4 * self._reads)
+        self._driver.synchronize()  # also for the copy from `made` in the step before
+        made = self._call(self._values.bytes.view(np.float32)[: self._reads])
+        self._driver.use()  # the layer may have used another GPU
+        self._made.bytes.view(np.float32)[: made.size] = made
+        self._driver.upload(self._out, self._made.address, 4 * self._writes)
+
+    def release(self) -> None:
+        self._made.release()
+        self._values.release()
