@@ -26,8 +26,8 @@ _ALIGN = 64
 # Vector loads may reach past the last element (compiler/backends/cpu.py says how far).
 _BEHIND = 512
 _PIECE = 1 << 19  # elements that are written at a time
-# The sync block (compiler/llvm/step.py): bytes, and where its functions and counters are.
-_YIELD, _CALL, _DONE, _CLOCK = 128, 136, 192, 256
+# The sync block (compiler/llvm/step.py): where its functions are, and a row for each thread.
+_YIELD, _CALL, _ROWS = 128, 136, 256
 
 
 def default_threads() -> int:
@@ -165,7 +165,8 @@ class _Team:
 
     A step that has begun is always finished by all of them: the calling thread may be interrupted
     between two instructions of Python (KeyboardInterrupt), so what is asked of the workers is one
-    number, waking them twice does no harm, and whether share 0 ran is counted by the native code.
+    number, waking them twice does no harm, and which steps a share ran is counted by the native
+    code. There, workers wait a moment for the next step before they come back and sleep.
 
     A worker may still be on its way out of the step when `run` has returned: code and memory are
     held here, so that they last as long as the workers do.
@@ -183,14 +184,14 @@ class _Team:
         self._calls = calls
         self._slots, self._threads = slots, threads
         self._pointers = np.array([s.ctypes.data for s in slots], np.uintp)
-        row = -(-8 * (2 + parts) // _ALIGN) * _ALIGN
-        size = _CLOCK + row * threads
+        row = -(-8 * (3 + parts) // _ALIGN) * _ALIGN
+        size = _ROWS + row * threads
         block = np.zeros(size + _ALIGN, np.uint8)
         start = -block.ctypes.data % _ALIGN
         self._sync = block[start : start + size]
-        self.clock = self._sync[_CLOCK:].view(np.int64).reshape(threads, -1)[:, : 2 + parts]
+        rows = self._sync[_ROWS:].view(np.int64).reshape(threads, -1)
+        self._begun, self.clock = rows[:, 0], rows[:, 1 : 3 + parts]
         calls.attach(*(self._sync[at : at + 8].view(np.uint64) for at in (_YIELD, _CALL)))
-        self._finished = self._sync[_DONE : _DONE + 8].view(np.int64)
         self._args = (self._pointers.ctypes.data, self._sync.ctypes.data)
         self._asked = 0
         self._closed = False
@@ -210,7 +211,7 @@ class _Team:
             self._asked += 1
             self._share()
         except BaseException:
-            while self._finished[0] < self._asked:
+            while self._begun[0] < self._asked:
                 try:
                     self._share()
                 except KeyboardInterrupt:
@@ -220,7 +221,7 @@ class _Team:
 
     def _share(self) -> None:
         self._wake()
-        if self._finished[0] < self._asked:
+        if self._begun[0] < self._asked:
             self._call(0)
 
     def _wake(self) -> None:
@@ -235,12 +236,10 @@ class _Team:
         self._step(slots, share, self._threads, sync)
 
     def _work(self, share: int, wake: threading.Lock) -> None:
-        done = 0
         while True:
             wake.acquire()
-            while done < self._asked:
+            while self._begun[share] < self._asked:
                 self._call(share)
-                done += 1
             if self._closed:
                 return
 

@@ -12,15 +12,33 @@ from compiler.schedule import Loop, Place, Schedule
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
 # pointer `i32 (i32 microseconds)`, which waits for so long or less), call (a function pointer
-# `i32 (i64 launch)`, for launches that call Python; 0: leave the step), finished steps (i64), a
-# whether a call failed (i32); then a row of i64 for each thread, in whole cache lines: when it was
-# last looked at the clock, when the step began, and how much has gone by, in all steps together, in
-# each part of the step: the kernels of a launch in order, then the wait for the other threads.
-ARRIVED, GENERATION, YIELD, CALL, DONE, FAILED, CLOCK = 0, 64, 128, 136, 192, 208, 256
-_SPINS = 1000  # some 40 microseconds
+# `i32 (i64 launch)`, for launches that call Python; 0: leave the step), whether a call failed
+# (i32); then a row of i64 for each thread, in whole cache lines: how many steps it has begun, when
+# it last looked at the clock, when the step began, and how much has gone by, in all steps together,
+# in each part of the step: the kernels of a launch in order, then the wait for the other threads.
+ARRIVED, GENERATION, YIELD, CALL, FAILED, ROWS = 0, 64, 128, 136, 192, 256
+_BEGUN, _CLOCK, _START, _PARTS = range(4)  # of a row
+_SPINS = 1000  # some 20 microseconds
+_LINGER = _SPINS + 1000  # rounds of waiting for another step, some 300 microseconds
 _NAP = 20  # microseconds; only while Python runs
 
 _BARRIER = f"""
+define internal i32 @relax(ptr %sync, i32 %n) alwaysinline nounwind {{
+  %long = icmp sgt i32 %n, {_SPINS}
+  br i1 %long, label %yield, label %spin
+spin:
+  PAUSE
+  br label %leave
+yield:
+  %at = getelementptr i8, ptr %sync, i64 {YIELD}
+  %f = load ptr, ptr %at, align 8
+  %result = call i32 %f(i32 {_NAP})
+  br label %leave
+leave:
+  %n2 = add i32 %n, 1
+  ret i32 %n2
+}}
+
 define internal void @barrier(ptr %sync, i64 %threads) noinline nounwind {{
   %generation = getelementptr i8, ptr %sync, i64 {GENERATION}
   %mine = load atomic i32, ptr %generation acquire, align 4
@@ -35,21 +53,12 @@ open:
   store atomic i32 %next, ptr %generation release, align 4
   ret void
 wait:
-  %n = phi i32 [0, %0], [%n2, %again], [%n2, %yield]
+  %n = phi i32 [0, %0], [%n2, %relax]
   %now = load atomic i32, ptr %generation acquire, align 4
   %same = icmp eq i32 %now, %mine
-  br i1 %same, label %spin, label %leave
-spin:
-  %n2 = add i32 %n, 1
-  %long = icmp sgt i32 %n, {_SPINS}
-  br i1 %long, label %yield, label %again
-again:
-  PAUSE
-  br label %wait
-yield:
-  %at = getelementptr i8, ptr %sync, i64 {YIELD}
-  %f = load ptr, ptr %at, align 8
-  %result = call i32 %f(i32 {_NAP})
+  br i1 %same, label %relax, label %leave
+relax:
+  %n2 = call i32 @relax(ptr %sync, i32 %n)
   br label %wait
 leave:
   ret void
@@ -57,8 +66,9 @@ leave:
 
 define internal void @mark(ptr %row, i64 %part) noinline nounwind {{
   %now = LOOK
-  %last = load i64, ptr %row, align 8
-  store i64 %now, ptr %row, align 8
+  %clock = getelementptr i64, ptr %row, i64 {_CLOCK}
+  %last = load i64, ptr %clock, align 8
+  store i64 %now, ptr %clock, align 8
   %at = getelementptr i64, ptr %row, i64 %part
   %before = load i64, ptr %at, align 8
   %spent = sub i64 %now, %last
@@ -135,8 +145,8 @@ def emit_step(
     """Returns the module of the step; `calls` gives each kernel's function by its name."""
     kind = "x86" if host.x86 else "arm" if host.triple.startswith(("aarch64", "arm64")) else "other"
     pause, enter, leave, again, clock, declares = _TARGETS[kind]
-    lines = [*_slot_loads(slots), *([enter] if enter else [])]
-    part = 2
+    lines: list[str] = []
+    part = _PARTS
     for n, launch in enumerate(schedule.launches):
         rows = launch.rows if isinstance(launch, Loop) else (launch,)
         called = any(kernel.call is not None for kernel in launch)
@@ -161,7 +171,8 @@ def emit_step(
     functions = dict.fromkeys(
         f"declare void @{call.symbol}({call.piece.parameters})" for call in calls.values()
     )
-    step = _STEP.replace("BODY", "\n".join(lines)).replace("LEAVE", leave)
+    entry = "\n".join([*_slot_loads(slots), enter])
+    step = _STEP.replace("ENTER", entry).replace("BODY", "\n".join(lines)).replace("LEAVE", leave)
     step = step.replace("LOOK", clock).replace("BYTES", str(_whole_lines(8 * part)))
     barrier = _BARRIER.replace("PAUSE", pause).replace("LOOK", clock)
     return "\n".join([declares, *functions, barrier, step])
@@ -192,30 +203,42 @@ _GO_ON = """  %fail# = load i32, ptr %failed, align 4
   br i1 %stop#, label %out, label %go#
 go#:"""
 
+# Thread 0 runs one step. The others run as many as it begins, and return when it begins no more.
 _STEP = f"""
 define void @step(ptr %slots, i64 %thread, i64 %threads, ptr %sync) nounwind {{
+ENTER
   %alone = icmp eq i64 %threads, 1
   %first = icmp eq i64 %thread, 0
   %failed = getelementptr i8, ptr %sync, i64 {FAILED}
   %offset = mul i64 %thread, BYTES
-  %rows = getelementptr i8, ptr %sync, i64 {CLOCK}
+  %rows = getelementptr i8, ptr %sync, i64 {ROWS}
   %row = getelementptr i8, ptr %rows, i64 %offset
-  %begun = LOOK
-  store i64 %begun, ptr %row, align 8
-  %atbegun = getelementptr i64, ptr %row, i64 1
-  store i64 %begun, ptr %atbegun, align 8
+  %clock = getelementptr i64, ptr %row, i64 {_CLOCK}
+  %start = getelementptr i64, ptr %row, i64 {_START}
+  br i1 %first, label %begin, label %next
+next:
+  %n = phi i32 [0, %0], [0, %out], [%n2, %linger]
+  %asked = load atomic i64, ptr %rows acquire, align 8
+  %begun = load i64, ptr %row, align 8
+  %ready = icmp ne i64 %asked, %begun
+  br i1 %ready, label %begin, label %linger
+linger:
+  %n2 = call i32 @relax(ptr %sync, i32 %n)
+  %over = icmp eq i32 %n2, {_LINGER}
+  br i1 %over, label %end, label %next
+begin:
+  %now = LOOK
+  store i64 %now, ptr %clock, align 8
+  store i64 %now, ptr %start, align 8
+  %before = load i64, ptr %row, align 8
+  %count = add i64 %before, 1
+  store atomic i64 %count, ptr %row release, align 8
 BODY
   br label %out
 out:
-LEAVE
-  br i1 %first, label %count, label %end
-count:
-  %at = getelementptr i8, ptr %sync, i64 {DONE}
-  %old = load i64, ptr %at, align 8
-  %more = add i64 %old, 1
-  store i64 %more, ptr %at, align 8
-  br label %end
+  br i1 %first, label %end, label %next
 end:
+LEAVE
   ret void
 }}
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from dataclasses import replace
@@ -168,6 +169,32 @@ def test_an_interrupted_step_is_finished(made):
             executable.run()
     executable.run()
     np.testing.assert_array_equal(executable.read("state"), np.arange(N) + 3)
+    executable.close()
+
+
+def test_a_worker_waits_for_the_next_step_before_it_sleeps(made):
+    executable = CpuDevice(2).load(made)
+    team, main = executable._team, threading.current_thread()
+    lingers, begun, shares = threading.Event(), threading.Event(), []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32)
+    def give_way(microseconds):
+        if threading.current_thread() is not main and list(team._begun) == [1, 1]:
+            lingers.set()
+            begun.wait(10)
+        elif lingers.is_set():  # the second step has begun, and waits for the worker
+            begun.set()
+        return 0
+
+    team._sync[128:136].view(np.uint64)[0] = ctypes.cast(give_way, ctypes.c_void_p).value
+    plain = team._call
+    team._call = lambda share: (shares.append(share), plain(share))
+    executable.run()
+    assert lingers.wait(10)
+    came = shares.count(1)
+    executable.run()
+    assert shares.count(1) == came
+    np.testing.assert_array_equal(executable.read("state"), np.arange(N) + 2)
     executable.close()
 
 
