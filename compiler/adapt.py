@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from math import prod
+from math import isqrt, prod
 
 from compiler.backends import Traits
 from compiler.fuse import substituted
 from compiler.index import Axis, Index, axes_of, index
 from compiler.kernel import (
-    Acc,
     Expr,
     Kernel,
     Load,
-    Reduce,
-    Statement,
+    Parts,
     Store,
     load_axes,
     product,
     rebuild,
     shared_run,
-    shift,
 )
+from compiler.parts import fresh, halves, packed
 from compiler.schedule import Buffer, Loop, Work
 
 _MAX_PARTS = 64
+_ADDED = 32  # products that one program sums in the time in which it adds one part to another
 _TILED = 8  # products that are summed in the time of one addition of other sums
 _PANELS = (64, 48, 32)  # columns
 
@@ -126,7 +125,7 @@ def _in_panels(kernel: Kernel) -> tuple[Kernel, Axis | None]:
     width = next((w for w in _PANELS if axis.size % w == 0 and axis.size > w), 0)
     if not width:
         return kernel, None
-    panel = Axis(_fresh("panel", kernel), axis.size // width)
+    panel = Axis(fresh("panel", kernel), axis.size // width)
     column = Axis(axis.name, width)
     space = [a for b in kernel.space for a in ((panel, column) if b == axis else (b,))]
     split = {axis: index(panel) * width + index(column)}
@@ -151,20 +150,13 @@ def _with_contiguous_factor(
         copies[key] = name
         size = prod(a.size for a in used)
         state.buffers[name] = Buffer(name, factor.dtype, size, "inner")
-        store = Store(name, _packed(used), factor, factor.dtype)
+        store = Store(name, packed(used), factor, factor.dtype)
         owner = kernel.layers[0] if kernel.layers else kernel.name
         taken = {k.name for k in state.kernels}
         turn = next(n for n in (f"{owner}.turn", f"{kernel.name}.turn") if n not in taken)
         state.kernels.append(Kernel(turn, tuple(used), (store,), kernel.layers[:1]))
-    copied = Load(copies[key], _packed(used), factor.dtype)
+    copied = Load(copies[key], packed(used), factor.dtype)
     return _replaced(kernel, factor, copied)
-
-
-def _packed(axes: Sequence[Axis]) -> Index:
-    offset = Index(0)
-    for axis in axes:
-        offset = offset * axis.size + index(axis)
-    return offset
 
 
 def _replaced(kernel: Kernel, old: Load, new: Load) -> Kernel:
@@ -181,31 +173,16 @@ def _replaced(kernel: Kernel, old: Load, new: Load) -> Kernel:
 
 
 def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
-    """Splits sums with too few result tiles along their outermost axis, into two kernels."""
-    parts = _parts(kernel, traits)
-    if parts == 1:
+    """Splits sums with too few result tiles along their outermost axis."""
+    parts = Parts(_parts(kernel, traits), f"{kernel.name}.parts")
+    if parts.count == 1:
         return [kernel]
-    axes = kernel.reduces[0].axes
-    outer = axes[0]
-    part = Axis(_fresh("part", kernel), parts)
-    rest = Axis(outer.name, outer.size // parts)
-    moved = {outer: index(part) * rest.size + index(rest)}
-    left = tuple(a for a in (rest, *axes[1:]) if a.size > 1)
-    name = f"{kernel.name}.parts"
-    space = _packed(kernel.space)
-    size = prod(a.size for a in kernel.space)
-    state.buffers[name] = Buffer(name, "f32", size * parts * len(kernel.reduces), "inner")
-    sums: list[Reduce] = []
-    stores: list[Store] = []
-    totals: dict[Statement, Statement] = {}
-    for n, reduce in enumerate(kernel.reduces):
-        at = index(part) * size + space + n * size * parts
-        sums.append(replace(reduce, axes=left, value=shift(reduce.value, moved)))
-        stores.append(Store(name, at, Acc(reduce.id, "f32"), "f32"))
-        totals[reduce] = replace(reduce, axes=(part,), value=Load(name, at, "f32"))
-    first = Kernel(name, (part, *kernel.space), (*sums, *stores), kernel.layers)
-    body = tuple(totals.get(s, s) for s in kernel.body)
-    return [first, replace(kernel, body=body)]
+    size = prod(a.size for a in kernel.space) * parts.count * len(kernel.reduces)
+    state.buffers[parts.buffer] = Buffer(parts.buffer, "f32", size, "inner")
+    if traits.last_adds:
+        return [replace(kernel, parts=parts)]
+    first, second, _ = halves(kernel, parts)
+    return [first, second]
 
 
 def _parts(kernel: Kernel, traits: Traits) -> int:
@@ -227,6 +204,8 @@ def _parts(kernel: Kernel, traits: Traits) -> int:
     wanted = min(
         -(-traits.parallel // tiles), _MAX_PARTS, length // 256, max(1, additions // traits.grain)
     )
+    if traits.last_adds and kernel.kind == "contract":  # no more parts than make the whole shorter
+        wanted = min(wanted, isqrt(length // _ADDED))
     return max(d for d in range(1, wanted + 1) if outer.size % d == 0)
 
 
@@ -244,10 +223,3 @@ def _tiles(kernel: Kernel, traits: Traits) -> int:
     vector = vector_axis(kernel)
     wide = 0 if vector in sides[0] else 1
     return both * -(-only[wide] // large) * -(-only[1 - wide] // small)
-
-
-def _fresh(name: str, kernel: Kernel) -> str:
-    taken = {a.name for a in kernel.space} | {a.name for s in kernel.body for a in s.axes}
-    while name in taken:
-        name += "_"
-    return name

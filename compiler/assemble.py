@@ -184,6 +184,9 @@ def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int
     for store in kernel.stores:
         points = prod(a.size for a in (*kernel.space, *store.axes))
         total += points * ITEMSIZE[store.dtype]
+    if kernel.parts is not None:
+        parts = buffers[kernel.parts.buffer]
+        total += 2 * parts.size * ITEMSIZE[parts.dtype]
     if kernel.call is not None:
         total += kernel.call.host.writes * ITEMSIZE["f32"]
     return total

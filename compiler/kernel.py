@@ -191,6 +191,18 @@ class Call:
     before: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """How the sums of a kernel are shared out: `count` parts are summed side by side.
+
+    The first axis of the sums is cut. The parts lie in `buffer`, and whoever is the last to finish
+    one of a result adds all of them up, in their order, and does what comes after the sums.
+    """
+
+    count: int
+    buffer: str
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One loop nest; see the module's docstring. `space` is ordered, its last axis fastest."""
@@ -201,6 +213,7 @@ class Kernel:
     layers: tuple[str, ...] = ()
     loop: int = 0  # kernels of one loop go through time together, step by step; 0: none
     call: Call | None = None
+    parts: Parts | None = None
 
     @cached_property
     def kind(self) -> Kind:
@@ -253,8 +266,9 @@ class Kernel:
         return found
 
     def writes(self) -> set[str]:
-        called = {self.call.target} if self.call is not None else set()
-        return {s.buffer for s in self.stores} | called
+        found = {s.buffer for s in self.stores}
+        found |= {self.call.target} if self.call is not None else set()
+        return found | ({self.parts.buffer} if self.parts is not None else set())
 
 
 def product(reduce: Reduce) -> tuple[Load, Load] | None:

@@ -57,7 +57,8 @@ def render(kernel: Kernel) -> str:
         what = f"{call.target} = {call.host.layer}.{call.host.way}({given})"
         return f"{kernel.name} [host] calls Python:\n  {what}\n"
     space = ", ".join(f"{a.name}<{a.size}" for a in kernel.space)
-    lines = [f"{kernel.name} [{kernel.kind}] for {space or '(one point)'}:"]
+    parts = f" in {kernel.parts.count} parts" if kernel.parts is not None else ""
+    lines = [f"{kernel.name} [{kernel.kind}]{parts} for {space or '(one point)'}:"]
     for s in kernel.body:
         over = f" for {', '.join(f'{a.name}<{a.size}' for a in s.axes)}" if s.axes else ""
         if isinstance(s, Reduce):

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from compiler.arena import plan_arena
+from compiler.backends import get_backend
 from compiler.build import build
+from compiler.graph import Graph
+from compiler.triton_source.function import ARRIVALS
 from compiler.update import RULES, train_step
 from netdef.engine import Engine, open_engine
 from netdef.formats import read_net
@@ -35,9 +38,16 @@ if find_spec("triton"):  # the interpreter is slow: two rules stand for all
     CASES += [(rule, "triton", "interpreter") for rule in ("SGD", "AdaDelta")]
 
 
-def run_steps(engine: Engine, spec: SolverSpec, steps: int = 3) -> dict[str, np.ndarray]:
+def small_lenet(batch: int) -> Graph:
+    text = LENET.replace("shape: [3", f"shape: [{batch}")
+    return build(read_net(text=text, format="yaml"), "TRAIN")
+
+
+def run_steps(
+    engine: Engine, spec: SolverSpec, steps: int = 3, batch: int = 3
+) -> dict[str, np.ndarray]:
     """Trains for a few steps from fixed weights and data; returns losses and weights."""
-    graph = build(read_net(text=LENET, format="yaml"), "TRAIN")
+    graph = small_lenet(batch)
     arena = plan_arena(graph)
     exe = engine.load(train_step(graph, arena, spec), arena)
     rng = np.random.default_rng(5)
@@ -45,8 +55,8 @@ def run_steps(engine: Engine, spec: SolverSpec, steps: int = 3) -> dict[str, np.
         exe.write(key, rng.normal(0, 0.3, info.shape))
     found = {}
     for i in range(steps):
-        exe.write("data", rng.normal(size=(3, 1, 12, 12)))
-        exe.write("label", rng.integers(0, 4, 3))
+        exe.write("data", rng.normal(size=(batch, 1, 12, 12)))
+        exe.write("label", rng.integers(0, 4, batch))
         for name, value in {"iteration": i, "lr": 0.05 / (i + 1), "seed_lo": 9}.items():
             exe.write(name, value)
         exe.write("rate_scale", 0.8)
@@ -69,7 +79,24 @@ def spec_of(rule: str) -> SolverSpec:
 @pytest.mark.parametrize("rule, backend, target", CASES)
 def test_training_follows_the_reference(rule, backend, target):
     want = run_steps(open_engine("reference"), spec_of(rule))
-    got = run_steps(open_engine(backend, target, threads=2), spec_of(rule))
+    assert_near(run_steps(open_engine(backend, target, threads=2), spec_of(rule)), want)
+
+
+def test_training_with_the_kernels_of_a_gpu_follows_the_reference():
+    pytest.importorskip("triton")
+    engine = open_engine("triton", "interpreter")
+    # Its tiles, groups and sums in parts, but no loop in one launch: only one program runs.
+    engine.backend = get_backend("triton", "sm_90", "fp32")
+    engine.backend.binary = False
+    graph, spec = small_lenet(12), spec_of("SGD")
+    arena = plan_arena(graph)
+    program = engine.compile(train_step(graph, arena, spec), arena)
+    assert any(slot.name == ARRIVALS for slot in program.slots)
+    got = run_steps(engine, spec, steps=2, batch=12)
+    assert_near(got, run_steps(open_engine("reference"), spec, steps=2, batch=12))
+
+
+def assert_near(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> None:
     for name, array in want.items():
         size = max(1e-2, float(np.abs(array).max()))
         np.testing.assert_allclose(got[name], array, rtol=0, atol=1e-4 * size, err_msg=name)

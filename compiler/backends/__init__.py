@@ -30,10 +30,12 @@ class Traits:
     # Independent kernels may share a launch.
     groups: bool = True
     # Sums are split in parts until a kernel has about `parallel` tiles of this many result
-    # elements (rows, columns) to hand out; a second kernel adds the parts. The split depends on
-    # shapes alone, never on the number of threads, so results do not either.
+    # elements (rows, columns) to hand out; a second kernel adds the parts, or, with `last_adds`,
+    # whoever is the last to finish a part of a tile. The split depends on shapes alone, never on
+    # the number of threads, so results do not either.
     tile: tuple[int, int] = (64, 64)
     parallel: int = 1
+    last_adds: bool = False
     # But a part takes at least so many additions: one of fewer is not worth a kernel of its own.
     grain: int = 1
     # Activations, their gradients and the weights that products read are stored as bf16.

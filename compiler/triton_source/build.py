@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -16,7 +16,7 @@ from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule
 from compiler.triton_source.aot import Binary, compile_if_it_fits, compile_module, require_triton
 from compiler.triton_source.checks import resources
-from compiler.triton_source.function import BARRIER, Function, Module, Steps, module, wide
+from compiler.triton_source.function import ARRIVALS, BARRIER, Function, Module, Steps, module, wide
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import ALIGNMENT, Shape, renamed, shape_of, starts
 from compiler.triton_source.text import POINTERS, Names
@@ -102,12 +102,18 @@ class Build:
             if m.binary is not None:
                 code[m.label] = m.binary.code
                 text.update({f"{m.label}.{s}": t for s, t in m.binary.text.items()})
-        shared = any(isinstance(g, Group) and BARRIER in g.buffers for g in groups)
-        slots = (Slot(BARRIER, 4, False),) if shared else ()
         launches = tuple(
             g if isinstance(g, Launch) else self.launch(g, made[g.key]) for g in groups
         )
-        return Compiled(launches, code, text, slots=slots)
+        return Compiled(launches, code, text, slots=tuple(self.slots(groups, made)))
+
+    def slots(self, groups: Sequence[Group | Launch], made: Mapping[Any, Made]) -> Iterator[Slot]:
+        """Yields the words at which programs meet, and those that say how many have come."""
+        own = [g for g in groups if isinstance(g, Group)]
+        if any(BARRIER in g.buffers for g in own):
+            yield Slot(BARRIER, 4, False)
+        if counting := [made[g.key].module.programs for g in own if ARRIVALS in g.buffers]:
+            yield Slot(ARRIVALS, 4 * max(counting), False)
 
     def settled(self, group: Group | Launch, made: Mapping[Any, Any]) -> list[Group | Launch]:
         """Returns a group that was made, or the parts of one that was not."""
@@ -181,6 +187,8 @@ class Build:
         for _, _, shape in members:
             for buffer in shape.buffers:
                 position.setdefault(buffer, len(position))
+        if any(kernel.parts is not None for kernel, _, _ in members):
+            position[ARRIVALS] = len(position)
         key = tuple((s.key, tuple(position[b] for b in s.buffers)) for _, _, s in members)
         return Group(
             self.names.fresh(name or members[0][0].name),
@@ -203,8 +211,8 @@ class Build:
     def place(self, name: str) -> tuple[Place, int]:
         """Returns where a pointer points, in a loop at step 0, and its bytes from step to step."""
         pointer = self.pointers.get(name, Pointer(name, 0))
-        if pointer.buffer == BARRIER:
-            return Place(BARRIER, 0), 0
+        if pointer.buffer in (ARRIVALS, BARRIER):
+            return Place(pointer.buffer, 0), 0
         place = self.places[pointer.buffer]
         return Place(place.slot, place.offset + pointer.start), pointer.move
 

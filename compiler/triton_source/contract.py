@@ -13,14 +13,17 @@ from math import prod
 
 from compiler.index import Axis, Index, index, substitute, unravel
 from compiler.kernel import Kernel, Load, load_axes, product, shift
+from compiler.parts import halves
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
+from compiler.triton_source.parts import last
 from compiler.triton_source.text import ceil_div
 from compiler.triton_source.tiles import Target, Tile, choose
 from schemas.precision import Precision
 
 _RESULT = frozenset(["row", "col"])
+_REGISTERS = 64  # of a thread, for parts that are on their way
 _SWIZZLE = 8  # tiles of this many rows run together, so that they share what they read
 
 
@@ -88,11 +91,13 @@ def suits(kernel: Kernel) -> bool:
 
 
 def render_contract(kernel: Kernel, target: Target, precision: Precision) -> Function:
-    r = roles(kernel)
+    parted = halves(kernel, kernel.parts) if kernel.parts is not None else None
+    made = kernel if parted is None else parted[0]
+    r = roles(made)
     m, n, k, batch = r.sizes
     tile = choose(m, n, k, batch, r.k[-1].size, target, precision)
     em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k}, wide(kernel))
-    for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step"):
+    for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step", "total", "each"):
         em.names.fresh(word)
     axes = _bind_tiles(em, r, tile)
     blocks = ceil_div(k, tile.k)
@@ -111,11 +116,33 @@ def render_contract(kernel: Kernel, target: Target, precision: Precision) -> Fun
             em.bind(step, "step", [])
             _multiply(em, r, axes, step, precision)
     em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", 0)
+    _store(em, made, axes)
+    programs = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
+    if kernel.parts is not None and parted is not None:
+        _, total, part = parted
+        with last(em, kernel.parts, programs // kernel.parts.count):
+            _add_up(em, total, part, axes, tile)
+            _store(em, total, axes)
+    return finish(kernel, em, programs, tile.warps, tile.stages)
+
+
+def _store(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
     for s in kernel.stores:
         s = replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
         em.store(s, _RESULT)
-    programs = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
-    return finish(kernel, em, programs, tile.warps, tile.stages)
+
+
+def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], tile: Tile) -> None:
+    """Writes the sum of all parts of a tile; several are on their way while one is added."""
+    em.line(f"total = tl.zeros(({tile.m}, {tile.n}), tl.float32)")
+    ahead = max(1, min(8, _REGISTERS * 32 * tile.warps // (tile.m * tile.n)))
+    each = Axis("each", part.size)
+    how = f"num_stages=1, loop_unroll_factor={ahead}"
+    with em.loop(f"for each in tl.range(0, {part.size}, {how}):"):
+        em.bind(each, "each", [])
+        value = em.expr(shift(kernel.reduces[0].value, {**axes, part: index(each)}))
+        em.line(f"total += {em.full(value, _RESULT)}")
+    em.accs[kernel.reduces[0].id] = Value("total", _RESULT, "f32", em.level)
 
 
 def _bind_tiles(em: Emitter, r: Roles, tile: Tile) -> dict[Axis, Index]:

@@ -122,6 +122,9 @@ class Steps:
 
 
 BARRIER = "<barrier>"  # the buffer at which the programs of a loop meet: one i32 that starts as 0
+# How many programs have made their part of a tile (see parts.py): an i32 for each program of a
+# launch, of which each function uses as many as it has tiles. All are 0 between launches.
+ARRIVALS = "<arrivals>"
 
 
 def module(functions: Sequence[Function], name: str, steps: Steps | None = None) -> Module:
@@ -197,7 +200,9 @@ def _calls(
         last = i == len(functions) - 1
         word = "else" if last else f"{'elif' if i else 'if'} {number} < {end}"
         own = f"{number} - {start}" if start else number
-        call = f"{name}({', '.join([own, *(given[b] for b, _, _ in f.pointers)])})"
+        own_arrivals = {ARRIVALS: f"{given[ARRIVALS]} + {start}"} if ARRIVALS in given else {}
+        passed = ((given | own_arrivals)[b] for b, _, _ in f.pointers)
+        call = f"{name}({', '.join([own, *passed])})"
         lines += [f"{word}:", f"    {call}"] if len(functions) > 1 else [call]
         start = end
     return lines

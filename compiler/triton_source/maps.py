@@ -63,6 +63,18 @@ def uniform(scalars_ptr, element, stream: tl.constexpr):
     word, _1, _2, _3 = tl.philox(low | (high << 32), element.to(tl.uint32), 0, iteration, stream)
     return (word >> 8).to(tl.float32) * 5.960464477539063e-08
 ''',
+    "last": '''@triton.jit
+def last(arrivals_ptr, count: tl.constexpr):
+    """Whether this is the last of `count` programs to come: it sees what the others have stored.
+
+    It leaves the number of those that came as it was: 0.
+    """
+    tl.debug_barrier()
+    before = tl.atomic_add(arrivals_ptr, 1, sem="acq_rel", scope="gpu")
+    tl.debug_barrier()
+    tl.store(arrivals_ptr, 0, mask=before == count - 1)
+    return before == count - 1
+''',
     "meet": '''@triton.jit
 def meet(barrier_ptr):
     """Waits for all programs; what any of them has stored, all of them see.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from compiler.index import Axis, Index, axes_of, substitute
+from compiler.index import Axis, Index, axes_of, index, substitute
 from compiler.kernel import Acc, Kernel, Load, Reduce, Statement, Store, shift, values, walk
+from compiler.parts import halves
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
+from compiler.triton_source.parts import last
 from compiler.triton_source.text import ELEMENTS, ceil_div, next_power
 from compiler.triton_source.windows import greater, least, payload
 
@@ -30,42 +32,59 @@ class _Row:
 
 
 def render_rows(kernel: Kernel, processors: int) -> Function:
+    parted = halves(kernel, kernel.parts) if kernel.parts is not None else None
+    made = kernel if parted is None else parted[0]
     points, by_point = flatten(kernel.space, "i")
-    rows, by_row = _rows(kernel, points)
-    height = _height(kernel, points, rows, by_row, by_point, processors)
+    rows, by_row = _rows(made.body, {points.name})
+    sums, by_sum = _rows(parted[1].body, {points.name, *rows}) if parted is not None else ({}, {})
+    count = kernel.parts.count if kernel.parts is not None else 1
+    height = _height(made, points, rows, by_row, by_point, ceil_div(processors, count))
     for row in rows.values():
         row.length = min(row.length, max(16, _TILE // height)) if row.blocks > 1 else row.length
-    dim = points.name
-    em = Emitter(
-        [dim, *rows], {dim: height, **{d: r.length for d, r in rows.items()}}, wide(kernel)
-    )
+    dim, lengths = points.name, {d: r.length for d, r in (rows | sums).items()}
+    em = Emitter([dim, *lengths], {dim: height, **lengths}, wide(kernel))
     axes = {**by_point, **by_row}
     label(em, axes)
     em.tails[dim] = points
-    name = em.names.fresh(dim)
-    em.line(f"{name} = pid * {height} + {em.arange(height)}")
+    name, tiles = em.names.fresh(dim), ceil_div(points.size, height)
+    if parted is not None:
+        em.line(f"part = pid // {tiles}")
+        own = Axis("part@", count)  # not the axis that the sum of the parts runs over
+        em.bind(own, em.names.fresh("part"), [])
+        axes[parted[2]] = index(own)
+    number = f"pid % {tiles}" if count > 1 else "pid"
+    em.line(f"{name} = {number} * {height} + {em.arange(height)}")
     em.bind(points, name, [dim])
+    _write(em, dim, rows, axes, made)
+    if kernel.parts is not None and parted is not None:
+        with last(em, kernel.parts, tiles):
+            _write(em, dim, sums, {**by_point, **by_sum}, parted[1])
+    widest = max((r.length for r in rows.values()), default=1)
+    warps = min(4, max(1, next_power(height * widest) // 512))
+    return finish(kernel, em, tiles * count, warps)
+
+
+def _write(
+    em: Emitter, dim: str, rows: dict[str, _Row], axes: dict[Axis, Index], kernel: Kernel
+) -> None:
     writer = _Writer(em, dim, rows, axes)
     for group in _groups(kernel.body):
         writer.write(group)
-    widest = max((r.length for r in rows.values()), default=1)
-    warps = min(4, max(1, next_power(height * widest) // 512))
-    return finish(kernel, em, ceil_div(points.size, height), warps)
 
 
-def _rows(kernel: Kernel, points: Axis) -> tuple[dict[str, _Row], dict[Axis, Index]]:
+def _rows(body: Sequence[Statement], taken: set[str]) -> tuple[dict[str, _Row], dict[Axis, Index]]:
     """Returns the tile dimensions by name; rows of the same sizes share one, and so their loads."""
     rows: dict[str, _Row] = {}
     by_sizes: dict[tuple[int, ...], Axis] = {}
     by_row: dict[Axis, Index] = {}
-    for s in kernel.body:
+    for s in body:
         if not s.axes:
             continue
         sizes = tuple(a.size for a in s.axes)
         flat, substitution = flatten(s.axes, "r")
         if sizes not in by_sizes:
             name = flat.name
-            while name in rows or name == points.name:
+            while name in rows or name in taken:
                 name += "_"
             by_sizes[sizes] = Axis(name, flat.size)
             rows[name] = _Row(by_sizes[sizes], min(next_power(flat.size), _WHOLE))
@@ -197,7 +216,7 @@ class _Writer:
             return
         name = em.names.fresh("total" if r.op == "sum" else "most")
         em.line(f"{name} = tl.{r.op}({text}, 1)")
-        em.accs[r.id] = Value(name, frozenset([self.dim]), r.dtype, 0)
+        em.accs[r.id] = Value(name, frozenset([self.dim]), r.dtype, em.level)
 
     def _dims(self, row: _Row) -> frozenset[str]:
         return frozenset([self.dim, row.axis.name])
@@ -232,7 +251,7 @@ class _Writer:
                 else:
                     folded = em.names.fresh(acc)
                     em.line(f"{folded} = tl.{s.op}({acc}, 1)")
-                    em.accs[s.id] = Value(folded, frozenset([self.dim]), s.dtype, 0)
+                    em.accs[s.id] = Value(folded, frozenset([self.dim]), s.dtype, em.level)
 
     def _start(self, r: Reduce, dims: frozenset[str]) -> tuple[str, str]:
         em = self.em

@@ -50,7 +50,8 @@ def shape_of(kernel: Kernel) -> Shape:
             _name(order, types, s.buffer, s.dtype)
         else:
             types.append(s.dtype)
-
+    if kernel.parts is not None:
+        _name(order, types, kernel.parts.buffer, "f32")
     bare = replace(renamed(kernel, order, {}), name="", layers=())
     return Shape((render(bare), *types), tuple(order))
 
@@ -90,7 +91,10 @@ def renamed(kernel: Kernel, names: Mapping[str, str], starts: Mapping[str, int])
         payload = rebuild(s.payload, visit) if s.payload is not None else None
         return replace(s, value=rebuild(s.value, visit), payload=payload)
 
-    return replace(kernel, body=tuple(one(s) for s in kernel.body))
+    parts = kernel.parts
+    if parts is not None:
+        parts = replace(parts, buffer=names.get(parts.buffer, parts.buffer))
+    return replace(kernel, body=tuple(one(s) for s in kernel.body), parts=parts)
 
 
 def _name(order: dict[str, str], types: list[str], buffer: str, dtype: str) -> None:

@@ -26,7 +26,7 @@ ELEMENTS: dict[str, str] = {
     "u8": "tl.uint8",
     "bool": "tl.int1",
 }
-_HERE = "tl triton pid range float tanh power uniform meet gdc"  # names that modules use
+_HERE = "tl triton pid range float tanh power uniform last meet gdc"  # names that modules use
 _RESERVED = frozenset([*keyword.kwlist, *_HERE.split()])
 
 

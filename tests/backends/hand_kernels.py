@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from compiler.kernel import (
     Kernel,
     Load,
     Op,
+    Parts,
     Position,
     Random,
     Reduce,
@@ -349,6 +351,11 @@ def narrowed(kernel: Kernel) -> Kernel:
     return replace(kernel, body=tuple(one(s) for s in kernel.body))
 
 
+def in_parts(kernel: Kernel, count: int) -> Kernel:
+    """Returns the kernel with its sums in so many parts."""
+    return replace(kernel, parts=Parts(count, f"{kernel.name}.parts"))
+
+
 def sizes(kernels: Sequence[Kernel]) -> dict[str, tuple[int, str]]:
     """Returns the least length and the type of each buffer that the kernels touch."""
     found: dict[str, tuple[int, str]] = {}
@@ -367,6 +374,12 @@ def program(backend, *launches: Launch) -> Program:
         slots.append(Slot(name, length * ITEMSIZE[dtype], True))
         buffers[name] = Buffer(name, dtype, length, "state")
         tensors[name] = Tensor(name, "state", dtype, (length,), name, 0, (length,), (1,))
+    for kernel in kernels:
+        if kernel.parts is not None:
+            name, points = kernel.parts.buffer, prod(a.size for a in kernel.space)
+            length = kernel.parts.count * points * len(kernel.reduces)
+            slots.append(Slot(name, 4 * length, False))
+            buffers[name] = Buffer(name, "f32", length, "inner")
     places = {name: Place(name, 0) for name in buffers}
     made = backend.compile("hand", Schedule(launches, buffers), places, tuple(buffers))
     return Program(

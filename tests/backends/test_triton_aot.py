@@ -85,6 +85,24 @@ def test_products_of_real_size(name, precision):
         assert usage.wide_copies == usage.copies
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_sums_in_parts(precision):
+    sums = hand.in_parts(hand.column_sums(1 << 15, 64), 16)
+    ((launch, usage),) = compiled([sums], precision=precision)
+    assert_sound(launch, usage, "sm_90")
+    gradient = hand.in_parts(large("conv_weight_gradient", precision), 16)
+    ((launch, usage),) = compiled([gradient], precision=precision)
+    assert_sound(launch, usage, "sm_90")
+    # The parts lie without gaps, and 16 loads of them are on their way at a time.
+    assert usage.loads == usage.wide_loads == 16
+
+
+def test_sums_in_parts_for_amd():
+    gradient = hand.in_parts(large("conv_weight_gradient", "fp32"), 16)
+    (launch,) = hand.program(Backend("gfx942"), (gradient,)).launches
+    assert launch.meta["shared"] <= TARGETS["gfx942"].shared
+
+
 @pytest.mark.parametrize("target", ["sm_80", "sm_100"])
 def test_bf16_products_for_other_gpus(target):
     ((launch, usage),) = compiled([large("conv_weight_gradient", "bf16")], target, "bf16")

@@ -114,6 +114,29 @@ def test_rows(device, n, c):
         check(device, REAL, (hand.column_sums(c, n),))
 
 
+@few
+@given(
+    parts=st.sampled_from([2, 3, 5]),
+    n=st.integers(1, 2),
+    h=st.integers(2, 6),
+    ci=st.sampled_from([2, 3, 17]),
+    co=st.sampled_from([2, 5, 33]),
+    stride=st.integers(1, 3),
+)
+def test_sums_in_parts(device, parts, n, h, ci, co, stride):
+    gradient = hand.conv_weight_gradient(parts * n, h, h + 1, ci, co, 2, stride, 1)
+    sums, product = hand.column_sums(parts * n * 300, co), hand.inner_product(ci, co, parts * 32)
+    # They count who has come in the same words, which are 0 again after each launch.
+    launches = [[hand.in_parts(k, parts) for k in row] for row in ((gradient, sums), (product,))]
+    check(device, REAL, *map(tuple, launches))
+
+
+def test_parts_of_matrices_vectors_and_one_number(device):
+    matrices, vector = hand.inner_product(3, 4, 35, batch=2), every_kind()["vector_product"]
+    for kernel in (matrices, vector, hand.column_sums(100, 1)):
+        check(device, REAL, (hand.in_parts(kernel, 5),))
+
+
 def test_the_first_of_equal_elements_wins(device):
     i, j = Axis("i", 3), Axis("j", 100)
     flat = Op("mul", (Load("x", index(i), "f32"), Load("zero", index(j), "f32")), "f32")
