@@ -26,7 +26,6 @@ from compiler.schedule import Buffer, Loop, Work
 
 _MAX_PARTS = 64
 _ADDED = 32  # products that one program sums in the time in which it adds one part to another
-_TILED = 8  # products that are summed in the time of one addition of other sums
 _PANELS = (64, 48, 32)  # columns
 
 
@@ -191,22 +190,15 @@ def _parts(kernel: Kernel, traits: Traits) -> int:
     reduce = kernel.reduces[0]
     if not reduce.axes or any(r.op != "sum" for r in kernel.reduces):
         return 1
-    length = prod(a.size for a in reduce.axes)
-    if length == reduce.axes[0].size:  # a part keeps at least one axis to sum over
-        return 1
+    outer, inner = reduce.axes[0].size, prod(a.size for a in reduce.axes[1:])
+    length = outer * inner
     tiles = _tiles(kernel, traits)
-    outer = reduce.axes[0]
-    if length < 1024 or tiles >= traits.parallel:
+    if inner < traits.inner or length < 4 * traits.shortest or tiles >= traits.parallel:
         return 1
-    additions = length * prod(a.size for a in kernel.space)
-    if kernel.kind == "contract":
-        additions //= _TILED
-    wanted = min(
-        -(-traits.parallel // tiles), _MAX_PARTS, length // 256, max(1, additions // traits.grain)
-    )
+    wanted = min(-(-traits.parallel // tiles), _MAX_PARTS, length // traits.shortest)
     if traits.last_adds and kernel.kind == "contract":  # no more parts than make the whole shorter
         wanted = min(wanted, isqrt(length // _ADDED))
-    return max(d for d in range(1, wanted + 1) if outer.size % d == 0)
+    return max(d for d in range(1, wanted + 1) if outer % d == 0)
 
 
 def _tiles(kernel: Kernel, traits: Traits) -> int:

@@ -36,8 +36,10 @@ class Traits:
     tile: tuple[int, int] = (64, 64)
     parallel: int = 1
     last_adds: bool = False
-    # But a part takes at least so many additions: one of fewer is not worth a kernel of its own.
-    grain: int = 1
+    # A part is a sum of at least `shortest` numbers. Only sums are split that have `inner` numbers,
+    # at least 2, at each point of their outermost axis, which is what the parts divide.
+    shortest: int = 256
+    inner: int = 2
     # Activations, their gradients and the weights that products read are stored as bf16.
     narrow: bool = False
     # So many numbers, in vectors of neighbours, stay in a processor's own caches: means and

@@ -46,7 +46,8 @@ class Backend:
             winograd=True,
             tile=(12, 32),
             parallel=16,
-            grain=2**18,
+            shortest=640,
+            inner=256,  # few sequences: a program for more time steps has no more kernels
             nearby=1024,
         )
 

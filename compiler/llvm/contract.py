@@ -18,8 +18,8 @@ from compiler.llvm.tiles import first_row, row_axes, tile_scope
 
 _WRITTEN_OUT = 128  # vector operations of the longest loop without a loop
 _AHEAD = 12  # steps of a sum, within which numbers come from the second-level cache
-# Gives the address of a row's scalar at a point of the sums.
-Row = Callable[[Scope, int], str]
+# Gives the addresses of all rows' scalars at a point of the sums.
+Rows = Callable[[Scope], list[str]]
 
 
 def emit_contract(kernel: Kernel, plan: Plan, host: Host) -> Piece:
@@ -103,23 +103,23 @@ class _Tile:
 
     # ---- loops over the sums -----------------------------------------------------------------
 
-    def _nest(self, scope: Scope, depth: int, row: Row | None) -> None:
+    def _nest(self, scope: Scope, depth: int, rows: Rows | None) -> None:
         plan, b = self.plan, self.b
-        if depth == plan.depth and row is None:
+        if depth == plan.depth and rows is None:
             self._split(scope, depth)
             return
         if depth == len(plan.sums):
-            assert row is not None
-            self._step(scope, row)
+            assert rows is not None
+            self._step(scope, rows(scope))
             return
         axis = plan.sums[depth]
         start, stop, rest = self._bounds(scope, axis, depth)
         if self._short(depth, start, stop) and not rest:
             for step in range(axis.size):
-                self._nest(scope.child({axis: step}), depth + 1, row)
+                self._nest(scope.child({axis: step}), depth + 1, rows)
             return
         with b.loop(start, stop) as k:
-            self._under(scope.child({axis: k}), rest, lambda s: self._nest(s, depth + 1, row))
+            self._under(scope.child({axis: k}), rest, lambda s: self._nest(s, depth + 1, rows))
 
     def _short(self, depth: int, start: Int, stop: Int) -> bool:
         """Tells whether the innermost loop is written out: a few steps of a kernel's window."""
@@ -193,10 +193,10 @@ class _Tile:
                 result = test if result is None else b.bin("and", result, test)
         return result
 
-    def _plain_rows(self, scope: Scope) -> Row:
+    def _plain_rows(self, scope: Scope) -> Rows:
         plan, b = self.plan, self.b
         if plan.even:
-            return self._even_row
+            return self._even_rows
         offset = plan.scalar.offset
         if not splits(offset, plan.rows, plan.sums):
             return self._rows_at(scope, guarded=False)
@@ -204,16 +204,24 @@ class _Tile:
         own = without(offset, plan.sums)
         starts = [b.at(self.base, "float", at.scalar(own)) for at in self.at]
         moving = without(offset, plan.rows) - without(without(offset, plan.rows), plan.sums)
-        return lambda s, r: b.at(starts[r], "float", s.scalar(moving))
+        return self._moving(starts, moving)
 
-    def _even_row(self, scope: Scope, r: int) -> str:
-        at = self.b.at(self.base, "float", scope.scalar(self.plan.scalar.offset))
-        return self.b.at(at, "float", r * self.plan.step)
+    def _moving(self, starts: list[str], offset: Index) -> Rows:
+        def rows(scope: Scope) -> list[str]:
+            moved = scope.scalar(offset)
+            return [self.b.at(start, "float", moved) for start in starts]
 
-    def _guarded_rows(self, scope: Scope) -> Row:
+        return rows
+
+    def _even_rows(self, scope: Scope) -> list[str]:
+        plan, b = self.plan, self.b
+        at = b.at(self.base, "float", scope.scalar(plan.scalar.offset))
+        return [b.at(at, "float", r * plan.step) for r in range(plan.mr)]
+
+    def _guarded_rows(self, scope: Scope) -> Rows:
         return self._rows_at(scope, guarded=True)
 
-    def _rows_at(self, scope: Scope, guarded: bool) -> Row:
+    def _rows_at(self, scope: Scope, guarded: bool) -> Rows:
         """Returns rows at this point of the outer sums; zeros for those outside of their guards."""
         plan, b = self.plan, self.b
         inner = plan.sums[plan.depth :]
@@ -230,7 +238,7 @@ class _Tile:
         moving = index(0)
         for axis in inner:
             moving = moving + index(axis) * plan.scalar.offset.coefficient(axis)
-        return lambda s, r: b.at(starts[r], "float", s.scalar(moving))
+        return self._moving(starts, moving)
 
     def _row_scope(self, scope: Scope, r: int) -> Scope:
         """Returns the scope of a row at this point of the sums."""
@@ -251,7 +259,7 @@ class _Tile:
 
     # ---- one step ----------------------------------------------------------------------------
 
-    def _step(self, scope: Scope, row: Row) -> None:
+    def _step(self, scope: Scope, rows: list[str]) -> None:
         """sums[r][v] += scalar[r] * vector[v]."""
         plan, b = self.plan, self.b
         if self.pack is not None:
@@ -262,12 +270,11 @@ class _Tile:
             vectors = b.load_all(at, plan.nv, plan.lanes)
         if plan.across:
             ahead = _AHEAD * plan.scalar.offset.coefficient(plan.sums[-1])
-            for r in (0, plan.mr - 1):  # these may lie in two lines of a cache
-                b.prefetch(b.at(row(scope, r), "float", ahead))
-        for r in range(plan.mr):
-            one = b.widen(b.load(row(scope, r), "float"), plan.lanes)
-            for v, vector in enumerate(vectors):
-                var = self.sums[r][v]
+            for row in (rows[0], rows[-1]):  # these may lie in two lines of a cache
+                b.prefetch(b.at(row, "float", ahead))
+        for row, sums in zip(rows, self.sums, strict=True):
+            one = b.widen(b.load(row, "float"), plan.lanes)
+            for var, vector in zip(sums, vectors, strict=True):
                 var.set(b.muladd(one, vector, var.get()))
 
 

@@ -15,7 +15,8 @@ _NEAR = 256 * 1024  # bytes that stay in the second-level cache beside all else
 _PACK = 256 * 1024  # largest copy of a panel, which lies on the stack
 _PANEL = 64 * 1024  # a panel's copy where sums are cut: tiles read it from the nearest caches
 _USES = 8  # tiles that make a copy worth it
-_FAR_USES = 2  # the same where each row of the vector factor lies on a page of its own
+_CROOKED_USES = 3  # the same where its rows begin between vectors, and it is copied once
+_FAR_USES = 2  # the same where each of them lies on a page of its own
 _FAR = 128  # elements from step to step from which on the scalar factor is asked for ahead
 _PAGE = 4096  # bytes that the processor reads ahead in
 _BRIEF = 64  # longest sum that costs no more than to write its results
@@ -192,6 +193,8 @@ def _worth_packing(plan: Plan) -> bool:
     crooked = any(s % plan.lanes for s in (*steps, plan.vector.offset.const))
     if steps[-1] * 4 > _PAGE // 2:
         return uses >= _FAR_USES
+    if crooked and not plan.chunk:
+        return uses >= _CROOKED_USES
     return uses >= _USES and (crooked or steps[-1] > 4 * plan.width)
 
 
