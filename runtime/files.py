@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 Array = np.ndarray[Any, Any]
 
@@ -73,13 +71,17 @@ def _sync_folder(folder: Path) -> None:
 
 def encode_arrays(arrays: Mapping[str, Array]) -> bytes:
     """Returns the content of a safetensors file."""
+    from safetensors import numpy  # `netdef run` writes files without it
+
     whole = {key: np.ascontiguousarray(a).reshape(a.shape) for key, a in arrays.items()}
-    return safetensors.numpy.save(whole)
+    return numpy.save(whole)
 
 
 def decode_arrays(content: bytes) -> dict[str, Array]:
     """Returns the arrays of a safetensors file, read-only; raises ValueError for anything else."""
+    from safetensors import SafetensorError, numpy
+
     try:
-        return dict(safetensors.numpy.load(content))
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        return dict(numpy.load(content))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"it is not a safetensors file ({error})") from None
