@@ -169,7 +169,7 @@ def _seconds(launch: Launch, peak: Peak, precision: str) -> float:
 
 def _binaries(found: Findings, program: Program) -> None:
     """Looks into the machine code: registers, stack, tensor cores."""
-    from compiler.triton_source.checks import resources
+    from compiler.triton_source.checks import amd_resources, resources
     from compiler.triton_source.tiles import target_named
 
     amd = program.target.startswith("gfx")
@@ -177,7 +177,7 @@ def _binaries(found: Findings, program: Program) -> None:
     for name, code in program.code.items():
         text = program.text[f"{name}.{'amdgcn' if amd else 'ptx'}"]
         tensor[name] = instruction.search(text) is not None
-        held = None if amd else resources(code)
+        held = amd_resources(text) if amd else resources(code)
         if held is not None:
             found.registers = max(found.registers, held[0])
             if held[1]:

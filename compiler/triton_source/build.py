@@ -15,12 +15,12 @@ from compiler.launches import call_launch
 from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule
 from compiler.triton_source.aot import Binary, compile_if_it_fits, compile_module, require_triton
-from compiler.triton_source.checks import resources
+from compiler.triton_source.checks import amd_resources, resources
 from compiler.triton_source.function import ARRIVALS, BARRIER, Function, Module, Steps, module, wide
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import ALIGNMENT, Shape, renamed, shape_of, starts
 from compiler.triton_source.text import POINTERS, Names
-from compiler.triton_source.tiles import Target
+from compiler.triton_source.tiles import LEAST, Target
 from schemas.precision import Precision
 from schemas.program import ITEMSIZE, KernelInfo, Launch, Repeat, Slot
 
@@ -236,23 +236,37 @@ class Build:
         return {key: m for key, m in made.items() if m is not None}
 
     def make_one(self, group: Group) -> Made | None:
-        """Compiles a group; None if it is of several kernels and takes more than there is."""
+        """Compiles a group; None if it is of several kernels and takes more than there is.
+
+        What a single kernel takes, its tile decides: it is tried with smaller ones.
+        """
         functions = [
             f if f.kernel is k else render_kernel(k, self.target, self.precision)
             for k, f in zip(group.kernels, group.functions, strict=True)
         ]
+        made = self.tried(group, functions)
+        if made is not None or len(functions) > 1 or group.steps is not None:
+            return made
+        (f,) = functions
+        while made is None and f.accumulators > LEAST:
+            f = render_kernel(f.kernel, self.target, self.precision, f.accumulators // 2)
+            made = self.tried(group, [f])
+        return made or self.tried(group, [f], last=True)
+
+    def tried(self, group: Group, functions: Sequence[Function], last: bool = False) -> Made | None:
+        """Compiles a group; None if it takes more than there is, unless it is the `last` try."""
         m = module(functions, group.label, group.steps)
         order = tuple(group.buffers.index(b) for b, _, _ in m.pointers)
         if not self.binary:
             return Made(group.label, m, order, None)
         aligned = [self.aligned(b) for b, _, _ in m.pointers]
-        if len(functions) == 1 and group.steps is None:
+        if last:
             return Made(group.label, m, order, compile_module(m, self.target, aligned))
         binary = compile_if_it_fits(m, self.target, aligned)
         # Triton does not always give parts of a binary the same shared memory, one after another.
         if binary is None or binary.meta["shared"] > self.target.shared:
             return None
-        used = None if self.target.amd else resources(binary.code)
+        used = amd_resources(binary.text["amdgcn"]) if self.target.amd else resources(binary.code)
         return None if used is not None and used[1] else Made(group.label, m, order, binary)
 
     def launch(self, group: Group, made: Made) -> Launch:

@@ -48,6 +48,15 @@ def resources(cubin: bytes) -> tuple[int, int] | None:
     return (int(found[1]), max(int(found[2]), int(found[3]))) if found else None
 
 
+def amd_resources(assembly: str) -> tuple[int, int]:
+    """Returns registers and stack bytes of a thread, as AMD's assembly says them at its end."""
+    counts = {
+        name: int(re.findall(rf"\.{name}:\s*(\d+)", assembly)[-1])
+        for name in ("vgpr_count", "private_segment_fixed_size")
+    }
+    return counts["vgpr_count"], counts["private_segment_fixed_size"]
+
+
 def usage(cubin: bytes, ptx: str) -> Usage:
     """Returns everything that the checks ask about."""
     held = resources(cubin)

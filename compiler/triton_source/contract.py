@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from compiler.index import Axis, Index, index, substitute, unravel
-from compiler.kernel import Kernel, Load, load_axes, product, shift
+from compiler.kernel import Kernel, Load, load_axes, product, shift, walk
 from compiler.parts import halves
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import Function, finish, flatten, label, wide
@@ -23,7 +23,9 @@ from compiler.triton_source.tiles import Target, Tile, choose
 from schemas.precision import Precision
 
 _RESULT = frozenset(["row", "col"])
-_REGISTERS = 64  # of a thread, for parts that are on their way
+_AHEAD = 64  # registers of a thread for parts that are on their way
+# Of a thread: for its accumulators and what is read beside each of them.
+_REGISTERS = 256
 _SWIZZLE = 8  # tiles of this many rows run together, so that they share what they read
 
 
@@ -90,12 +92,15 @@ def suits(kernel: Kernel) -> bool:
     return m > 1 and n > 1 and k > 3 and r.a.other == 0 == r.b.other
 
 
-def render_contract(kernel: Kernel, target: Target, precision: Precision) -> Function:
+def render_contract(
+    kernel: Kernel, target: Target, precision: Precision, accumulators: int
+) -> Function:
     parted = halves(kernel, kernel.parts) if kernel.parts is not None else None
     made = kernel if parted is None else parted[0]
     r = roles(made)
     m, n, k, batch = r.sizes
-    tile = choose(m, n, k, batch, r.k[-1].size, target, precision)
+    accumulators = min(accumulators, _REGISTERS // (1 + _read_with_results(kernel, r)))
+    tile = choose(m, n, k, batch, r.k[-1].size, target, precision, accumulators)
     em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k}, wide(kernel))
     for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step", "total", "each"):
         em.names.fresh(word)
@@ -123,7 +128,7 @@ def render_contract(kernel: Kernel, target: Target, precision: Precision) -> Fun
         with last(em, kernel.parts, programs // kernel.parts.count):
             _add_up(em, total, part, axes, tile)
             _store(em, total, axes)
-    return finish(kernel, em, programs, tile.warps, tile.stages)
+    return finish(kernel, em, programs, tile.warps, tile.stages, tile.accumulators)
 
 
 def _store(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
@@ -135,7 +140,7 @@ def _store(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
 def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], tile: Tile) -> None:
     """Writes the sum of all parts of a tile; several are on their way while one is added."""
     em.line(f"total = tl.zeros(({tile.m}, {tile.n}), tl.float32)")
-    ahead = max(1, min(8, _REGISTERS * 32 * tile.warps // (tile.m * tile.n)))
+    ahead = max(1, min(8, _AHEAD // tile.accumulators))
     each = Axis("each", part.size)
     how = f"num_stages=1, loop_unroll_factor={ahead}"
     with em.loop(f"for each in tl.range(0, {part.size}, {how}):"):
@@ -143,6 +148,13 @@ def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], ti
         value = em.expr(shift(kernel.reduces[0].value, {**axes, part: index(each)}))
         em.line(f"total += {em.full(value, _RESULT)}")
     em.accs[kernel.reduces[0].id] = Value("total", _RESULT, "f32", em.level)
+
+
+def _read_with_results(kernel: Kernel, r: Roles) -> int:
+    """Returns how many numbers each result is stored with: a mask, what it is added to."""
+    rows, columns = {*r.m, *r.batch}, {*r.n, *r.batch}
+    loads = {e for s in kernel.stores for e in walk(s.value) if isinstance(e, Load)}
+    return sum(1 for e in loads if load_axes(e) & rows and load_axes(e) & columns)
 
 
 def _bind_tiles(em: Emitter, r: Roles, tile: Tile) -> dict[Axis, Index]:

@@ -19,6 +19,7 @@ class Function:
     """A rendered kernel: `pointers` are its parameters, as (buffer, name, element type).
 
     `tile` is the number of elements of its smallest tile: more threads than that would be idle.
+    `accumulators` are the results of a matrix tile that a thread adds up.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Function:
     num_stages: int = 2
     helpers: frozenset[str] = frozenset()
     tile: int = 1024
+    accumulators: int = 0
 
     @property
     def heavy(self) -> bool:
@@ -62,7 +64,12 @@ def label(emitter: Emitter, substitution: dict[Axis, Index]) -> None:
 
 
 def finish(
-    kernel: Kernel, emitter: Emitter, programs: int, num_warps: int, num_stages: int = 2
+    kernel: Kernel,
+    emitter: Emitter,
+    programs: int,
+    num_warps: int,
+    num_stages: int = 2,
+    accumulators: int = 0,
 ) -> Function:
     """Returns the function whose body the emitter holds."""
     first, *others = emitter.block.values()
@@ -77,6 +84,7 @@ def finish(
         num_stages,
         frozenset(emitter.helpers),
         first * min(others, default=1),
+        accumulators,
     )
 
 

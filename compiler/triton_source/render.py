@@ -7,17 +7,22 @@ from compiler.triton_source.contract import render_contract, suits
 from compiler.triton_source.function import Function
 from compiler.triton_source.pointwise import render_map
 from compiler.triton_source.rows import render_rows
-from compiler.triton_source.tiles import Target
+from compiler.triton_source.tiles import MOST, Target
 from compiler.triton_source.windows import LONGEST, render_windows
 from schemas.precision import Precision
 
 
-def render_kernel(kernel: Kernel, target: Target, precision: Precision) -> Function:
-    """Returns the kernel as a Triton function for a target."""
+def render_kernel(
+    kernel: Kernel, target: Target, precision: Precision, accumulators: int = MOST
+) -> Function:
+    """Returns the kernel as a Triton function for a target.
+
+    A thread that works on a matrix tile adds up `accumulators` results at most.
+    """
     if kernel.kind == "map":
         return render_map(kernel, target)
     if kernel.kind == "contract" and suits(kernel):
-        return render_contract(kernel, target, precision)
+        return render_contract(kernel, target, precision, accumulators)
     if kernel.kind == "row":
         return render_rows(kernel, target.processors)
     length = 1

@@ -75,8 +75,16 @@ class Tile:
     stages: int
     warps: int
 
+    @property
+    def accumulators(self) -> int:
+        """How many results a thread adds up, each in a register."""
+        return self.m * self.n // (32 * self.warps)
 
-# Tried on sm_90 without spilling; accumulators a thread = m * n / (32 * warps) stay <= 64.
+
+# Accumulators a thread: half of the registers that it can have, and those of the smallest tile.
+MOST, LEAST = 128, 8
+
+# Tried on sm_90 without spilling.
 _TENSOR = (
     Tile(128, 256, 32, 3, 8),
     Tile(128, 128, 32, 3, 8),
@@ -124,9 +132,16 @@ def _plain() -> Iterator[Tile]:
 
 @lru_cache(maxsize=4096)
 def choose(
-    m: int, n: int, k: int, batch: int, run: int, target: Target, precision: Precision
+    m: int,
+    n: int,
+    k: int,
+    batch: int,
+    run: int,
+    target: Target,
+    precision: Precision,
+    accumulators: int = MOST,
 ) -> Tile:
-    """Returns the tile with the least estimated time.
+    """Returns the tile with the least estimated time, of at most so many accumulators a thread.
 
     `run` is the length of the last sum axis: a tile whose depth divides it reads whole runs, and
     decomposes the sum's index once a block instead of once an element.
@@ -136,8 +151,9 @@ def choose(
     tiles = {"fp32": tuple(_plain()), "tf32": _TENSOR, "bf16": _BF16}[precision]
     itemsize = 2 if precision == "bf16" else 4
     fitting = [t for t in tiles if (t.m + t.n) * t.k * itemsize * t.stages <= target.shared]
+    fitting = [t for t in fitting if t.accumulators <= accumulators] or fitting[-1:]
     if precision != "fp32" and target.grouped_warps and m >= 64 and n >= 64:
-        fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4]
+        fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4] or fitting
     return min(
         fitting, key=lambda t: (_time(t, m, n, k, batch, run, target, precision), -t.m * t.n)
     )

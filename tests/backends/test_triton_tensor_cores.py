@@ -1,0 +1,102 @@
+"""Products for sm_90: on its own tensor cores (wgmma), without spilling, loaded in wide copies."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+
+from compiler.backends.triton import Backend
+from compiler.kernel import Acc, Expr, Kernel, Load
+from compiler.triton_source import checks
+from compiler.triton_source.render import render_kernel
+from compiler.triton_source.tiles import LEAST, MOST, TARGETS, choose
+from schemas.precision import PRECISIONS
+from tests.backends import hand_kernels as hand
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
+
+
+def added(kernel: Kernel, count: int) -> Kernel:
+    """Returns a product to each result of which numbers from `count` buffers are added."""
+    (reduce,), (store,) = kernel.reduces, kernel.stores
+    value: Expr = Acc(reduce.id, "f32")
+    for n in range(count):
+        value = hand.op("add", value, Load(f"x{n}", store.offset, "f32"))
+    return replace(kernel, body=(reduce, replace(store, value=value)))
+
+
+# Rows and columns are 64 at least: what wgmma multiplies. The third value tells whether all
+# channels are multiples of 8, so that in bf16 each copy can be one of 16 bytes.
+PRODUCTS = {
+    "odd columns": (hand.inner_product(128, 500, 784), False),
+    "odd sums": (hand.inner_product(128, 250, 500, transposed=True), False),
+    "few sums": (hand.inner_product(2500, 2048, 32), True),
+    "classes": (hand.inner_product(128, 1000, 2048), True),
+    "batches": (hand.inner_product(256, 64, 192, batch=5), True),
+    "first convolution": (hand.conv_forward(128, 227, 227, 3, 96, 11, 4), False),
+    "1 x 1": (hand.conv_forward(64, 28, 28, 192, 64, 1), True),
+    "strides": (hand.conv_data_gradient(16, 28, 28, 128, 64, 3, 2, 1), True),
+    "odd channels": (hand.conv_weight_gradient(64, 14, 14, 24, 68, 5, 1, 2), False),
+    "mask and residual": (added(hand.inner_product(25088, 1024, 256), 2), True),
+    "many readers": (added(hand.inner_product(25088, 512, 256), 4), True),
+}
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_take_wgmma_and_do_not_spill(name, precision):
+    kernel, whole = PRODUCTS[name]
+    if precision == "bf16":
+        kernel = hand.narrowed(kernel)
+    program = hand.program(Backend("sm_90", precision), (kernel,))
+    (launch,) = program.launches
+    usage = checks.usage(program.code[launch.code], program.text[f"{launch.code}.ptx"])
+    assert usage.wgmma > 0 and usage.mma == 0
+    assert usage.spills == usage.stack == 0 and usage.registers <= 255
+    assert launch.meta["shared"] <= TARGETS["sm_90"].shared
+    assert usage.parameters == len(launch.args) + 2  # and Triton's two scratch pointers
+    if precision == "bf16" and whole:
+        assert usage.wide_copies == usage.copies
+
+
+def test_a_product_that_spills_is_given_a_smaller_tile(monkeypatch):
+    kernel = hand.inner_product(4096, 1024, 256)
+    (first,) = hand.program(Backend("sm_90", "tf32"), (kernel,)).launches
+    spilling = [(255, 16), (255, 16), (128, 0)]
+    monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: spilling.pop(0))
+    (second,) = hand.program(Backend("sm_90", "tf32"), (kernel,)).launches
+    assert not spilling and second.meta["grid"][0] > first.meta["grid"][0]
+
+
+def test_what_always_spills_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: (255, 16))
+    for kernel in (hand.inner_product(64, 64, 64), hand.update(500)):
+        (launch,) = hand.program(Backend("sm_90", "tf32"), (kernel,)).launches
+        assert launch.code
+
+
+def test_amd_binaries_are_asked_too():
+    kernel = hand.narrowed(hand.conv_forward(8, 16, 16, 64, 64, 3, 1, 1))
+    program = hand.program(Backend("gfx942", "bf16"), (kernel,))
+    (launch,) = program.launches
+    registers, stack = checks.amd_resources(program.text[f"{launch.code}.amdgcn"])
+    assert 0 < registers <= 512 and stack == 0
+    text = ".vgpr_count:  256\n.private_segment_fixed_size: 24\n"
+    assert checks.amd_resources(text) == (256, 24)
+
+
+def test_tiles_keep_to_the_limit_of_accumulators():
+    target, limit = TARGETS["sm_90"], MOST
+    while limit >= LEAST:
+        for precision in PRECISIONS:
+            assert choose(4096, 512, 256, 1, 256, target, precision, limit).accumulators <= limit
+        limit //= 2
+    least = render_kernel(hand.inner_product(512, 512, 64), target, "tf32", LEAST)
+    assert least.accumulators == LEAST
+    two = render_kernel(added(hand.inner_product(25088, 1024, 256), 2), target, "tf32")
+    one = render_kernel(added(hand.inner_product(25088, 1024, 256), 1), target, "tf32")
+    assert two.accumulators < one.accumulators == MOST  # what is read beside takes registers too
