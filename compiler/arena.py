@@ -44,11 +44,14 @@ class ArenaSlot:
         """Returns a value of the blob's shape as it lies in the arena."""
         return transpose(reshape(value, self.view), self.perm)
 
+    def flat(self, leaf: Node) -> Node:
+        """Returns the blob as it lies in the arena."""
+        flat = reshape(leaf, (prod(leaf.shape),))
+        return slice_(flat, (self.offset,), (self.offset + self.size,))
+
     def read(self, leaf: Node) -> Node:
         """Returns the blob, in its own shape, as a view of the arena."""
-        flat = reshape(leaf, (prod(leaf.shape),))
-        part = slice_(flat, (self.offset,), (self.offset + self.size,))
-        stored = reshape(part, tuple(self.view[p] for p in self.perm))
+        stored = reshape(self.flat(leaf), tuple(self.view[p] for p in self.perm))
         back = tuple(int(i) for i in np.argsort(self.perm))
         return reshape(transpose(stored, back), self.shape)
 

@@ -65,7 +65,7 @@ def _tensors(unit: Unit) -> dict[str, Tensor]:
     if NAME in unit.memory.places:
         copy = COPY if COPY in unit.memory.places else None
         found.update(_param_tensors(unit.arena, NAME, "param", "", copy))
-    if "gradients" in unit.memory.places:
+    if "gradients" in graph.outputs:
         found.update(_param_tensors(unit.arena, "gradients", "state", "d:"))
     for key, info in graph.states.items():
         if key in unit.memory.places:

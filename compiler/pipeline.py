@@ -11,6 +11,7 @@ from compiler.arena import on_arena, plan_arena
 from compiler.assemble import assemble
 from compiler.backends import get_backend
 from compiler.calls import asked
+from compiler.cut import cut
 from compiler.fold import fold_weights
 from compiler.fuse import fuse
 from compiler.graph import Graph
@@ -42,6 +43,14 @@ def put_on_arena(unit: Unit) -> None:
     new = rewrite([*graph.roots(), *graph.param_nodes.values()], (), views)
     unit.graph = mapped(graph, new)
     _rename(unit, new)
+
+
+def cut_update(unit: Unit) -> None:
+    """Large blobs take their step where their gradient is made."""
+    if unit.backend.traits.apart:
+        made = cut(unit.graph, unit.arena, unit.tables, unit.backend.traits.apart)
+        unit.graph, unit.tables = made.graph, made.tables
+        _rename(unit, made.new)
 
 
 def ask(unit: Unit) -> None:
@@ -160,6 +169,7 @@ def generate(unit: Unit) -> None:
 Pass = Callable[[Unit], None]
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("arena", put_on_arena),
+    ("cut", cut_update),
     ("ask", ask),
     ("simplify", simplify_graph),
     ("straighten", straighten),

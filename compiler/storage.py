@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from compiler.graph import Graph
 from compiler.index import Axis, Index, index, linear, reshape_index
@@ -195,12 +196,17 @@ class Planner:
         return last
 
     def _leaf(self, node: Node) -> None:
-        name = str(node.attr("name"))
+        attrs: dict[str, Any] = dict(node.attrs)
+        name = str(attrs["name"])
         roles: dict[str, Role] = {"input": "input", "param": "param", "state": "state"}
         # An input that is fetched as well keeps its memory to the end of the step.
         role = "output" if node.prim == "input" and node in self.fetched else roles[node.prim]
         order = memory_order(node.shape) if node.prim == "input" else tuple(range(node.type.rank))
         self._buffer(node, name, order, role)
+        if "whole" in attrs:
+            base, size = attrs["whole"]
+            part = replace(self.plan.buffers[name], base=base, shift=attrs["start"])
+            self.plan.buffers |= {name: part, base: Buffer(base, node.dtype, size, role)}
 
     def _allocate(self, node: Node) -> None:
         role: Role = "output" if node in self.fetched else "inner"

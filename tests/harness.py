@@ -16,7 +16,7 @@ from compiler.prims.registry import Env
 from compiler.unit import Unit
 from compiler.update import Step
 from schemas.program import written_out
-from tests.kernel_oracle import TYPES, run_schedule
+from tests.kernel_oracle import TYPES, place_parts, run_schedule
 
 CPU_LIKE = Traits(contiguous_factor=True, groups=True, tile=(12, 32), parallel=16)
 
@@ -74,7 +74,7 @@ def run_both(step: Step, arena=None, traits: Traits = CPU_LIKE, integers=("label
     arena = arena or plan_arena(step.graph)
     unit = compiled_unit(step, arena, traits)
     graph = unit.graph
-    values = leaf_values(graph, arena, step.tables, np.random.default_rng(seed), integers)
+    values = leaf_values(graph, arena, unit.tables, np.random.default_rng(seed), integers)
     env = Env(values, seed=7, iteration=3)
     roots = [*graph.outputs.values(), *graph.updates.values()]
     names = [*graph.outputs, *(str(leaf.attr("name")) for leaf in graph.updates)]
@@ -83,6 +83,7 @@ def run_both(step: Step, arena=None, traits: Traits = CPU_LIKE, integers=("label
     buffers = {
         b.name: np.zeros(b.size + 64, TYPES[b.dtype]) for b in unit.schedule.buffers.values()
     }
+    place_parts(unit.schedule, buffers)
     words = buffers[SCALAR_BUFFER]
     for name, value in {"iteration": 3, "seed_lo": 7, "seed_hi": 0}.items():
         words.view(np.int32)[SCALARS[name][0]] = value

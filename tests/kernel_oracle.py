@@ -130,11 +130,16 @@ def run_kernel(kernel: Kernel, buffers: dict[str, np.ndarray]) -> None:
         target[offset] = value
 
 
-def run_schedule(schedule, buffers: dict[str, np.ndarray]) -> None:
-    """Runs all launches; parts of a buffer are views of it."""
+def place_parts(schedule, buffers: dict[str, np.ndarray]) -> None:
+    """Makes parts of a buffer views of it."""
     for name, buffer in schedule.buffers.items():
         if buffer.base is not None:
             buffers[name] = buffers[buffer.base][buffer.shift :]
+
+
+def run_schedule(schedule, buffers: dict[str, np.ndarray]) -> None:
+    """Runs all launches."""
+    place_parts(schedule, buffers)
     for launch in schedule.launches:
         if not isinstance(launch, Loop):
             for kernel in launch:

@@ -45,6 +45,9 @@ class Traits:
     # So many numbers, in vectors of neighbours, stay in a processor's own caches: means and
     # variances of more are taken in parts of no more than that. 0: they are taken whole.
     nearby: int = 0
+    # A blob of so many numbers takes its step where its gradient is made, which is then not stored;
+    # all others share one update. 0: all do.
+    apart: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Backend:
             shortest=640,
             inner=256,  # few sequences: a program for more time steps has no more kernels
             nearby=1024,
+            apart=2**14,
         )
 
     def version(self) -> str:

@@ -41,6 +41,13 @@ def state(name: str, shape: tuple[int, ...], dtype: Dtype = "f32") -> Node:
     return make("state", name=name, shape=shape, dtype=dtype)
 
 
+def part(whole: Node, start: int, shape: tuple[int, ...]) -> Node:
+    """Elements of a param or state, from number `start` on, as a leaf of their own."""
+    name = str(whole.attr("name"))
+    attrs = {"name": f"{name}@{start}", "whole": (name, whole.type.size), "start": start}
+    return make(whole.prim, shape=shape, dtype=whole.dtype, **attrs)
+
+
 def scalar(name: str, dtype: Dtype = "f32") -> Node:
     return make("scalar", name=name, shape=(), dtype=dtype)
 
