@@ -206,7 +206,8 @@ def _tiles(kernel: Kernel, traits: Traits) -> int:
     rows, columns = traits.tile
     factors = product(kernel.reduces[0]) if kernel.kind == "contract" else None
     if factors is None:
-        return -(-prod(a.size for a in kernel.space) // (rows * columns))
+        results = columns if traits.last_adds else rows * columns
+        return -(-prod(a.size for a in kernel.space) // results)
     sides = [load_axes(f) for f in factors]
     only = [prod(a.size for a in kernel.space if a in s and a not in t)
             for s, t in (sides, reversed(sides))]  # fmt: skip

@@ -26,6 +26,7 @@ from schemas.program import ITEMSIZE, KernelInfo, Launch, Repeat, Slot
 
 _WARPS = 16
 _ROUNDS = 2  # tiles that a program of a loop may have to work on in turn
+_FEW = 4  # blocks for each processor
 Member = tuple[Kernel, Function, Shape]
 
 
@@ -313,23 +314,33 @@ def divide(functions: Sequence[Function], processors: int) -> list[list[int]]:
     """Returns which functions share a binary, as lists of their positions.
 
     Every block of a binary takes the registers and shared memory of the most demanding function in
-    it, and has its number of warps. Where there are more blocks than run at once that costs time:
-    then only functions of one number of warps share, and matrix products with nothing else. Where
-    all blocks run at once anyway, any share whose tiles give every thread something to do. Ours
-    take at most 128 registers a thread or so: 16 warps run at once on a processor.
+    it, and has its number of warps. Where all blocks run at once that costs nothing. Else a
+    function of fewer warps than others, or one that is no matrix product beside some that are,
+    shares only if it has few blocks: what is lost then is less than a launch costs.
     """
     groups: list[list[int]] = []
-    for i in sorted(range(len(functions)), key=lambda i: -functions[i].num_warps):
-        f = functions[i]
-        for group in groups:
-            members = [functions[j] for j in group]
-            warps = members[0].num_warps  # the most of the group, by the order of the loop
-            alike = all((g.num_warps, g.heavy) == (f.num_warps, f.heavy) for g in members)
-            blocks = f.programs + sum(g.programs for g in members)
-            at_once = blocks * warps <= _WARPS * processors
-            if alike or (at_once and f.tile >= 32 * warps):
-                group.append(i)
-                break
+    demand = [(f.heavy, f.num_warps) for f in functions]
+    order = sorted(range(len(functions)), key=demand.__getitem__, reverse=True)
+    for i in order:
+        grown = [[functions[j] for j in (*group, i)] for group in groups]
+        suit = [g for g, both in enumerate(grown) if _at_once(both, processors)]
+        suit += [g for g, both in enumerate(grown) if _alike(both, processors)]
+        if suit:
+            groups[suit[0]].append(i)
         else:
             groups.append([i])
+    groups.sort(key=lambda group: -max(functions[i].num_warps for i in group))
     return [sorted(group) for group in groups]
+
+
+def _at_once(functions: Sequence[Function], processors: int) -> bool:
+    """Says whether all blocks run at the same time."""
+    blocks = sum(f.programs for f in functions)
+    return blocks * max(f.num_warps for f in functions) <= _WARPS * processors
+
+
+def _alike(functions: Sequence[Function], processors: int) -> bool:
+    """Says whether all functions but those of few blocks want the same of a processor."""
+    warps, products = max(f.num_warps for f in functions), any(f.heavy for f in functions)
+    many = [f for f in functions if f.programs > _FEW * processors]
+    return all(f.num_warps == warps and f.heavy == products for f in many)

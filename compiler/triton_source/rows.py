@@ -38,12 +38,16 @@ def render_rows(kernel: Kernel, processors: int) -> Function:
     rows, by_row = _rows(made.body, {points.name})
     sums, by_sum = _rows(parted[1].body, {points.name, *rows}) if parted is not None else ({}, {})
     count = kernel.parts.count if kernel.parts is not None else 1
-    height = _height(made, points, rows, by_row, by_point, ceil_div(processors, count))
+    axes = {**by_point, **by_row}
+    along = _along_rows(made, rows, axes)
+    if made.kind == "reduce" and not along:  # a few elements each of many columns that lie together
+        for row in rows.values():
+            row.length = min(row.length, _TILE // min(32, next_power(points.size)))
+    height = _height(points, rows, along, ceil_div(processors, count))
     for row in rows.values():
         row.length = min(row.length, max(16, _TILE // height)) if row.blocks > 1 else row.length
     dim, lengths = points.name, {d: r.length for d, r in (rows | sums).items()}
     em = Emitter([dim, *lengths], {dim: height, **lengths}, wide(kernel))
-    axes = {**by_point, **by_row}
     label(em, axes)
     em.tails[dim] = points
     name, tiles = em.names.fresh(dim), ceil_div(points.size, height)
@@ -93,14 +97,14 @@ def _rows(body: Sequence[Statement], taken: set[str]) -> tuple[dict[str, _Row], 
     return rows, by_row
 
 
-def _height(
-    kernel: Kernel,
-    points: Axis,
-    rows: dict[str, _Row],
-    by_row: dict[Axis, Index],
-    by_point: dict[Axis, Index],
-    processors: int,
-) -> int:
+def _along_rows(kernel: Kernel, rows: dict[str, _Row], axes: dict[Axis, Index]) -> bool:
+    """Says whether something is read whose neighbours in a row lie side by side in memory."""
+    offsets = [substitute(e.offset, axes) for s in kernel.body for v in values(s)
+               for e in walk(v) if isinstance(e, Load)]  # fmt: skip
+    return any(o.coefficient(row.axis) == 1 for o in offsets for row in rows.values())
+
+
+def _height(points: Axis, rows: dict[str, _Row], along: bool, processors: int) -> int:
     """Returns how many points a program takes.
 
     Where neighbouring points lie side by side in memory a program needs several of them to read
@@ -108,18 +112,13 @@ def _height(
     """
     widest = max((r.length for r in rows.values()), default=1)
     looped = any(r.blocks > 1 for r in rows.values())
-    axes = {**by_point, **by_row}
-    offsets = [substitute(e.offset, axes) for s in kernel.body for v in values(s)
-               for e in walk(v) if isinstance(e, Load)]  # fmt: skip
-    row_axes = [r.axis for r in rows.values()]
-    by_rows = any(o.coefficient(a) == 1 for o in offsets for a in row_axes)
-    height = 1 if by_rows else 32
-    while not by_rows and height > 8 and ceil_div(points.size, height) < processors:
+    height = 1 if along else 32
+    while not along and height > 8 and ceil_div(points.size, height) < processors:
         height //= 2
     if not looped:
         height = max(height, 512 // widest)
     height = min(height, next_power(points.size), max(1, _WHOLE // min(widest, _WHOLE)))
-    if looped and not by_rows:
+    if looped and not along:
         height = min(32, next_power(points.size))
     return max(1, height)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,8 +225,24 @@ def test_who_shares_a_binary():
     few = render_kernel(hand.update(1000), target, "fp32")
     assert divide([few, product, few], 132) == [[0, 1, 2]]
     assert divide([few, product, many, many], 132) == [[2, 3], [0, 1]]
-    thin = render_kernel(hand.softmax(1, 40), target, "fp32")  # one warp has enough to do with it
+    thin = render_kernel(hand.softmax(10_000, 40), target, "fp32")  # a warp has enough to do
     assert divide([thin, many], 132) == [[1], [0]]
+    single = render_kernel(hand.softmax(1, 40), target, "fp32")
+    assert divide([single, many], 132) == [[0, 1]]
+
+
+def test_which_products_share_a_binary():
+    def product(m: int, k: int = 1024):
+        return render_kernel(hand.inner_product(m, 512, k), TARGETS["sm_90"], "tf32")
+
+    large, other, small = product(1 << 16), product(1 << 17), product(64)
+    assert large.num_warps == other.num_warps > small.num_warps
+    assert divide([large, small, other], 132) == [[0, 1, 2]]
+    tiny = replace(small, programs=1000)
+    assert divide([large, tiny], 132) == [[0], [1]]
+    sums = render_kernel(hand.column_sums(1 << 16, 512), TARGETS["sm_90"], "tf32")
+    window = render_kernel(hand.max_pool(64, 64, 64, 64, 3, 2), TARGETS["sm_90"], "tf32")
+    assert divide([large, sums, window], 132) == [[0, 1], [2]]
 
 
 def test_equal_kernels_are_rendered_once(device):

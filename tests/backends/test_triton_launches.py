@@ -1,0 +1,35 @@
+"""How many launches a training step takes on a GPU, as long as none of them has to fall apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.cases import GPU_CASES, net_spec, solver_spec
+from compiler.arena import plan_arena
+from compiler.backends.triton import Backend
+from compiler.build import build
+from compiler.pipeline import compile_unit
+from compiler.unit import Unit
+from compiler.update import train_step
+
+# Of source alone, which takes seconds. `python -m bench static` counts what is compiled.
+LAUNCHES = {
+    "lenet": 14,
+    "mlp": 8,
+    "cifar10_quick": 18,
+    "char_rnn_512": 15,
+    "alexnet": 29,
+    "vgg16": 44,
+    "googlenet": 95,
+}
+
+
+@pytest.mark.parametrize("net", LAUNCHES)
+def test_launches_of_a_training_step(net):
+    case = GPU_CASES[net]
+    graph = build(net_spec(case), "TRAIN")
+    arena = plan_arena(graph)
+    step = train_step(graph, arena, solver_spec(case))
+    backend = Backend("sm_90", "tf32", binary=False)
+    program = compile_unit(Unit(step.graph, arena, backend, step.names, step.tables))
+    assert sum(1 for _ in program.runs()) == LAUNCHES[net]
