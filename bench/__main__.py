@@ -1,25 +1,35 @@
-"""Command line of the bench: cpu, gpu, static, profile, startup, corpus."""
+"""Command line of the bench: cpu, gpu, static, predict, profile, startup, corpus."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from bench.cases import CASES, GPU_CASES, ROOT, Mode, case_of
+from bench.cases import CASES, GPU_CASES, ROOT, STATIC_CASES, Mode, case_of
 from bench.machine import commit, describe
 from bench.measure import Comparison, Options, compare
 from bench.report import as_json, rows, show, write_json
 from schemas.precision import PRECISIONS, Precision
+
+if TYPE_CHECKING:
+    from bench.static import Findings
 
 F = TypeVar("F", bound=Callable[..., Any])
 RESULTS = ROOT / "bench" / "results"
 _nets = click.argument("nets", nargs=-1, type=click.Choice(list(CASES)))
 _FAST = [one for one in PRECISIONS if one != "fp32"]
 _gpu_nets = click.argument("nets", nargs=-1, type=click.Choice(list(GPU_CASES)))
+_static_nets = click.argument("nets", nargs=-1, type=click.Choice(list(STATIC_CASES)))
+_target = click.option(
+    "--target", default="sm_90", show_default=True, help="sm_80, sm_90, sm_100, gfx942."
+)
+_static_json = click.option(
+    "--json", "path", type=Path, help="Default: bench/results/static-TARGET.json."
+)
 _threads = click.option("--threads", type=click.IntRange(1), default=2, help="Of each peer.")
 
 
@@ -90,10 +100,7 @@ def gpu(
     """GPU tests, first steps against the reference, then NETS beside PyTorch on a GPU."""
     from bench.gpu import Plan, run
 
-    chosen = tuple(one for one in PRECISIONS if one in precisions.split(","))
-    if unknown := set(precisions.split(",")) - set(PRECISIONS):
-        known = ", ".join(PRECISIONS)
-        raise click.BadParameter(f"{', '.join(unknown)}: give some of {known}, with commas")
+    chosen = _precisions(precisions)
     plan = Plan(nets or tuple(GPU_CASES), rounds, chosen, mode, float(budget), dry_run)
 
     def save(name: str, document: dict[str, Any]) -> None:
@@ -105,10 +112,10 @@ def gpu(
 
 
 @main.command()
-@_gpu_nets
-@click.option("--target", default="sm_90", show_default=True, help="sm_80, sm_90, sm_100, gfx942.")
+@_static_nets
+@_target
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Default: the target's own.")
-@click.option("--json", "path", type=Path, help="Default: bench/results/static-TARGET.json.")
+@_static_json
 def static(
     nets: tuple[str, ...], target: str, precision: Precision | None, path: Path | None
 ) -> None:
@@ -116,18 +123,54 @@ def static(
 
     Other nets that the file has stay in it.
     """
-    from bench.static import COLUMNS, examine, plain, row
+    from bench.static import COLUMNS, examine, row
 
-    path = path or RESULTS / f"static-{target}.json"
-    kept = json.loads(path.read_text())["nets"] if path.exists() else {}
-    table = []
-    for net in nets or GPU_CASES:
+    path, table = path or RESULTS / f"static-{target}.json", []
+    for net in nets or STATIC_CASES:
         found = examine(net, target, precision)
         table.append(row(found))
-        kept[f"{net} {found.precision}"] = {**plain(found), "commit": commit()}
-        write_json(path, {**describe(), "target": target, "nets": kept})
+        _keep(path, target, "nets", found)
     show(table, COLUMNS)
     click.echo(f"written: {path}")
+
+
+@main.command()
+@_static_nets
+@_target
+@click.option("--precision", "precisions", default=",".join(_FAST), show_default=True)
+@_static_json
+def predict(nets: tuple[str, ...], target: str, precisions: str, path: Path | None) -> None:
+    """Training steps of NETS planned for a GPU, compiled by nobody: launches, traffic, times."""
+    from bench.static import PLANNED, planned_row
+    from bench.static import predict as plan
+
+    path, table = path or RESULTS / f"static-{target}.json", []
+    for net in nets or STATIC_CASES:
+        for precision in _precisions(precisions):
+            found = plan(net, target, precision)
+            table.append(planned_row(found))
+            _keep(path, target, "predicted", found)
+    show(table, PLANNED)
+    click.echo(f"written: {path}")
+
+
+def _keep(path: Path, target: str, section: str, found: Findings) -> None:
+    """Adds what was found to a section of a file; the rest of it stays."""
+    from bench.static import plain
+
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    nets = kept.get(section, {}) | {
+        f"{found.net} {found.precision}": {**plain(found), "commit": commit()}
+    }
+    write_json(path, {**kept, **describe(), "target": target, section: nets})
+
+
+def _precisions(text: str) -> tuple[Precision, ...]:
+    """Returns the precisions of a list with commas, in our order."""
+    if unknown := set(text.split(",")) - set(PRECISIONS):
+        known = ", ".join(PRECISIONS)
+        raise click.BadParameter(f"{', '.join(unknown)}: give some of {known}, with commas")
+    return tuple(one for one in PRECISIONS if one in text.split(","))
 
 
 @main.command()

@@ -97,6 +97,23 @@ GPU_CASES = {
 }
 
 
+# What is compiled or planned for a GPU that need not be there, in the batches of the nets' files.
+STATIC_CASES = GPU_CASES | {
+    case.net: case
+    for case in (
+        CASES["cifar10_full"],
+        CASES["char_rnn_128"],
+        CASES["lstm_768"],
+        Case("nin", 128, (3, 32, 32)),
+        Case("caffenet", 256, (3, 227, 227), 1000),
+        Case("squeezenet", 32, (3, 227, 227), 1000),
+        Case("mobilenet_v1", 64, (3, 224, 224), 1000),
+        Case("zfnet", 128, (3, 224, 224), 1000),
+        Case("overfeat", 128, (3, 231, 231), 1000),
+    )
+}
+
+
 def case_of(net: str, batch: int | None = None) -> Case:
     """Returns the case of a net, with another batch if one is given."""
     case = CASES[net]

@@ -104,7 +104,7 @@ class NetdefPeer:
             free, total = self._engine.device.driver.call("cuMemGetInfo")
             on_gpu = {"device_bytes": program.peak_bytes, "used_bytes": total - free}
             if training:
-                on_gpu["ideal_gbytes"] = ideal(self._graph) / 1e9
+                on_gpu["ideal_gbytes"] = ideal(self._graph, program.meta["precision"]) / 1e9
         return {
             **on_gpu,
             "gflop": flops(self._graph, training) / 1e9,

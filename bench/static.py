@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.cases import GPU_CASES, Case, flops, net_spec, solver_spec
+from bench.cases import STATIC_CASES, Case, flops, net_spec, solver_spec
 from bench.report import Row
 from compiler import reuse
 from compiler.arena import plan_arena
+from compiler.backends import Backend as AnyBackend
 from compiler.backends import get_backend
+from compiler.backends.triton import Backend
 from compiler.build import build
 from compiler.cache import Cache
 from compiler.graph import Graph
+from compiler.pipeline import compile_unit
 from compiler.unit import Unit
 from compiler.update import train_step
 from schemas.precision import Precision
@@ -28,13 +31,14 @@ from schemas.program import Launch, Program
 # The most launches that a step is meant to take.
 GOALS = {"lenet": 12, "resnet50": 250}
 LAUNCH = 2e-6  # seconds from one kernel of a graph to the next
-NUMBER = 4  # bytes; a step whose activations are narrower has less traffic than the ideal here
-# Accesses to each learned number in a step: forward, data gradient, its gradient written and read,
-# and the value and the momentum, each read and written.
-ACCESSES = 8
+WIDTH = {"fp32": 4, "tf32": 4, "bf16": 2}  # bytes of a number that products read
 COLUMNS = (
     "net", "batch", "precision", "kernels", "launches", "peak MB", "traffic MB", "ideal MB",
     "tensor cores", "spill", "too large", "registers", "cold s", "warm s", "step ms", "floor ms",
+)  # fmt: skip
+PLANNED = (
+    "net", "batch", "precision", "launches", "kernels", "peak MB", "traffic MB", "ideal MB",
+    "step ms", "floor ms", "items/s",
 )  # fmt: skip
 
 
@@ -46,11 +50,11 @@ class Peak:
     flops: Mapping[str, float]
 
 
-# Data sheets, without sparsity; of the memory, about nine tenths. An unknown target counts as an
-# H100.
+# Data sheets, without sparsity; of the memory, about nine tenths. Of sm_90, what an H100 SXM was
+# measured to do in bf16, and half of it in tf32. An unknown target counts as an H100.
 PEAKS = {
     "sm_80": Peak(1.8e12, {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12}),
-    "sm_90": Peak(3.0e12, {"fp32": 67e12, "tf32": 495e12, "bf16": 989e12}),
+    "sm_90": Peak(3.0e12, {"fp32": 67e12, "tf32": 399e12, "bf16": 798e12}),
     "sm_100": Peak(7.0e12, {"fp32": 80e12, "tf32": 1125e12, "bf16": 2250e12}),
     "gfx942": Peak(4.8e12, {"fp32": 163e12, "bf16": 1307e12}),
 }
@@ -87,7 +91,7 @@ class Findings:
 
 def examine(net: str, target: str, precision: Precision | None) -> Findings:
     """Compiles the training step of a net with empty caches, then with full ones."""
-    case = GPU_CASES[net]
+    case = STATIC_CASES[net]
     found = Findings(net, case.batch, precision or "")
     before, cache = os.environ.get("TRITON_CACHE_DIR"), reuse.PROGRAMS
     with tempfile.TemporaryDirectory() as folder:
@@ -109,16 +113,29 @@ def examine(net: str, target: str, precision: Precision | None) -> Findings:
     return found
 
 
+def predict(net: str, target: str, precision: Precision | None) -> Findings:
+    """Plans the training step of a net and compiles nothing: groups that would spill stay whole."""
+    case, backend = STATIC_CASES[net], Backend(target, precision, binary=False)
+    graph, unit = _unit(case, backend)
+    found = Findings(net, case.batch, backend.precision)
+    count(found, graph, compile_unit(unit))
+    return found
+
+
 def _compiled(case: Case, target: str, precision: Precision | None) -> tuple[float, Graph, Program]:
     """Returns how long it takes from the net's file to the program, and both."""
     begun = time.perf_counter()
+    graph, unit = _unit(case, get_backend("triton", target, precision))
+    program = reuse.compile_or_load(unit)
+    return time.perf_counter() - begun, graph, program
+
+
+def _unit(case: Case, backend: AnyBackend) -> tuple[Graph, Unit]:
     spec = solver_spec(case)
     graph = build(net_spec(case), "TRAIN")
     arena = plan_arena(graph)
     step = train_step(graph, arena, spec)
-    backend = get_backend("triton", target, precision)
-    program = reuse.compile_or_load(Unit(step.graph, arena, backend, step.names, step.tables))
-    return time.perf_counter() - begun, graph, program
+    return graph, Unit(step.graph, arena, backend, step.names, step.tables)
 
 
 def count(found: Findings, graph: Graph, program: Program) -> None:
@@ -130,8 +147,9 @@ def count(found: Findings, graph: Graph, program: Program) -> None:
     found.launches = sum(1 for _ in program.runs())
     found.peak = program.peak_bytes
     found.traffic = sum(k.bytes for one in program.launches for k in one.kernels)
-    found.ideal, found.work = ideal(graph), flops(graph, training=True)
-    _binaries(found, program)
+    found.ideal, found.work = ideal(graph, found.precision), flops(graph, training=True)
+    if program.code:
+        _binaries(found, program)
     peak = PEAKS.get(program.target, PEAKS["sm_90"])
     seconds = {one.name: _seconds(one, peak, found.precision) for one in program.launches}
     found.step = sum(seconds.values())
@@ -140,22 +158,26 @@ def count(found: Findings, graph: Graph, program: Program) -> None:
     found.floor = max(least)
 
 
-def ideal(graph: Graph) -> int:
+def ideal(graph: Graph, precision: str) -> int:
     """Returns the bytes that a training step moves if nothing is moved twice.
 
     Forward, each blob is written once and read once by each layer; a layer that works in place is
     part of the one before. Backward, a layer reads the gradient of its tops and its bottoms, and
-    writes the gradients of these. Learned blobs: see ACCESSES.
+    writes the gradients of these. A learned number is read forward and for the data gradient; its
+    gradient is written and read; value and momentum are each read and written, and so is, once,
+    the copy that narrower products read.
     """
-    numbers = ACCESSES * sum(info.size for info in graph.params.values())
+    width = WIDTH[precision]
+    learned = 2 * width + 6 * WIDTH["fp32"] + (width if width < WIDTH["fp32"] else 0)
+    numbers = 0
     for layer in graph.layers:
         tops = {name: math.prod(shape) for name, shape in layer.tops}
         bottoms = {name: math.prod(shape) for name, shape in layer.bottoms}
         if not bottoms or tops.keys() & bottoms.keys():
             continue
-        learned = sum(size for name, size in bottoms.items() if name not in graph.inputs)
-        numbers += 2 * (sum(tops.values()) + sum(bottoms.values())) + learned
-    return numbers * NUMBER
+        reached = sum(size for name, size in bottoms.items() if name not in graph.inputs)
+        numbers += 2 * (sum(tops.values()) + sum(bottoms.values())) + reached
+    return numbers * width + learned * sum(info.size for info in graph.params.values())
 
 
 def _seconds(launch: Launch, peak: Peak, precision: str) -> float:
@@ -232,6 +254,23 @@ def row(found: Findings) -> Row:
         f"{found.warm:.2f}",
         f"{found.step * 1e3:.3g}",
         f"{found.floor * 1e3:.3g}",
+    )
+
+
+def planned_row(found: Findings) -> Row:
+    """Returns a line of the table of what is known without compiling."""
+    return (
+        found.net,
+        str(found.batch),
+        found.precision,
+        str(found.launches),
+        str(found.kernels),
+        f"{found.peak / 2**20:,.0f}",
+        f"{found.traffic / 2**20:,.0f}",
+        f"{found.ideal / 2**20:,.0f}",
+        f"{found.step * 1e3:.3g}",
+        f"{found.floor * 1e3:.3g}",
+        f"{found.batch / found.step:,.0f}",
     )
 
 

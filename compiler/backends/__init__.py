@@ -69,7 +69,7 @@ class Backend(Protocol):
 
     name: str
     target: str
-    precision: str
+    precision: Precision
     traits: Traits
 
     def version(self) -> str:

@@ -37,7 +37,9 @@ def test_the_ideal_traffic() -> None:
     forward = data + hidden + hidden + scores + scores + label + 1
     learned = hidden + scores  # their gradients; nobody asks for that of the data
     graph = build(read_net(text=NET, format="yaml"), "TRAIN")
-    assert static.ideal(graph) == 4 * (8 * weights + 2 * forward + learned)
+    assert static.ideal(graph, "tf32") == 4 * (8 * weights + 2 * forward + learned)
+    # Three accesses of a narrower copy in place of two, and the rest of the weights' as it is.
+    assert static.ideal(graph, "bf16") == (24 + 6) * weights + 2 * (2 * forward + learned)
 
 
 def test_what_a_program_says() -> None:
@@ -57,6 +59,24 @@ def test_what_a_program_says() -> None:
     assert found.step >= found.launches * static.LAUNCH and found.step > found.floor > 0
     assert found.peak == program.peak_bytes and found.traffic > 0
     assert "tiny" in static.row(found)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_plan_needs_no_compiling(precision, tmp_path, monkeypatch) -> None:
+    def refuses(*args):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("compiler.triton_source.build.compile_if_it_fits", refuses)
+    path = tmp_path / "static.json"
+    path.write_text('{"nets": {"lenet tf32": {}}}')
+    words = ["predict", "lenet", "--precision", precision, "--json", str(path)]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    kept = json.loads(path.read_text())
+    found = kept["predicted"][f"lenet {precision}"]
+    assert found["launches"] > 10 and found["traffic"] > 0 and found["contractions"] == 0
+    assert found["step"] > found["floor"] > 0 and f"{64 / found['step']:,.0f}" in done.output
+    assert "lenet tf32" in kept["nets"]
 
 
 def test_the_time_of_a_launch() -> None:
