@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from compiler.dependence import Dependence
 from compiler.kernel import Expr, Kernel, Load, Reduce, Statement, Store, rebuild
+from compiler.memory import in_arena, nbytes
 from compiler.schedule import Buffer, Loop, Place, Schedule, Work
 from compiler.schedule import Launch as Scheduled
 from schemas.program import ITEMSIZE, KernelInfo, Launch
@@ -14,17 +15,17 @@ from schemas.program import ITEMSIZE, KernelInfo, Launch
 # A loop of so few steps is written out: the steps' kernels one after the other.
 WRITTEN_OUT = 4
 
-# Results of so few elements may be kept for long; together they make one launch, the first.
-_FEW = 4096
+# Results of so few bytes may be kept for long; together they make one launch, the first.
+_FEW = 16384
 
 
 def schedule(kernels: Sequence[Work], buffers: dict[str, Buffer], groups: bool) -> Schedule:
     """Returns launches as early as their kernels can run, and the buffers that are left.
 
-    A kernel's level is the longest way to it; kernels of one level are independent. What waits for
-    nothing runs just before its first reader, so that its result is not kept for long, unless it
-    is small: such kernels share the first launch. Where the backend does not group (`groups`
-    False), each kernel is a launch of its own. So is each loop.
+    A kernel's level is the longest way to it; kernels of one level are independent. But one whose
+    results take more memory than what it reads (a turned weight, tiles of a convolution) runs just
+    before its first reader, unless they are small: those share the first launch. Where the backend
+    does not group (`groups` False), each kernel is a launch of its own. So is each loop.
     """
     launches: list[Scheduled] = []
     for row in _levels(kernels, buffers, groups):
@@ -48,18 +49,26 @@ def _levels(
     dependence = Dependence(kernels)
     after = {i: dependence.after(i) for i in dependence.kernels}
     level = dict.fromkeys(dependence.kernels, 0)
-    for i in dependence.order():
+    order = dependence.order()
+    for i in order:
         for j in after[i]:
             level[j] = max(level[j], level[i] + 1)
-    waiting = {j for readers in after.values() for j in readers}
-    for i, readers in after.items():
-        many = any(buffers[b].size > _FEW for b in dependence.kernels[i].writes())
-        if readers and i not in waiting and many:  # a turned weight is made when it is needed
-            level[i] = min(level[j] for j in readers) - 1
+    for i in reversed(order):
+        if after[i] and _grows(dependence.kernels[i], buffers):
+            level[i] = min(level[j] for j in after[i]) - 1
     rows: list[list[Work]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
     for i, kernel in dependence.kernels.items():
         rows[level[i]].append(kernel)
     return rows if groups else [[kernel] for row in rows for kernel in row]
+
+
+def _grows(work: Work, buffers: Mapping[str, Buffer]) -> bool:
+    """Says whether a kernel's results take more memory than what it is the last to read at best."""
+    written, read = (
+        sum(nbytes(buffers[b]) for b in names if in_arena(buffers[b]))
+        for names in (work.writes(), work.reads())
+    )
+    return written > max(_FEW, read)
 
 
 def _repeated(loop: Loop, buffers: Mapping[str, Buffer], groups: bool) -> list[Scheduled]:

@@ -26,7 +26,7 @@ from netdef.engine import open_engine
 from netdef.formats import read_net
 from schemas.net import NetSpec
 from schemas.solver import SolverSpec
-from tests.harness import CPU_LIKE, assert_close, run_both
+from tests.harness import CPU_LIKE, assert_close, compiled_unit, run_both
 
 
 def convolved(n, c, h, w, o, taps=3, pad=(1, 1), groups=1, stride=1, dilation=1) -> Node:
@@ -188,6 +188,16 @@ def test_a_net_trains_to_the_same_losses_either_way():
     assert not none
     assert len(set(direct)) == 5
     np.testing.assert_allclose(one, direct, rtol=1e-4)
+
+
+def test_tiles_are_made_just_before_they_are_read():
+    """Those of the weight gradient are made of what the forward pass has left behind."""
+    graph = build(read_net(text=NET, format="yaml"), "TRAIN")
+    step, arena = train_step(graph, plan_arena(graph), SolverSpec()), plan_arena(graph)
+    unit = compiled_unit(step, arena, replace(CPU_LIKE, winograd=True))
+    lives = {name: life for name, life in unit.memory.lives.items() if "to_tiles" in name}
+    assert len(lives) >= 4
+    assert all(last == first + 1 for first, last in lives.values()), lives
 
 
 def test_a_solver_file_turns_it_off(tmp_path):
