@@ -207,3 +207,9 @@ def compile_unit(unit: Unit, instrument: Instrument | None = None) -> Program:
         if instrument is not None:
             instrument(name, unit)
     return assemble(unit)
+
+
+def recompiled(unit: Unit) -> Program:
+    """Returns the Program of a unit that was compiled, its code made anew."""
+    generate(unit)
+    return assemble(unit)

@@ -35,6 +35,14 @@ class Measured:
         middle = np.median(self.parts.mean(axis=1), axis=0)
         return [float(t) for i, t in enumerate(middle) if i not in waits]
 
+    def least(self) -> dict[str, float]:
+        """Returns the seconds of each kernel's slowest thread, in the step where they are least."""
+        if self.parts is None:
+            return {}
+        least = self.parts.max(axis=1).min(axis=0)
+        pairs = zip(self._owners(), least, strict=True)
+        return {kernel.name: float(t) for kernel, t in pairs if kernel is not None}
+
     def waiting(self) -> float | None:
         """Returns the seconds of a step in which a thread waits for others, the mean of them."""
         if self.parts is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler import reuse
+from compiler import reuse, tilings
 from compiler.cache import Cache
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -20,6 +20,12 @@ def pytest_addoption(parser):
 def no_kept_programs():
     """Every test runs the passes: none reads what another test left."""
     reuse.PROGRAMS = Cache(None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_kept_tilings():
+    """Every test has the model's tilings: none finds what the user's searches found."""
+    tilings.FOLDER = None
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from schemas.program import Launch, Slot
 if TYPE_CHECKING:
     from compiler.kernel import Kernel
     from compiler.schedule import Loop, Place, Schedule
+    from compiler.tilings import Tilings, Tunable
     from schemas.span import Span
 
 
@@ -71,9 +72,18 @@ class Backend(Protocol):
     target: str
     precision: Precision
     traits: Traits
+    tilings: Tilings  # of this device; contractions that are not in it have the model's
 
     def version(self) -> str:
-        """Returns what else decides what `compile` makes: tools' versions, options, processor."""
+        """Returns what else decides what `compile` makes: tools, options, processor, tilings."""
+        ...
+
+    def tuned(self, tilings: Tilings) -> Backend:
+        """Returns this backend with other tilings."""
+        ...
+
+    def tunable(self, kernel: Kernel) -> Tunable | None:
+        """Returns the tilings of a contraction that are worth a try, None if there is no choice."""
         ...
 
     def render(self, kernel: Kernel) -> str:

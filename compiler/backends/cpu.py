@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from compiler.backends import Compiled, Traits
 from compiler.cache import Cache, default_folder
 from compiler.llvm.host import Host, find_host
 from compiler.llvm.machine import version
+from compiler.tilings import Tilings, known
 from schemas.errors import PrecisionError
 from schemas.precision import Precision
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from compiler.kernel import Kernel
     from compiler.llvm.build import Build
     from compiler.schedule import Loop, Place, Schedule
+    from compiler.tilings import Tunable
 
 _FOLDER = default_folder()
 
@@ -40,6 +43,7 @@ class Backend:
             raise PrecisionError(f"the cpu backend computes in fp32, not in {precision}", hint=hint)
         self.host: Host = find_host(target)
         self.target = target or self.host.name
+        self.tilings = known(self.host.name)
         self.cache = Cache(folder / "objects" if folder else None)
         self.traits = Traits(
             contiguous_factor=True,
@@ -53,14 +57,24 @@ class Backend:
         )
 
     def version(self) -> str:
-        return f"{version()} {self.host}"
+        return f"{version()} {self.host} {self.tilings.digest}"
+
+    def tuned(self, tilings: Tilings) -> Backend:
+        """Returns this backend with another table of tilings."""
+        made = copy(self)
+        made.__dict__.pop("_build", None)
+        made.tilings = tilings
+        return made
 
     @cached_property
     def _build(self) -> Build:
         # Not needed for a net that was compiled before: it takes longer to load than to read that.
         from compiler.llvm.build import Build
 
-        return Build(self.host, self.cache)
+        return Build(self.host, self.cache, self.tilings)
+
+    def tunable(self, kernel: Kernel) -> Tunable | None:
+        return self._build.tunable(kernel)
 
     def render(self, kernel: Kernel) -> str:
         """Returns the kernel's function as LLVM IR."""

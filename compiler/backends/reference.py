@@ -14,6 +14,7 @@ from compiler.kernel import Kernel
 from compiler.kernel_text import render
 from compiler.prims.registry import Array, Env
 from compiler.schedule import Loop, Place, Schedule
+from compiler.tilings import Tilings, Tunable
 from schemas.errors import PrecisionError
 from schemas.precision import Precision
 from schemas.program import Dtype, Program, Tensor, written_out
@@ -35,6 +36,13 @@ class Backend:
             raise PrecisionError(message, hint=hint)
         self.target = target or "numpy"
         self.traits = Traits()
+        self.tilings = Tilings(self.target)
+
+    def tuned(self, tilings: Tilings) -> Backend:
+        return self
+
+    def tunable(self, kernel: Kernel) -> Tunable | None:
+        return None
 
     def version(self) -> str:
         return ""

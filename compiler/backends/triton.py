@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from copy import copy
 from importlib import metadata
 
 from compiler.backends import Compiled, Traits
 from compiler.kernel import Kernel
 from compiler.schedule import Loop, Place, Schedule
+from compiler.tilings import Tilings, Tunable, known
 from compiler.triton_source.build import Build, programs_for
-from compiler.triton_source.function import module
+from compiler.triton_source.contract import tunable
+from compiler.triton_source.function import Function, module
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.tiles import TARGETS, target_named
 from schemas.errors import PrecisionError, UsageError, did_you_mean
@@ -44,14 +47,15 @@ class Backend:
             raise UsageError(f"the triton backend has no target '{self.target}'", hint=hint)
         self._target = found
         if precision is not None and precision not in found.precisions:
-            known = " or ".join(found.precisions)
-            message = f"the triton backend computes in {known} on {self.target}, not in {precision}"
+            able = " or ".join(found.precisions)
+            message = f"the triton backend computes in {able} on {self.target}, not in {precision}"
             raise PrecisionError(message, hint=f"use --precision {found.precisions[0]}")
         self.precision: Precision = precision or found.precisions[0]
         # Two blocks a processor keep it busy while one of them waits for memory.
         parallel = 2 * found.processors if self.target != "interpreter" else 1
         narrow = self.precision == "bf16"
         self.traits = Traits(tile=(64, 64), parallel=parallel, last_adds=True, narrow=narrow)
+        self.tilings = known(self.target)
         self.binary = binary and self.target != "interpreter"
         self.persistent = self.target != "interpreter" if persistent is None else persistent
 
@@ -62,16 +66,29 @@ class Backend:
             triton = ""
         # Triton's own switches: another ptxas, debugging.
         switches = sorted(item for item in os.environ.items() if item[0].startswith("TRITON_"))
-        return f"{triton} {self.binary} {self.persistent} {switches}"
+        return f"{triton} {self.binary} {self.persistent} {switches} {self.tilings.digest}"
+
+    def tuned(self, tilings: Tilings) -> Backend:
+        """Returns this backend with another table of tilings."""
+        made = copy(self)
+        made.tilings = tilings
+        return made
+
+    def tunable(self, kernel: Kernel) -> Tunable | None:
+        if kernel.loop and self.persistent:  # one launch, whose kernels have no times of their own
+            return None
+        return tunable(kernel, self._target, self.precision)
+
+    def _rendered(self, kernel: Kernel) -> Function:
+        return render_kernel(kernel, self._target, self.precision, tilings=self.tilings)
 
     def render(self, kernel: Kernel) -> str:
-        function = render_kernel(kernel, self._target, self.precision)
-        return module([function], kernel.name).source
+        return module([self._rendered(kernel)], kernel.name).source
 
     def loop_note(self, loop: Loop) -> str:
         if not self.persistent:
             return "the launches of a step are repeated"
-        rows = [[render_kernel(k, self._target, self.precision) for k in row] for row in loop.rows]
+        rows = [[self._rendered(k) for k in row] for row in loop.rows]
         found = programs_for(rows, self._target)
         if isinstance(found, str):
             return f"the launches of a step are repeated: {found}"
@@ -80,5 +97,5 @@ class Backend:
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]
     ) -> Compiled:
-        build = Build(places, self._target, self.precision, self.binary, self.persistent)
-        return build.run(schedule)
+        how = self._target, self.precision, self.binary, self.persistent, self.tilings
+        return Build(places, *how).run(schedule)

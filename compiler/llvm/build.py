@@ -9,9 +9,8 @@ from compiler.cache import Cache
 from compiler.kernel import Kernel
 from compiler.launches import call_launch
 from compiler.llvm.bound import bound
+from compiler.llvm.candidates import candidates, planned
 from compiler.llvm.contract import emit_contract
-from compiler.llvm.contract_plan import plan
-from compiler.llvm.dot import dot_plan
 from compiler.llvm.helpers import compile_all
 from compiler.llvm.host import Host
 from compiler.llvm.loops import emit_loops
@@ -23,14 +22,15 @@ from compiler.llvm.transform import emit_transform
 from compiler.llvm.transpose import emit_turn, turn_of
 from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule, repeat_of
+from compiler.tilings import Tiling, Tilings, Tunable, digest
 from schemas.program import KernelInfo, Launch
 
 
 class Build:
     """Compiles schedules for one host; a kernel that comes again is emitted once."""
 
-    def __init__(self, host: Host, cache: Cache) -> None:
-        self.host, self.cache = host, cache
+    def __init__(self, host: Host, cache: Cache, tilings: Tilings) -> None:
+        self.host, self.cache, self.tilings = host, cache, tilings
         self._pieces: dict[Kernel, tuple[str, Piece]] = {}
 
     def piece(self, kernel: Kernel) -> Piece:
@@ -38,11 +38,26 @@ class Build:
         if kernel.kind == "transform":
             return emit_transform(kernel, self.host)
         if kernel.kind == "contract":
-            tiled = plan(kernel, self.host) or dot_plan(kernel, self.host)
+            tiled = planned(kernel, self.host, self._tiling(kernel))
             if tiled is not None:
                 return emit_contract(kernel, tiled, self.host)
         turn = turn_of(kernel, self.host)
         return emit_turn(kernel, turn, self.host) if turn else emit_loops(kernel, self.host)
+
+    def tunable(self, kernel: Kernel) -> Tunable | None:
+        """Returns the tilings of a kernel that are worth a try, None if there is no choice."""
+        if kernel.kind != "contract":
+            return None
+        plain = bound(collapse(kernel)).kernel
+        found = candidates(plain, self.host)
+        return Tunable(self._key(plain), found) if len(found) > 1 else None
+
+    def _tiling(self, kernel: Kernel) -> Tiling | None:
+        found = self.tilings.found
+        return found.get(self._key(bound(kernel).kernel)) if found else None
+
+    def _key(self, kernel: Kernel) -> str:
+        return digest(kernel, self.host.lanes, self.host.registers)
 
     def run(
         self, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]

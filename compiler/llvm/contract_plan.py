@@ -124,30 +124,30 @@ def plan(kernel: Kernel, host: Host) -> Plan | None:
     """Returns the best plan, None where no factor can be the vector."""
     factors = product(kernel.reduces[0])
     assert factors is not None
-    found = [
-        (score, scalar, vector, vec)
-        for scalar, vector in (factors, factors[::-1])
-        for vec, score in _vectors(kernel, scalar, vector, host.lanes)
-    ]
+    found = [*vectors(kernel, host.lanes)]
     if not found or any(f.guards and f.other != 0 for f in factors):
         return None
     _, scalar, vector, vec = max(found, key=lambda f: f[0])
     return _tiled(kernel, host, scalar, vector, vec)
 
 
-def _vectors(
-    kernel: Kernel, scalar: Load, vector: Load, lanes: int
-) -> Iterable[tuple[Axis, tuple[bool, float, int]]]:
-    """Yields the axes along which `vector` can be loaded, each with how good it is."""
-    for axis in kernel.space:
-        guarded = any(axis in axes_of(g.index) for g in vector.guards)
-        if axis in load_axes(scalar) or guarded or not _plain(vector.offset, axis):
-            continue
-        if vector.offset.coefficient(axis) == 1:
-            store = kernel.stores[0].offset
-            side = _plain(store, axis) and store.coefficient(axis) == 1
-            filled = axis.size / (-(-axis.size // lanes) * lanes)
-            yield axis, (side, filled if filled < 0.3 else 1.0, axis.size)
+def vectors(
+    kernel: Kernel, lanes: int
+) -> Iterable[tuple[tuple[bool, float, int], Load, Load, Axis]]:
+    """Yields the ways to load a factor in vectors: (how good it is, scalar, vector, axis)."""
+    factors = product(kernel.reduces[0])
+    assert factors is not None
+    for scalar, vector in (factors, factors[::-1]):
+        for axis in kernel.space:
+            guarded = any(axis in axes_of(g.index) for g in vector.guards)
+            if axis in load_axes(scalar) or guarded or not _plain(vector.offset, axis):
+                continue
+            if vector.offset.coefficient(axis) == 1:
+                store = kernel.stores[0].offset
+                side = _plain(store, axis) and store.coefficient(axis) == 1
+                filled = axis.size / (-(-axis.size // lanes) * lanes)
+                how_good = side, filled if filled < 0.3 else 1.0, axis.size
+                yield how_good, scalar, vector, axis
 
 
 def _plain(i: Index, axis: Axis) -> bool:
@@ -155,18 +155,21 @@ def _plain(i: Index, axis: Axis) -> bool:
     return all(isinstance(a, Axis) or axis not in axes_of(a.of) for a, _ in i.terms)
 
 
+def axes_alone(kernel: Kernel, load: Load, other: Load) -> list[Axis]:
+    """Returns the axes of the space that one factor has and the other has not."""
+    own, others = load_axes(load), load_axes(other)
+    return [a for a in kernel.space if a in own and a not in others]
+
+
 def _tiled(kernel: Kernel, host: Host, scalar: Load, vector: Load, vec: Axis) -> Plan:
-    a_axes, b_axes = load_axes(scalar), load_axes(vector)
-    alone = [a for a in kernel.space if a in a_axes and a not in b_axes]
+    alone = axes_alone(kernel, scalar, vector)
     even, rows, mr, nv = _rows(scalar, alone, vec, host)
-    outer = [a for a in kernel.space if a is not vec and a not in rows]
-    # What the vector factor depends on changes least often.
-    outer.sort(key=lambda a: a not in b_axes)
+    outer = outer_axes(kernel, vector, vec, rows)
     sums = kernel.reduces[0].axes
     lead, chunk, group = _blocks(sums, scalar, rows, nv * host.lanes, mr * nv * host.lanes * 4)
-    depth = max(lead, _depth(scalar, vector, rows, sums))
+    depth = max(lead, guard_depth(scalar, rows, sums))
     made = Plan(
-        scalar, vector, vec, tuple(outer), rows, even, sums, depth, mr, nv, host.lanes, lead,
+        scalar, vector, vec, outer, rows, even, sums, depth, mr, nv, host.lanes, lead,
         chunk, group, False,
     )  # fmt: skip
     near = replace(made, chunk=_panel_steps(made))
@@ -175,15 +178,27 @@ def _tiled(kernel: Kernel, host: Host, scalar: Load, vector: Load, vec: Axis) ->
     return made if made.blocks > 1 else replace(made, chunk=0, group=1)
 
 
+def outer_axes(kernel: Kernel, vector: Load, vec: Axis, rows: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Returns the axes around a tile: what the vector factor depends on changes least often."""
+    used = load_axes(vector)
+    outer = (a for a in kernel.space if a is not vec and a not in rows)
+    return tuple(sorted(outer, key=lambda a: a not in used))
+
+
 def _panel_steps(plan: Plan) -> int:
     """Returns how much of the sum that is cut a panel holds, 0 if none is."""
     rest = math.prod(a.size for a in plan.sums[plan.lead + 1 :])
     return max(1, min(plan.chunk, _PANEL // (4 * rest * plan.width))) if plan.chunk else 0
 
 
+def may_pack(plan: Plan) -> bool:
+    """Tells whether a panel can be copied, and its copy has room."""
+    return bool(plan.sums) and not plan.vector.guards and plan.panel * 4 <= _PACK
+
+
 def _worth_packing(plan: Plan) -> bool:
     """Tells whether rows of the vector factor lie badly and are used often enough to copy them."""
-    if not plan.sums or plan.vector.guards or plan.panel * 4 > _PACK:
+    if not may_pack(plan):
         return False
     if plan.panels > 1 and plan.panels_inside and math.prod(a.size for a in plan.sums) <= _BRIEF:
         return False  # rows of results are written whole, one after the other
@@ -202,27 +217,45 @@ def _rows(
     scalar: Load, alone: list[Axis], vec: Axis, host: Host
 ) -> tuple[bool, tuple[Axis, ...], int, int]:
     """Chooses the row axes and the tile: (even, rows, mr, nv)."""
-    choices: list[tuple[float, bool, tuple[Axis, ...], int, int]] = []
-    for axis in alone:
-        indices = (scalar.offset, *(g.index for g in scalar.guards))
-        if all(_plain(i, axis) for i in indices):
-            cost, mr, nv = _tile(axis.size, vec.size, host, 30)
-            cost *= _far(scalar.offset.coefficient(axis)) / _filled(scalar, [axis])
-            choices.append((cost / axis.size, True, (axis,), mr, nv))
-    if alone:
-        count = math.prod(a.size for a in alone)
-        cost, mr, nv = _tile(count, vec.size, host, host.pointers)
-        # Separate addresses cost registers and instructions.
-        cost *= 1.15 / _filled(scalar, alone)
-        choices.append((cost / count, False, tuple(alone), mr, nv))
-    if not choices:
-        return True, (), 1, _tile(1, vec.size, host, 1)[2]
+    choices = []
+    for rows in row_choices(scalar, alone, host):
+        cycles, mr, nv = min(tiles(rows.count, vec.size, host, rows.most))
+        choices.append((cycles * rows.weight, rows, mr, nv))
     best = min(c[0] for c in choices)
     # Among nearly equal ones the innermost axis: its rows lie closest to each other.
     near = [c for c in choices if c[0] <= 1.08 * best]
-    evens = [c for c in near if c[1]]
-    _, even, rows, mr, nv = evens[-1] if evens else near[0]
-    return even, rows, mr, nv
+    evens = [c for c in near if c[1].even]
+    _, rows, mr, nv = evens[-1] if evens else near[0]
+    return rows.even, rows.axes, mr, nv
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What may be the rows of a tile: at most `most` of the points of `axes`."""
+
+    axes: tuple[Axis, ...]
+    even: bool
+    most: int
+    weight: float  # by what a tile's cycles are multiplied to compare them with those of others
+
+    @property
+    def count(self) -> int:
+        return math.prod(a.size for a in self.axes)
+
+
+def row_choices(scalar: Load, alone: list[Axis], host: Host) -> Iterable[Rows]:
+    """Yields the axes that may be rows, `alone` being those that the scalar factor alone has."""
+    indices = (scalar.offset, *(g.index for g in scalar.guards))
+    for axis in alone:
+        if all(_plain(i, axis) for i in indices):
+            cost = _far(scalar.offset.coefficient(axis)) / _filled(scalar, [axis])
+            yield Rows((axis,), True, 30, cost / axis.size)
+    if alone:
+        # Separate addresses cost registers and instructions.
+        cost = 1.15 / _filled(scalar, alone)
+        yield Rows(tuple(alone), False, host.pointers, cost / math.prod(a.size for a in alone))
+    else:
+        yield Rows((), True, 1, 1.0)
 
 
 def _far(step: int) -> float:
@@ -247,24 +280,20 @@ def _fixed(axes: Iterable[Axis], point: Iterable[int]) -> dict[Axis, Index]:
     return {a: Index(i) for a, i in zip(axes, point, strict=True)}
 
 
-def _tile(rows: int, columns: int, host: Host, most: int) -> tuple[float, int, int]:
-    """Returns (cycles for one step of all sums, mr, nv) of the best register tile."""
+def tiles(rows: int, columns: int, host: Host, most: int) -> Iterable[tuple[float, int, int]]:
+    """Yields register tiles as (cycles for one step of all sums, mr, nv)."""
     vectors = -(-columns // host.lanes)
-    best = (math.inf, 1, 1)
     for nv in range(1, min(vectors, 8) + 1):
-        for mr in range(1, min(most, rows) + 1):
+        for mr in dict.fromkeys(-(-rows // -(-rows // r)) for r in range(1, min(most, rows) + 1)):
             if mr * nv + nv + 1 > host.registers:
                 break
-            mr = -(-rows // -(-rows // mr))
-            tiles = -(-rows // mr) * -(-vectors // nv)
+            count = -(-rows // mr) * -(-vectors // nv)
             # Two multiplications a cycle; a sum is four cycles old when used again. What loads
             # cost besides was measured (Ice Lake).
-            cycles = tiles * (max(mr * nv / 2, 4) + 0.5 * mr + 0.4 * nv + 1)
-            best = min(best, (cycles, mr, nv))
-    return best
+            yield count * (max(mr * nv / 2, 4) + 0.5 * mr + 0.4 * nv + 1), mr, nv
 
 
-def _depth(scalar: Load, vector: Load, rows: tuple[Axis, ...], sums: tuple[Axis, ...]) -> int:
+def guard_depth(scalar: Load, rows: tuple[Axis, ...], sums: tuple[Axis, ...]) -> int:
     """Returns how many sum axes the rows' guards, and addresses that do not split, depend on."""
     deciding: set[Axis] = set()
     for guard in scalar.guards:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from compiler.index import Axis
 from compiler.kernel import Kernel, Load, load_axes, product, shared_run
@@ -28,7 +28,7 @@ def dot_plan(kernel: Kernel, host: Host) -> Plan | None:
     columns, scalar = owners[0], factors[1 - factors.index(owners[0])]
     rows = tuple(a for a in kernel.space if a not in load_axes(columns))
     outer = tuple(a for a in kernel.space if a is not vec and a not in rows)
-    mr, nr = _tile(math.prod(a.size for a in rows), vec.size, host)
+    _, mr, nr = min(dot_tiles(math.prod(a.size for a in rows), vec.size, host))
     return Plan(
         scalar,
         columns,
@@ -49,16 +49,14 @@ def dot_plan(kernel: Kernel, host: Host) -> Plan | None:
     )
 
 
-def _tile(rows: int, columns: int, host: Host) -> tuple[int, int]:
-    """Returns the cheapest (mr, nr) for one step of all sums, as `contract_plan` counts it."""
-    best = (math.inf, 1, 1)
+def dot_tiles(rows: int, columns: int, host: Host) -> Iterable[tuple[float, int, int]]:
+    """Yields tiles as (cycles for one step of all sums, mr, nr), as `contract_plan` counts them."""
     for nr in (n for n in (1, 2, 4, 8) if n <= host.lanes):
         for mr in range(1, min(rows, host.pointers - nr) + 1):
             if mr * nr + min(mr, nr) + 1 > host.registers:
                 break
             tiles = -(-rows // mr) * -(-columns // nr)
-            best = min(best, (tiles * (max(mr * nr / 2, 4) + 0.5 * (mr + nr) + 1), mr, nr))
-    return best[1:]
+            yield tiles * (max(mr * nr / 2, 4) + 0.5 * (mr + nr) + 1), mr, nr
 
 
 class DotTile:

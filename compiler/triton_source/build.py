@@ -14,13 +14,14 @@ from compiler.kernel import Kernel
 from compiler.launches import call_launch
 from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule
+from compiler.tilings import Tilings
 from compiler.triton_source.aot import Binary, compile_if_it_fits, compile_module, require_triton
 from compiler.triton_source.checks import amd_resources, resources
 from compiler.triton_source.function import ARRIVALS, BARRIER, Function, Module, Steps, module, wide
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import ALIGNMENT, Shape, renamed, shape_of, starts
 from compiler.triton_source.text import POINTERS, Names
-from compiler.triton_source.tiles import LEAST, Target
+from compiler.triton_source.tiles import LEAST, MOST, Target
 from schemas.precision import Precision
 from schemas.program import ITEMSIZE, KernelInfo, Launch, Repeat, Slot
 
@@ -78,9 +79,11 @@ class Build:
         target: Target,
         precision: Precision,
         binary: bool,
-        persistent: bool = False,
+        persistent: bool,
+        tilings: Tilings,
     ) -> None:
         self.places, self.target, self.precision = places, target, precision
+        self.tilings = tilings
         self.binary, self.persistent = binary, persistent
         self.names = Names()
         self.functions: dict[tuple[Any, ...], Function] = {}
@@ -157,13 +160,16 @@ class Build:
             self.pointers[names[buffer]] = Pointer(buffer, start * size, move, move // size)
         return renamed(kernel, names, begin)
 
+    def render(self, kernel: Kernel, accumulators: int = MOST) -> Function:
+        return render_kernel(kernel, self.target, self.precision, accumulators, self.tilings)
+
     def members(self, kernels: Sequence[Kernel]) -> list[Member]:
         """Renders kernels; those of equal shape share a function."""
         found = []
         for kernel in kernels:
             shape = shape_of(kernel)
             if shape.key not in self.functions:
-                self.functions[shape.key] = render_kernel(kernel, self.target, self.precision)
+                self.functions[shape.key] = self.render(kernel)
             found.append((kernel, self.functions[shape.key], shape))
         return found
 
@@ -242,7 +248,7 @@ class Build:
         What a single kernel takes, its tile decides: it is tried with smaller ones.
         """
         functions = [
-            f if f.kernel is k else render_kernel(k, self.target, self.precision)
+            f if f.kernel is k else self.render(k)
             for k, f in zip(group.kernels, group.functions, strict=True)
         ]
         made = self.tried(group, functions)
@@ -250,7 +256,7 @@ class Build:
             return made
         (f,) = functions
         while made is None and f.accumulators > LEAST:
-            f = render_kernel(f.kernel, self.target, self.precision, f.accumulators // 2)
+            f = self.render(f.kernel, f.accumulators // 2)
             made = self.tried(group, [f])
         return made or self.tried(group, [f], last=True)
 

@@ -8,24 +8,27 @@ straight from its tensor: its address is computed from the parts of the flat ind
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
 
 from compiler.index import Axis, Index, index, substitute, unravel
 from compiler.kernel import Kernel, Load, load_axes, product, shift, walk
 from compiler.parts import halves
+from compiler.tilings import Tiling, Tilings, Tunable, digest
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.parts import last
+from compiler.triton_source.same import shape_of
 from compiler.triton_source.text import ceil_div
-from compiler.triton_source.tiles import Target, Tile, choose
+from compiler.triton_source.tiles import MOST, Target, Tile, choose, ranked
 from schemas.precision import Precision
 
 _RESULT = frozenset(["row", "col"])
 _AHEAD = 64  # registers of a thread for parts that are on their way
 # Of a thread: for its accumulators and what is read beside each of them.
 _REGISTERS = 256
+_TRIED = 12  # tiles that a search tries
 _SWIZZLE = 8  # tiles of this many rows run together, so that they share what they read
 
 
@@ -92,15 +95,50 @@ def suits(kernel: Kernel) -> bool:
     return m > 1 and n > 1 and k > 3 and r.a.other == 0 == r.b.other
 
 
+def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | None:
+    """Returns the tiles that are worth a try, None if there is no choice.
+
+    Each adds up the sum in blocks of its own depth: another tile, other bits.
+    """
+    if not suits(kernel):
+        return None
+    made = kernel if kernel.parts is None else halves(kernel, kernel.parts)[0]
+    r = roles(made)
+    asked = _asked(kernel, r, target, precision, MOST)
+    tiles = dict.fromkeys((choose(*asked), *ranked(*asked)[:_TRIED]))
+    return Tunable(_key(kernel, precision), tuple(asdict(t) for t in tiles))
+
+
+def _key(kernel: Kernel, precision: Precision) -> str:
+    return digest(*shape_of(kernel).key, precision)
+
+
+_Asked = tuple[int, int, int, int, int, Target, Precision, int]
+
+
+def _asked(
+    kernel: Kernel, r: Roles, target: Target, precision: Precision, accumulators: int
+) -> _Asked:
+    """Returns what a kernel's tiles are chosen by."""
+    accumulators = min(accumulators, _REGISTERS // (1 + _read_with_results(kernel, r)))
+    return *r.sizes, r.k[-1].size, target, precision, accumulators
+
+
+def _tile(asked: _Asked, found: Tiling | None) -> Tile:
+    """Returns the tile that a search found, if it is possible, else the model's."""
+    possible = ranked(*asked) if found is not None else []
+    return next((t for t in possible if asdict(t) == found), choose(*asked))
+
+
 def render_contract(
-    kernel: Kernel, target: Target, precision: Precision, accumulators: int
+    kernel: Kernel, target: Target, precision: Precision, accumulators: int, tilings: Tilings
 ) -> Function:
     parted = halves(kernel, kernel.parts) if kernel.parts is not None else None
     made = kernel if parted is None else parted[0]
     r = roles(made)
     m, n, k, batch = r.sizes
-    accumulators = min(accumulators, _REGISTERS // (1 + _read_with_results(kernel, r)))
-    tile = choose(m, n, k, batch, r.k[-1].size, target, precision, accumulators)
+    found = tilings.found.get(_key(kernel, precision)) if tilings.found else None
+    tile = _tile(_asked(kernel, r, target, precision, accumulators), found)
     em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k}, wide(kernel))
     for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step", "total", "each"):
         em.names.fresh(word)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compiler.kernel import Kernel
+from compiler.tilings import MODEL, Tilings
 from compiler.triton_source.contract import render_contract, suits
 from compiler.triton_source.function import Function
 from compiler.triton_source.pointwise import render_map
@@ -13,7 +14,11 @@ from schemas.precision import Precision
 
 
 def render_kernel(
-    kernel: Kernel, target: Target, precision: Precision, accumulators: int = MOST
+    kernel: Kernel,
+    target: Target,
+    precision: Precision,
+    accumulators: int = MOST,
+    tilings: Tilings = MODEL,
 ) -> Function:
     """Returns the kernel as a Triton function for a target.
 
@@ -22,7 +27,7 @@ def render_kernel(
     if kernel.kind == "map":
         return render_map(kernel, target)
     if kernel.kind == "contract" and suits(kernel):
-        return render_contract(kernel, target, precision, accumulators)
+        return render_contract(kernel, target, precision, accumulators, tilings)
     if kernel.kind == "row":
         return render_rows(kernel, target.processors)
     length = 1

@@ -148,13 +148,27 @@ def choose(
     """
     if target.name == "interpreter":
         return _largest(m, n, k)
+    return ranked(m, n, k, batch, run, target, precision, accumulators)[0]
+
+
+def ranked(
+    m: int,
+    n: int,
+    k: int,
+    batch: int,
+    run: int,
+    target: Target,
+    precision: Precision,
+    accumulators: int,
+) -> list[Tile]:
+    """Returns the tiles that a target has room for, that with the least estimated time first."""
     tiles = {"fp32": tuple(_plain()), "tf32": _TENSOR, "bf16": _BF16}[precision]
     itemsize = 2 if precision == "bf16" else 4
     fitting = [t for t in tiles if (t.m + t.n) * t.k * itemsize * t.stages <= target.shared]
     fitting = [t for t in fitting if t.accumulators <= accumulators] or fitting[-1:]
     if precision != "fp32" and target.grouped_warps and m >= 64 and n >= 64:
         fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4] or fitting
-    return min(
+    return sorted(
         fitting, key=lambda t: (_time(t, m, n, k, batch, run, target, precision), -t.m * t.n)
     )
 

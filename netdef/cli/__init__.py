@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "netdef.cli.inspecting:inspect",
     "draw": "netdef.cli.drawing:draw",
     "time": "netdef.cli.timing:time_",
+    "tune": "netdef.cli.tuning:tune",
     "deploy": "netdef.cli.deploying:deploy",
     "compile": "netdef.cli.compiling:compile_",
     "run": "netdef.cli.running:run",

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -63,6 +64,7 @@ class Guarded(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         kwargs["standalone_mode"] = False
+        warnings.showwarning = _show_warning
         _write_anything()
         try:
             status = super().main(*args, **kwargs)
@@ -112,6 +114,11 @@ def warn(warnings: Iterable[NetError | str], file: str | None = None) -> int:
         more = f"{len(distinct) - len(first)} more warnings"
         print(f"{more}: 'netdef check {file}' shows them\n", file=sys.stderr)
     return len(distinct)
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Prints a warning of Python's as one of ours: where in our code it comes from helps nobody."""
+    print(NetError(str(message)).render("warning"), file=sys.stderr)
 
 
 def _usage(error: click.ClickException) -> int:

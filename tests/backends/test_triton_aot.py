@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from compiler.backends.triton import Backend
+from compiler.tilings import Tilings
 from compiler.triton_source import aot, build, checks
 from compiler.triton_source.aot import require_triton
 from compiler.triton_source.tiles import TARGETS, choose
@@ -218,3 +219,18 @@ def test_erf_needs_no_library_beside_tritons_own(target):
     assert program.code[launch.code]
     if target == "sm_90":
         assert "call" not in program.text[f"{launch.code}.ptx"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_candidates_of_a_search_compile(precision):
+    """The first and the last of them; none spills."""
+    kernel = large("conv_forward", precision)
+    made = Backend("sm_90", precision)
+    tunable = made.tunable(kernel)
+    assert tunable is not None and len(tunable.tilings) > 4
+    for tiling in (tunable.tilings[1], tunable.tilings[-1]):
+        program = hand.program(made.tuned(Tilings("sm_90", {tunable.key: tiling})), (kernel,))
+        (launch,) = program.launches
+        assert launch.meta["num_warps"] == tiling["warps"]
+        ptx = program.text[f"{launch.code}.ptx"]
+        assert_sound(launch, checks.usage(program.code[launch.code], ptx), "sm_90")

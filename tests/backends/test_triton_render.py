@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from dataclasses import replace
 
@@ -14,11 +15,12 @@ from compiler.backends.triton import Backend
 from compiler.index import Axis, index
 from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
 from compiler.prims.maps import SCALARS
+from compiler.tilings import Tiling, Tilings
 from compiler.triton_source.build import divide
-from compiler.triton_source.contract import suits
+from compiler.triton_source.contract import roles, suits
 from compiler.triton_source.maps import _CALLS, INFIX
 from compiler.triton_source.render import render_kernel
-from compiler.triton_source.tiles import TARGETS
+from compiler.triton_source.tiles import TARGETS, Tile, choose
 from runtime.triton_interpreter import InterpreterDevice
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand
@@ -321,3 +323,36 @@ def test_logged_numbers(device):
     assert executable.drain() == [{"loss": 0.5}, {"loss": 0.5}]
     assert executable.drain() == []
     executable.close()
+
+
+def tuned(made: Backend, kernel: Kernel, tiling: Tiling) -> Backend:
+    return made.tuned(Tilings(made.target, {made.tunable(kernel).key: tiling}))
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_data_gradient", "inner_product"])
+def test_every_candidate_computes_the_same(device, name):
+    """Up to rounding: tiles add up a sum in blocks of their own depth."""
+    kernel = every_kind()[name]
+    made = Backend("interpreter")
+    tilings = made.tunable(kernel).tilings
+    assert tilings[0] == dataclasses.asdict(tile_of_interpreter(kernel))
+    for tiling in tilings[:: max(1, len(tilings) // 4)]:
+        check(device, tuned(made, kernel, tiling), (kernel,))
+
+
+def tile_of_interpreter(kernel: Kernel) -> Tile:
+    r = roles(kernel)
+    return choose(*r.sizes, r.k[-1].size, TARGETS["interpreter"], "fp32")
+
+
+def test_a_table_chooses_the_tile():
+    kernel = hand.inner_product(256, 512, 1024)
+    model, *others = REAL.tunable(kernel).tilings
+    for tiling in others:
+        made = tuned(REAL, kernel, tiling)
+        assert f"tl.arange(0, {tiling['k']})" in made.render(kernel)
+        assert made.render(kernel) != REAL.render(kernel) or made.version() != REAL.version()
+    assert tuned(REAL, kernel, model).render(kernel) == REAL.render(kernel)
+    assert tuned(REAL, kernel, {"m": 48}).render(kernel) == REAL.render(kernel)
+    assert REAL.tunable(kernel).key != Backend("sm_90", "bf16", binary=False).tunable(kernel).key
+    assert REAL.tunable(hand.update(1000)) is None
