@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from bench.cases import CASES, GPU_CASES, ROOT, STATIC_CASES, Mode, case_of
+from bench.cases import CASES, GPU_CASES, OPERATIONS, ROOT, STATIC_CASES, Mode, case_of
 from bench.machine import commit, describe
 from bench.measure import Comparison, Options, compare
 from bench.report import as_json, rows, show, write_json
@@ -87,7 +87,8 @@ def cpu(
 @click.option("--precision", "precisions", default=",".join(_FAST), show_default=True)
 @click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True, default=["train"])
 @click.option("--budget", default=570, help="Seconds after which nothing new is begun.")
-@click.option("--dry-run", is_flag=True, help="No GPU: one tiny net on the reference backend.")
+@click.option("--operation", "operations", multiple=True, type=click.Choice([*OPERATIONS]))
+@click.option("--dry-run", is_flag=True, help="No GPU: tiny batches on a driver made of Python.")
 def gpu(
     nets: tuple[str, ...],
     path: Path | None,
@@ -95,13 +96,16 @@ def gpu(
     precisions: str,
     mode: tuple[Mode, ...],
     budget: int,
+    operations: tuple[str, ...],
     dry_run: bool,
 ) -> None:
-    """GPU tests, first steps against the reference, then NETS beside PyTorch on a GPU."""
+    """GPU tests, then NETS beside the reference and PyTorch on a GPU, then single operations."""
     from bench.gpu import Plan, run
 
+    if not nets and not operations:
+        nets, operations = tuple(GPU_CASES), tuple(OPERATIONS)
     chosen = _precisions(precisions)
-    plan = Plan(nets or tuple(GPU_CASES), rounds, chosen, mode, float(budget), dry_run)
+    plan = Plan(nets, rounds, chosen, mode, operations, float(budget), dry_run)
 
     def save(name: str, document: dict[str, Any]) -> None:
         write_json(path or RESULTS / f"{name}.json", document)

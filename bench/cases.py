@@ -113,6 +113,19 @@ STATIC_CASES = GPU_CASES | {
     )
 }
 
+# Single operations. Batch and shape of what goes in and comes out: a product if it is flat. The
+# convolutions are those of ResNet's four stages.
+OPERATIONS = {
+    one.net: one
+    for one in (
+        Case("matmul_8192", 8192, (8192,)),
+        Case("conv3x3_64", 128, (64, 56, 56)),
+        Case("conv3x3_128", 128, (128, 28, 28)),
+        Case("conv3x3_256", 128, (256, 14, 14)),
+        Case("conv3x3_512", 128, (512, 7, 7)),
+    )
+}
+
 
 def case_of(net: str, batch: int | None = None) -> Case:
     """Returns the case of a net, with another batch if one is given."""

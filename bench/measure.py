@@ -67,6 +67,7 @@ class Comparison:
     ratio: list[float] = field(default_factory=list)
     ratio_of_minima: float | None = None  # of each one's fastest round: least disturbed
     left_out: dict[str, str] = field(default_factory=dict)
+    trace: str = ""  # what netdef printed last, where it is left out
     precision: Precision = "fp32"
     ceiling_gbytes: float | None = None  # of memory, in a second; known on a GPU
 
@@ -159,6 +160,9 @@ def _leave_out(found: Comparison, peer: str, reason: LeftOut, say: Say) -> None:
     found.left_out[peer] = str(reason)
     found.results = [r for r in found.results if r.peer != peer]
     say(f"{found.net} {found.mode}: {peer} is left out: {reason}")
+    if peer == OURS and reason.trace:
+        found.trace = reason.trace
+        say(reason.trace)
 
 
 def _values(sides: list[Side], found: Comparison, say: Say) -> None:

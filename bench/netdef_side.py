@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.cases import Case, flops, net_spec, solver_spec
-from bench.peer import Array, Job
+from bench.peer import STEPS, Array, Job
 from bench.static import ideal
 from compiler.arena import plan_arena
+from compiler.backends import get_backend
 from compiler.build import build
 from compiler.update import train_step
 from netdef.engine import Engine, open_engine, plain
+from netdef.measuring import Measured, measure
 from runtime.cuda import CudaDevice
 from runtime.params import initialise
 from runtime.solver import Training
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from compiler.graph import Graph
     from runtime.executable import Executable
     from schemas.params import Feed
+
+SHOWN = 25  # kernels whose times are kept
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,15 @@ class Resident:
 
 
 def engine_for(job: Job) -> Engine:
-    """Returns the engine of the job's backend, in the job's precision on a GPU."""
+    """Returns the engine of the job's backend, in the job's precision on a GPU.
+
+    Backend `fake` is triton on the driver made of Python: machine code for sm_90 is loaded and
+    launched under its checks, and nothing is computed.
+    """
+    if job.backend == "fake":
+        from tests.gpu.fake_driver import FakeDriver
+
+        return Engine(get_backend("triton", "sm_90", job.precision), CudaDevice(0, FakeDriver()))
     precision = job.precision if job.backend == "triton" else None
     return open_engine(job.backend, threads=job.threads, precision=precision)
 
@@ -105,6 +117,7 @@ class NetdefPeer:
             on_gpu = {"device_bytes": program.peak_bytes, "used_bytes": total - free}
             if training:
                 on_gpu["ideal_gbytes"] = ideal(self._graph, program.meta["precision"]) / 1e9
+            on_gpu["slowest"] = slowest(measure(self._exe, STEPS))
         return {
             **on_gpu,
             "gflop": flops(self._graph, training) / 1e9,
@@ -118,6 +131,16 @@ class NetdefPeer:
         if self._training is not None:
             self._training.close()
         self._engine.close()
+
+
+def slowest(measured: Measured) -> list[dict[str, Any]]:
+    """Returns the kernels that take longest, with milliseconds, work and traffic of a step."""
+    kernels = [k for launch in measured.program.launches for k in launch.kernels]
+    timed = [(t, k) for t, k in zip(measured.kernels(), kernels, strict=True) if t]
+    return [
+        {"kernel": k.name, "ms": 1e3 * t, "gflop": k.flops / 1e9, "gbyte": k.bytes / 1e9}
+        for t, k in sorted(timed, key=lambda one: -one[0])[:SHOWN]
+    ]
 
 
 def write_weights(case: Case, path: Path) -> None:

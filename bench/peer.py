@@ -15,6 +15,7 @@ from bench.plain_net import Layer
 from schemas.precision import Precision
 
 Array = np.ndarray[Any, Any]
+STEPS = 10  # of which the device itself times each operation
 
 
 @dataclass(frozen=True, slots=True)

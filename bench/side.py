@@ -16,9 +16,15 @@ from typing import Any
 from bench.cases import ROOT, unfit
 from bench.peer import Job, encode
 
+_TRACE = 4000  # letters
+
 
 class LeftOut(Exception):
-    """A peer cannot take part; the message says why."""
+    """A peer cannot take part; the message says why, `trace` is the end of what it printed."""
+
+    def __init__(self, reason: str, trace: str = "") -> None:
+        super().__init__(reason)
+        self.trace = trace
 
 
 class Side:
@@ -70,17 +76,22 @@ class Side:
             answer: dict[str, Any] = json.loads(line)
             if "error" not in answer:
                 return answer
-            self.stop()
-            raise LeftOut(_reason(answer))
-        reason = f"no answer in {self._timeout:.0f} s" if late else self._last_words()
+            reason = _reason(answer)
+        else:
+            reason = f"no answer in {self._timeout:.0f} s" if late else ""
+        trace = self._last_words()
         self.stop()
-        raise LeftOut(reason)
+        ended = trace.splitlines()[-1] if trace else "it said nothing"
+        raise LeftOut(reason or f"its process ended: {ended}", trace)
 
     def _last_words(self) -> str:
-        self._process.wait()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._errors.seek(0)
-        lines = self._errors.read().strip().splitlines()
-        return f"its process ended: {lines[-1] if lines else 'it said nothing'}"
+        return self._errors.read().strip()[-_TRACE:]
 
     def stop(self) -> None:
         """Ends the process."""

@@ -33,7 +33,7 @@ class TorchPeer:
     def __init__(self, job: Job, data: Mapping[str, Array], flavour: str) -> None:
         torch.set_num_threads(job.threads)
         torch.manual_seed(1)
-        _set_precision(job.precision)
+        set_precision(job.precision)
         self._gpu = job.device == "cuda"
         self._training = job.mode == "train"
         self._losses: list[Tensor] = []
@@ -187,7 +187,7 @@ class Matmul:
     SIZE = 8192
 
     def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
-        _set_precision(job.precision)
+        set_precision(job.precision)
         self._device = job.device
         size = self.SIZE if job.device == "cuda" else 512
         self._size = size
@@ -242,7 +242,7 @@ class Copy:
         """Nothing to end."""
 
 
-def _set_precision(precision: str) -> None:
+def set_precision(precision: str) -> None:
     """Sets what PyTorch's products on a GPU are made in, the same for matrices and images."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -65,6 +65,13 @@ def test_wrong_values_show() -> None:
     assert found.results[1].difference == float("inf")
 
 
+def test_netdef_says_where_it_fails(monkeypatch) -> None:
+    monkeypatch.setattr("bench.measure.OURS", names("failing")[0])
+    said: list[str] = []
+    found = compare(CASE, "train", names("failing", "fine"), QUICK, said.append)
+    assert found.trace in said and 'raise ValueError("no such kernel' in found.trace
+
+
 def test_a_peer_that_hangs_is_stopped() -> None:
     job = Job("tests.bench.fakes:Fake", CASE, "train", 1)
     with pytest.raises(LeftOut, match="no answer in 0 s"):
@@ -206,26 +213,37 @@ def test_startup_has_cold_and_warm(tmp_path) -> None:
     assert found[0].cold > 0
 
 
+def nothing(*args: object) -> None:
+    """Takes the place of a part of the GPU script."""
+
+
 def test_gpu_dry_run(tmp_path, monkeypatch) -> None:
     """Everything of the GPU script but the GPU: its order, its check, its file."""
-    monkeypatch.setattr(gpu, "run_tests", lambda plan, say: {"rc": 0, "last": "", "output": ""})
+    monkeypatch.setattr(gpu, "run_tests", nothing)
     path = tmp_path / "gpu.json"
-    done = CliRunner().invoke(main, ["gpu", "mlp", "--dry-run", "--json", str(path)])
+    words = ["--operation", "conv3x3_64", "--dry-run"]
+    done = CliRunner().invoke(main, ["gpu", "mlp", *words, "--json", str(path)])
     assert done.exit_code == 0, done.output
     assert "mlp: first three losses differ by" in done.output
     document = json.loads(path.read_text())
     assert [one["precision"] for one in document["check"]] == [p for p in PRECISIONS if p != "fp32"]
     assert document["check"][0]["within_tolerance"] is True
-    assert document["comparisons"][0]["results"][0]["peer"] == "netdef"
+    assert "failed" not in document
+    for one in document["comparisons"]:
+        ours = one["results"][0]
+        assert ours["peer"] == "netdef" and ours["facts"]["slowest"][0]["ms"] > 0, one["left_out"]
+    for one in document["operations"]:
+        assert set(one["netdef"]) >= {"forward", "backward"}, one
+    assert len(document["operations"]) == 2
 
 
 def test_gpu_rows_share_the_time_and_are_saved_one_by_one(tmp_path, monkeypatch) -> None:
     """Three peers that run anywhere stand for those that need a GPU."""
     peers = names("fine", "failing", "loud")
     monkeypatch.setattr(gpu, "PEERS", peers)
-    monkeypatch.setattr(gpu, "run_tests", lambda plan, say: {"rc": 0, "last": "", "output": ""})
+    monkeypatch.setattr(gpu, "run_tests", nothing)
     monkeypatch.setattr(gpu, "find_gpu", lambda say: ("some-gpu", {"name": "some"}))
-    monkeypatch.setattr(gpu, "check", lambda net, precision, dry_run, say: {"net": net})
+    monkeypatch.setattr(gpu, "check", nothing)
     monkeypatch.setattr(gpu, "ceiling", lambda peer, *others: {"copy": 2.0, "matmul": 500.0}[peer])
     said: list[str] = []
     saved: list[tuple[str, int]] = []
@@ -236,14 +254,31 @@ def test_gpu_rows_share_the_time_and_are_saved_one_by_one(tmp_path, monkeypatch)
     plan = gpu.Plan(("mlp", "lenet"), 1, ("fp32", "tf32"))
     name, found = gpu.run(plan, said.append, save)
     assert name == "some-gpu"
-    assert saved == [(name, count) for count in (1, 2, 3, 4, 4)]
+    assert sorted(set(saved)) == [(name, count) for count in range(5)]
     assert [(c.net, c.precision) for c in found][:2] == [("mlp", "fp32"), ("mlp", "tf32")]
     for comparison in found:
         assert [r.peer for r in comparison.results] == [peers[0], peers[2]]
         assert comparison.left_out == {peers[1]: "ValueError: no such kernel"}
         assert comparison.floor_ms == 1.0  # the fake's 0.5 GFLOP
-    late = list(gpu.timings(replace(plan, nets=("mlp",)), 0.0, said.append))
-    assert all(set(c.left_out.values()) == {"the time is over"} for c in late)
+    late: list[Comparison] = []
+    gpu.timing(plan, "mlp", "train", "tf32", (None, None), {}, late, 0.0, said.append)
+    assert set(late[0].left_out.values()) == {"the time is over"}
+
+
+def test_gpu_part_that_fails_leaves_the_others(monkeypatch) -> None:
+    def failing(*args: object) -> None:
+        raise ZeroDivisionError("in this net")
+
+    monkeypatch.setattr(gpu, "run_tests", nothing)
+    monkeypatch.setattr(gpu, "check", failing)
+    monkeypatch.setattr(gpu, "compare", lambda *args: comparison())
+    said: list[str] = []
+    documents: list[gpu.Document] = []
+    plan = gpu.Plan(("mlp", "lenet"), dry_run=True)
+    _, found = gpu.run(plan, said.append, lambda name, document: documents.append(document))
+    assert len(found) == 2
+    assert "in this net" in said[0] and "Traceback" in said[0]
+    assert list(documents[-1]["failed"]) == ["mlp tf32", "lenet tf32"]
 
 
 def test_gpu_precisions_that_are_none(tmp_path) -> None:
@@ -253,17 +288,22 @@ def test_gpu_precisions_that_are_none(tmp_path) -> None:
 
 def test_large_nets_are_not_checked_against_the_reference() -> None:
     said: list[str] = []
-    answer = gpu.check("vgg16", "tf32", False, said.append)
-    assert "GFLOP" in answer["left_out"] and "PyTorch's losses are the check" in said[0]
+    document: gpu.Document = {}
+    gpu.check("vgg16", "tf32", False, document, [], 0.0, said.append)
+    assert (
+        "GFLOP" in document["check"][0]["left_out"] and "PyTorch's losses are the check" in said[0]
+    )
 
 
 def test_gpu_tests_are_run_first(monkeypatch) -> None:
     said: list[str] = []
-    plan = gpu.Plan(("mlp",), budget=100.0, dry_run=True)
-    answer = gpu.run_tests(plan, said.append)
-    assert answer["rc"] is not None and said[0].startswith("GPU tests: ")
+    monkeypatch.setattr(gpu, "TESTS", [*gpu.TESTS, "--collect-only"])
+    plan, document = gpu.Plan(("mlp",), budget=100.0, dry_run=True), {}
+    gpu.run_tests(plan, document, [], 0.0, said.append)
+    assert document["tests"]["rc"] == 0 and said[0].startswith("GPU tests: ")
     monkeypatch.setattr(gpu, "TEST_SHARE", 1e-4)
-    assert gpu.run_tests(plan, said.append)["last"] == "timeout"
+    gpu.run_tests(plan, document, [], 0.0, said.append)
+    assert document["tests"]["last"] == "timeout"
 
 
 def test_gpu_file_name() -> None:
@@ -271,9 +311,9 @@ def test_gpu_file_name() -> None:
 
 
 def test_gpu_script_without_a_gpu(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(gpu, "run_tests", lambda plan, say: {"rc": 0, "last": "", "output": ""})
+    monkeypatch.setattr(gpu, "run_tests", nothing)
     monkeypatch.setattr(gpu, "find_gpu", lambda say: ("no-gpu", None))
-    monkeypatch.setattr(gpu, "check", lambda net, precision, dry_run, say: {"net": net})
+    monkeypatch.setattr(gpu, "check", nothing)
     path = tmp_path / "gpu.json"
     done = CliRunner().invoke(main, ["gpu", "mlp", "--json", str(path)])
     assert done.exit_code == 0, done.output

@@ -74,7 +74,7 @@ class FakeDriver:
         self.clock = 0.0  # milliseconds that the launches have taken
         self.calls: list[tuple[Any, ...]] = []
         self.handles: list[Handle] = []
-        self.limit = 1 << 30
+        self.limit = 1 << 32
         self.opt_in = 232448 if architecture[0] >= 9 else 166912
         self.fail: dict[str, Status] = {}
         self._initialised = False
@@ -95,7 +95,8 @@ class FakeDriver:
             result = act(self, *args)
             if isinstance(result, Status):
                 return (result,)
-            return (Status.CUDA_SUCCESS,) if result is None else (Status.CUDA_SUCCESS, result)
+            results = result if isinstance(result, tuple) else () if result is None else (result,)
+            return (Status.CUDA_SUCCESS, *results)
 
         return call
 
@@ -150,6 +151,9 @@ class FakeDriver:
         self._thread.context = context
 
     # Memory.
+
+    def _cuMemGetInfo(self) -> tuple[int, int]:
+        return self.limit - sum(b.nbytes for b in self.device.blocks.values()), self.limit
 
     def _allocate(self, memory: Memory, nbytes: int) -> Any:
         if nbytes > self.limit:

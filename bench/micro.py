@@ -1,0 +1,123 @@
+"""Single operations on a GPU, beside PyTorch: a large product, and 3 x 3 convolutions.
+
+On both sides they are timed by events on the device, from and to activations of the precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from bench.cases import Case
+from bench.measure import Say
+from bench.netdef_side import engine_for
+from bench.peer import STEPS, Array, Job
+from bench.side import LeftOut, Side
+from netdef.formats import read_net
+from netdef.measuring import by_layer, fill_inputs, measure
+from netdef.stepping import step_of
+from schemas.precision import Precision
+
+COLUMNS = ("operation", "precision", "way", "netdef ms", "TFLOP/s", "torch ms", "TFLOP/s", "ratio")
+_PEERS = {"netdef": "bench.micro:NetdefOperation", "torch": "bench.torch_micro:TorchOperation"}
+
+
+@dataclass(slots=True)
+class Finding:
+    """Milliseconds of an operation by side and way; `gflop` of one way forward."""
+
+    operation: str
+    precision: Precision
+    gflop: float
+    netdef: dict[str, float]
+    torch: dict[str, float]
+    left_out: dict[str, str]
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Returns a row of the table for each way; backward has two products."""
+        return [self._row(way, work) for way, work in (("forward", 1), ("backward", 2))]
+
+    def _row(self, way: str, work: int) -> tuple[str, ...]:
+        cells = [self.operation, self.precision, way]
+        ours, theirs = self.netdef.get(way), self.torch.get(way)
+        for ms in (ours, theirs):
+            cells += [f"{ms:.3f}", f"{work * self.gflop / ms:,.0f}"] if ms else ["", ""]
+        return (*cells, f"{ours / theirs:.2f}" if ours and theirs else "")
+
+
+def gflop(case: Case) -> float:
+    """Returns the work of an operation forward."""
+    batch, channels, *places = case.shape
+    work = 2 * batch * channels * channels * (9 if places else 1)
+    for size in places:
+        work *= size
+    return work / 1e9
+
+
+def time_operation(job: Job, timeout: float, say: Say) -> Finding:
+    """Times the job's case on both sides; who cannot take part is left out, with a line."""
+    case, precision = job.case, job.precision
+    found = Finding(case.net, precision, gflop(case), {}, {}, {})
+    for name, peer in _PEERS.items():
+        try:
+            side = Side(replace(job, peer=peer), timeout=timeout)
+            try:
+                setattr(found, name, side.ask("facts")["ms"])
+            finally:
+                side.stop()
+        except LeftOut as reason:
+            found.left_out[name] = str(reason)
+            say(f"{case.net} {precision}: {name} is left out: {reason}\n{reason.trace}")
+    for row in found.rows():
+        say("  ".join(row))
+    return found
+
+
+class NetdefOperation:
+    """The operation between two others like it, so that it reads and writes activations."""
+
+    def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
+        self._engine = engine_for(job)
+        step, arena, *_ = step_of(read_net(text=_net(job.case), format="yaml"))
+        self._exe = self._engine.load(step, arena)
+        fill_inputs(self._exe, step.graph.first)
+
+    def run(self, count: int) -> None:
+        """Runs the whole net `count` times and waits for the last."""
+        for _ in range(count):
+            self._exe.run()
+        self._exe.synchronize()
+
+    def result(self) -> list[float]:
+        """Returns nothing: there is nothing to compare."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the milliseconds of the operation, forward and backward."""
+        measured = measure(self._exe, STEPS)
+        layers = by_layer(measured.program, measured.kernels())
+        (one,) = (layer for layer in layers if layer.name == "timed")
+        return {"ms": {way: 1e3 * t for way, t in one.seconds.items() if t}}
+
+    def close(self) -> None:
+        """Frees the device's memory."""
+        self._engine.close()
+
+
+def _net(case: Case) -> str:
+    channels = case.item[0]
+    fields = f"num_output: {channels}, bias_term: false, weight_filler: xavier"
+    kind = "InnerProduct"
+    if len(case.item) > 1:
+        kind, fields = "Convolution", f"{fields}, kernel_size: 3, pad: 1"
+    names = ("before", "timed", "behind")
+    layers = "\n".join(f"- {{name: {name}, type: {kind}, {fields}}}" for name in names)
+    return f"""layers:
+- {{name: data, type: Input, shape: {list(case.shape)}}}
+{layers}
+- {{name: loss, type: Reduction, operation: SUMSQ, loss_weight: 1.0e-9}}
+"""
