@@ -11,7 +11,7 @@ from compiler import text
 from compiler.arena import Arena
 from compiler.backends import get_backend
 from compiler.ir import toposort
-from compiler.pipeline import compile_unit
+from compiler.pipeline import PASSES, compile_unit
 from compiler.unit import Unit
 from compiler.update import Step
 from netdef.compiling import backend_of
@@ -196,14 +196,17 @@ def _graphs(step: Step) -> dict[str, str]:
 
 
 def _count(after: str, unit: Unit) -> str:
-    if after in ("arena", "ask", "simplify", "straighten", "fold", "moments", "winograd", "verify"):
-        return f"{len(unit.graph.nodes())} nodes"
-    if after == "storage":
-        return f"{len(unit.buffers)} buffers"
-    if after in ("lower", "narrow", "fuse", "roll", "adapt"):
-        return f"{len(unit.kernels)} kernels"
-    if after == "launches":
-        return f"{len(unit.schedule.launches)} launches"
-    if after == "memory":
+    """Says how many there are, after a pass, of the things that it works on."""
+    names = [name for name, _ in PASSES]
+    passed = names[: names.index(after) + 1]
+    if "code" in passed:
+        return f"{sum(map(len, unit.compiled.code.values())):,} bytes of code"
+    if "memory" in passed:
         return f"{sum(slot.nbytes for slot in unit.memory.slots):,} bytes"
-    return f"{sum(map(len, unit.compiled.code.values())):,} bytes of code"
+    if "launches" in passed:
+        return f"{len(unit.schedule.launches)} launches"
+    if "lower" in passed:
+        return f"{len(unit.kernels)} kernels"
+    if "storage" in passed:
+        return f"{len(unit.buffers)} buffers"
+    return f"{len(unit.graph.nodes())} nodes"
