@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compiler.index import Axis, Index, axes_of, index
+from compiler.index import Axis, Div, Index, axes_of, index
 from compiler.kernel import Kernel, Load, Store
 
 
@@ -50,6 +50,24 @@ def align(kernel: Kernel, store: Store, other: Kernel, load: Load) -> Alignment 
     if [(d.step, d.size) for d in mine] != [(d.step, d.size) for d in theirs]:
         return "it reads part of the elements, or in another order"
     return _aligned(kernel, other, mine, theirs, used)
+
+
+def blocks(space: Sequence[Axis], load: Load) -> tuple[dict[Axis, Index], tuple[Axis, ...]]:
+    """Splits the axes that a load divides: into blocks, and places in a block of one element.
+
+    Returns what these axes are then, and the new space.
+    """
+    split: dict[Axis, Index] = {}
+    axes = list(space)
+    for atom, _ in load.offset.terms:
+        axis = next((a for a in space if isinstance(atom, Div) and atom.of == index(a)), None)
+        if axis is not None and isinstance(atom, Div) and axis.size % atom.by == 0:
+            block = Axis(f"{axis.name}_0", axis.size // atom.by)
+            place = Axis(f"{axis.name}_1", atom.by)
+            split[axis] = index(block) * atom.by + index(place)
+            at = axes.index(axis)
+            axes[at : at + 1] = [block, place]
+    return split, tuple(axes)
 
 
 def _aligned(

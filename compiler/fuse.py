@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from compiler.align import Alignment, align
+from compiler.align import Alignment, align, blocks
 from compiler.dependence import Dependence
 from compiler.index import Axis, Index, index, substitute
 from compiler.kernel import (
@@ -26,6 +26,9 @@ from compiler.schedule import Buffer, Loop, Work
 
 # A row kernel keeps one row in registers or nearest cache.
 ROW_LIMIT = 4096
+# Elements that a contraction stores for each result: those of a window of a pooling.
+SPREAD_LIMIT = 16
+_SPREAD = ("contract", "map")
 
 
 @dataclass
@@ -37,12 +40,15 @@ class Fusion:
 
 
 def fuse(
-    kernels: Sequence[Kernel], buffers: dict[str, Buffer], steps: Mapping[int, int] | None = None
+    kernels: Sequence[Kernel],
+    buffers: dict[str, Buffer],
+    steps: Mapping[int, int] | None = None,
+    spreads: bool = False,
 ) -> Fusion:
     """Merges readers into writers, and siblings, until nothing more fits.
 
     Kernels of a loop merge with each other alone. `steps` has the number of steps of each loop,
-    negative where it goes backwards.
+    negative where it goes backwards. `spreads`: see Traits.
     """
     plain: list[Work] = [k for k in kernels if not k.loop]
     refused: set[tuple[str, str, str]] = set()
@@ -51,12 +57,12 @@ def fuse(
         inside = [k for k in kernels if k.loop == loop]
         read = set().union(*(k.reads() for k in kernels if k.loop != loop))
         parts = {b.name for b in buffers.values() if b.base}
-        left = _fused(inside, buffers, read | parts, refused)
+        left = _fused(inside, buffers, read | parts, refused, spreads)
         own = tuple(_named([k for k in left if isinstance(k, Kernel)], buffers, taken))
         written = set().union(*(k.writes() for k in own))
         bases = frozenset(base for b in written if (base := buffers[b].base) is not None)
         plain.append(Loop(f"loop{loop}", abs(length), length < 0, own, bases))
-    left = _fused(plain, buffers, set(), refused)
+    left = _fused(plain, buffers, set(), refused, spreads)
     named = _named([k for k in left if isinstance(k, Kernel)], buffers, taken)
     fresh = iter(named)
     return Fusion([next(fresh) if isinstance(k, Kernel) else k for k in left], sorted(refused))
@@ -67,11 +73,16 @@ def _fused(
     buffers: dict[str, Buffer],
     read: set[str],
     refused: set[tuple[str, str, str]],
+    spreads: bool,
 ) -> list[Work]:
     """Merges what it can; `read` are the buffers that others need."""
     state = _State(kernels, buffers, read)
     while state.sweep():
         pass
+    if spreads:  # last: what follows a map goes with it
+        state.spread()
+        while state.sweep():
+            pass
     left = [state.dependence.kernels[i] for i in state.dependence.order()]
     kept = {id(k) for k in left}
     refused |= {(k.name, o.name, w) for k, o, w in state.refused() if {id(k), id(o)} <= kept}
@@ -96,6 +107,7 @@ class _State:
     def __init__(self, kernels: Sequence[Work], buffers: dict[str, Buffer], read: set[str]) -> None:
         self.buffers = buffers
         self.read = read
+        self.spreads = False
         self.dependence = Dependence(kernels)
         self._why: dict[tuple[int, int], str] = {}
         self._pairs: dict[tuple[int, int], tuple[Kernel, Kernel]] = {}
@@ -103,6 +115,16 @@ class _State:
 
     def refused(self) -> list[tuple[Kernel, Kernel, str]]:
         return [(*self._pairs[pair], why) for pair, why in self._why.items() if why]
+
+    def spread(self) -> None:
+        """Lets contractions store several elements for each result from now on."""
+        self.spreads = True
+        kind = self.dependence.kind
+        self._why = {
+            (i, j): why
+            for (i, j), why in self._why.items()
+            if (kind.get(i), kind.get(j)) != _SPREAD
+        }
 
     def sweep(self) -> bool:
         """Grows every kernel as far as it goes; returns whether anything was merged."""
@@ -137,7 +159,7 @@ class _State:
             return None
         kernels = self._both(i, j)
         self._pairs[i, j] = kernels
-        merged, self._why[i, j] = merge(*kernels)
+        merged, self._why[i, j] = merge(*kernels, self.spreads)
         # A detour may vanish when other kernels merge: it is not remembered.
         return None if merged is None or self.dependence.detour(i, j) else merged
 
@@ -167,17 +189,19 @@ class _State:
         )
 
 
-def merge(kernel: Kernel, other: Kernel) -> tuple[Kernel | None, str]:
+def merge(kernel: Kernel, other: Kernel, spreads: bool = False) -> tuple[Kernel | None, str]:
     """Returns `kernel` with the body of its reader `other` added, or None and the reason."""
     if "host" in (kernel.kind, other.kind):
         return None, "a call of a Python layer stands alone"
     stored = {s.buffer: s for s in kernel.stores}
-    links = [load for load in other.loads() if load.buffer in stored]
-    first = links[0]
+    first = next(load for load in other.loads() if load.buffer in stored)
+    if spreads and (kernel.kind, other.kind) == _SPREAD:
+        other = substituted(other, *blocks(other.space, first))
+        first = next(load for load in other.loads() if load.buffer in stored)
     found = align(kernel, stored[first.buffer], other, first)
     if isinstance(found, str):
         return None, found
-    if (why := _unsuited(kernel, other, found)) is not None:
+    if (why := _unsuited(kernel, other, found, spreads)) is not None:
         return None, why
     base = refine(kernel, found)
     body = _moved_body(base, other, found)
@@ -192,9 +216,12 @@ def merge(kernel: Kernel, other: Kernel) -> tuple[Kernel | None, str]:
     return merged, ""
 
 
-def _unsuited(kernel: Kernel, other: Kernel, found: Alignment) -> str | None:
+def _unsuited(kernel: Kernel, other: Kernel, found: Alignment, spreads: bool) -> str | None:
     if other.kind == "map" and not found.extra:
         return None
+    if spreads and (kernel.kind, other.kind) == _SPREAD:
+        most = f"a result is spread over more than {SPREAD_LIMIT} elements"
+        return most if _extent(found.extra) > SPREAD_LIMIT else None
     alone = ("contract", "transform")
     if kernel.kind in (*alone, "map") or other.kind in alone:
         return f"a {other.kind} kernel does not fit behind a {kernel.kind} kernel"

@@ -219,7 +219,8 @@ class Kernel:
     def kind(self) -> Kind:
         """What the generators choose by; it follows from the body alone.
 
-        contract  the first statement is a sum of a product of two Loads, none after it reduces
+        contract  the first statement is a sum of a product of two Loads, none after it reduces;
+                  a Store with axes of its own spreads the result over several elements
         transform likewise, of a value between two constant matrices
         row       statements with axes of their own (Stores over a row), or several Reduces
         reduce    Reduces over the same axes, then Stores at the point
@@ -230,7 +231,7 @@ class Kernel:
             return "host"
         reduces = [s for s in self.body if isinstance(s, Reduce)]
         wide = any(isinstance(s, Store) and s.axes for s in self.body)
-        if len(reduces) == 1 and not wide and product(reduces[0]) is not None:
+        if len(reduces) == 1 and product(reduces[0]) is not None:
             return "contract"
         if len(reduces) == 1 and not wide and sandwich(reduces[0]) is not None:
             return "transform"

@@ -134,7 +134,7 @@ def _plain_kernels(unit: Unit) -> list[Kernel]:
 def merge(unit: Unit) -> None:
     """Epilogues, siblings, rows."""
     kernels = _plain_kernels(unit)
-    fused = fuse(kernels, unit.buffers, unit.plan.steps)
+    fused = fuse(kernels, unit.buffers, unit.plan.steps, unit.backend.traits.spreads)
     unit.kernels, unit.refused = fused.kernels, fused.refused
 
 

@@ -54,7 +54,9 @@ class Backend:
         # Two blocks a processor keep it busy while one of them waits for memory.
         parallel = 2 * found.processors if self.target != "interpreter" else 1
         narrow = self.precision == "bf16"
-        self.traits = Traits(tile=(64, 64), parallel=parallel, last_adds=True, narrow=narrow)
+        self.traits = Traits(
+            tile=(64, 64), parallel=parallel, last_adds=True, narrow=narrow, spreads=True
+        )
         self.tilings = known(self.target)
         self.binary = binary and self.target != "interpreter"
         self.persistent = self.target != "interpreter" if persistent is None else persistent

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product as product_of
 from math import prod
 
 from compiler.index import Axis, Index, index, substitute, unravel
@@ -171,8 +172,10 @@ def render_contract(
 
 def _store(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
     for s in kernel.stores:
-        s = replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
-        em.store(s, _RESULT)
+        for place in product_of(*(range(a.size) for a in s.axes)):
+            here = axes | {a: Index(i) for a, i in zip(s.axes, place, strict=True)}
+            one = replace(s, offset=substitute(s.offset, here), value=shift(s.value, here), axes=())
+            em.store(one, _RESULT)
 
 
 def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], tile: Tile) -> None:

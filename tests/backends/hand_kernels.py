@@ -146,6 +146,21 @@ def inner_product(m, n, k, transposed=False, batch=1) -> Kernel:
     )
 
 
+def spread(kernel: Kernel, height, width) -> Kernel:
+    """Returns a product with the gradient of a max pooling of the last two axes of its result."""
+    y, x = axes("wh ww", height, width)
+    (store,) = kernel.stores
+    *outer, i, j = kernel.space
+    shape = (*(a.size for a in outer), i.size * height, j.size * width)
+    place = at(*outer, index(i) * height + index(y), index(j) * width + index(x), shape=shape)
+    winner = op("equal", Load("where", store.offset, "i32"),
+                Position(index(y) * width + index(x)), dtype="bool")  # fmt: skip
+    value = op("select", winner, store.value, Const(0.0))
+    return replace(
+        kernel, body=(*kernel.reduces, store, Store("full", place, value, "f32", (y, x)))
+    )
+
+
 def _window(n, h, w, c, kernel, stride, pad):
     oh, ow = (-(-(s + 2 * pad - kernel) // stride) + 1 for s in (h, w))
     i, y, x, k = axes("n oh ow c", n, oh, ow, c)

@@ -98,6 +98,13 @@ def test_sums_in_parts(precision):
     assert usage.loads == usage.wide_loads == 16
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_results_that_are_spread_over_windows(precision):
+    product = hand.spread(hand.inner_product(1024, 1024, 1024), 2, 2)
+    ((launch, usage),) = compiled([product], precision=precision)
+    assert_sound(launch, usage, "sm_90")
+
+
 def test_sums_in_parts_for_amd():
     gradient = hand.in_parts(large("conv_weight_gradient", "fp32"), 16)
     (launch,) = hand.program(Backend("gfx942"), (gradient,)).launches

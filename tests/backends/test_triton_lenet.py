@@ -29,7 +29,7 @@ def program_for(target: str, precision: Precision | None = None, binary: bool = 
 
 
 # Measured with Triton 3.6 and 3.9.
-LAUNCHES = [("sm_80", 14), ("sm_90", 14), ("gfx942", 14)]
+LAUNCHES = [("sm_80", 12), ("sm_90", 12), ("gfx942", 12)]
 
 
 @pytest.mark.parametrize("target, launches", LAUNCHES)

@@ -134,6 +134,21 @@ def test_sums_in_parts(device, parts, n, h, ci, co, stride):
     check(device, REAL, *map(tuple, launches))
 
 
+@few
+@given(
+    m=st.sampled_from([2, 7, 33]),
+    n=st.sampled_from([3, 16, 31]),
+    k=st.sampled_from([32, 100]),
+    batch=st.integers(1, 2),
+    window=st.sampled_from([(1, 2), (2, 2), (3, 1)]),
+    parts=st.sampled_from([1, 4]),
+)
+def test_results_that_are_spread_over_windows(device, m, n, k, batch, window, parts):
+    product = hand.spread(hand.inner_product(m, n, k, batch=batch), *window)
+    assert product.kind == "contract"
+    check(device, REAL, (hand.in_parts(product, parts) if parts > 1 else product,))
+
+
 def test_parts_of_matrices_vectors_and_one_number(device):
     matrices, vector = hand.inner_product(3, 4, 35, batch=2), every_kind()["vector_product"]
     for kernel in (matrices, vector, hand.column_sums(100, 1)):

@@ -15,7 +15,9 @@ from tests.harness import CPU_LIKE, assert_close, run_both
 from tests.strategies import nets
 
 SGD = SolverSpec(momentum=0.9, weight_decay=5e-4)
-GPU_LIKE = Traits(contiguous_factor=False, groups=True, tile=(64, 64), parallel=64)
+GPU_LIKE = Traits(
+    contiguous_factor=False, groups=True, tile=(64, 64), parallel=64, last_adds=True, spreads=True
+)
 ALONE = Traits(contiguous_factor=True, groups=False)
 
 MLP = """
@@ -118,3 +120,41 @@ def test_weights_are_turned_for_large_batches_alone(batch, turned):
     assert_close(run)
     names = [k.name for k in run.unit.schedule.kernels()]
     assert any(name.endswith(".turn") for name in names) == turned
+
+
+POOLED = """
+name: pooled
+layers:
+- {name: data, type: Input, top: data, shape: [2, 3, 10, 12]}
+- {name: label, type: Input, top: label, shape: [2]}
+- {name: conv1, type: Convolution, bottom: data, num_output: 5, kernel_size: 3, pad: 1}
+- {name: relu1, type: ReLU, bottom: conv1, top: conv1}
+- {name: pool1, type: Pooling, pool: MAX, kernel_size: 2, stride: 2}
+- {name: conv2, type: Convolution, num_output: 4, kernel_size: 3, pad: 1}
+- {name: ip, type: InnerProduct, num_output: 4}
+- {name: loss, type: SoftmaxWithLoss, bottom: [ip, label]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("window", "spread"),
+    [
+        ("MAX, kernel_size: 2, stride: 2", True),
+        ("AVE, kernel_size: 2, stride: 2", True),
+        ("MAX, kernel_h: 1, kernel_w: 4, stride_h: 1, stride_w: 4", True),
+        ("MAX, kernel_size: 2, stride_h: 4, stride_w: 5", False),  # its windows leave gaps
+        ("MAX, kernel_size: 3, stride: 2", False),  # they overlap
+        ("MAX, kernel_size: 4, stride: 4", False),  # the last of them reach over the edge
+        ("AVE, kernel_h: 5, kernel_w: 6, stride_h: 5, stride_w: 6", False),  # 30 for each result
+    ],
+)
+def test_the_gradient_of_a_pooling_goes_into_the_product_before_it(window, spread):
+    step, arena = step_of(POOLED.replace("MAX, kernel_size: 2, stride: 2", window))
+    run = run_both(step, arena, GPU_LIKE)
+    assert_close(run)
+    wide = [k for k in run.unit.schedule.kernels() if any(s.axes for s in k.stores)]
+    products = [k for k in wide if k.kind == "contract"]
+    assert [k.name for k in products] == ["d(relu1).select"] * spread
+    step, arena = step_of(POOLED)
+    kernels = run_both(step, arena, CPU_LIKE).unit.schedule.kernels()
+    assert not any(s.axes for k in kernels if k.kind == "contract" for s in k.stores)
