@@ -80,11 +80,11 @@ def fused_text(
     graph: Graph,
     schedule: Schedule,
     refused: Sequence[tuple[str, str, str]],
-    note: Callable[[Loop], str],
+    note: Callable[[Launch], str],
 ) -> str:
     """Returns every launch with its kernels as loops and the spec lines they came from.
 
-    `note` says how the backend runs a loop over time.
+    `note` says how the backend runs a loop over time, or why it takes a launch apart.
 
     At the end stand the fusions that were refused, each with its reason.
     """
@@ -93,7 +93,12 @@ def fused_text(
         if isinstance(launch, Loop):
             lines += [f"launch {number}: {_loop_words(launch)}", f"  {note(launch)}", ""]
         else:
-            lines += [f"launch {number}{_step_words(launch)}", ""]
+            words = note(launch)
+            lines += [
+                f"launch {number}{_step_words(launch)}",
+                *([f"  {words}"] if words else []),
+                "",
+            ]
         rows = launch.rows if isinstance(launch, Loop) else (launch,)
         for i, row in enumerate(rows, 1):
             lines += [f"  in each step, {i} of {len(rows)}", ""] if isinstance(launch, Loop) else []

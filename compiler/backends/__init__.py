@@ -14,7 +14,8 @@ from schemas.program import Launch, Slot
 
 if TYPE_CHECKING:
     from compiler.kernel import Kernel
-    from compiler.schedule import Loop, Place, Schedule
+    from compiler.schedule import Launch as Scheduled
+    from compiler.schedule import Place, Schedule
     from compiler.tilings import Tilings, Tunable
     from schemas.span import Span
 
@@ -93,8 +94,8 @@ class Backend(Protocol):
         """Returns the kernel's source in the backend's language, for people and for `compile`."""
         ...
 
-    def loop_note(self, loop: Loop) -> str:
-        """Says how a loop over time will run, and why so."""
+    def note(self, launch: Scheduled) -> str:
+        """Says how a loop over time will run, or why a launch will be several; "" if neither."""
         ...
 
     def compile(

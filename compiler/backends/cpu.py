@@ -19,7 +19,7 @@ from schemas.precision import Precision
 if TYPE_CHECKING:
     from compiler.kernel import Kernel
     from compiler.llvm.build import Build
-    from compiler.schedule import Loop, Place, Schedule
+    from compiler.schedule import Launch, Place, Schedule
     from compiler.tilings import Tunable
 
 _FOLDER = default_folder()
@@ -82,7 +82,9 @@ class Backend:
 
         return self._build.piece(collapse(kernel)).text
 
-    def loop_note(self, loop: Loop) -> str:
+    def note(self, launch: Launch) -> str:
+        if isinstance(launch, tuple):
+            return ""
         return "a loop of the step function: all threads wait for each other after each part"
 
     def compile(

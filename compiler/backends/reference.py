@@ -13,7 +13,7 @@ from compiler.evaluate import evaluate
 from compiler.kernel import Kernel
 from compiler.kernel_text import render
 from compiler.prims.registry import Array, Env
-from compiler.schedule import Loop, Place, Schedule
+from compiler.schedule import Launch, Loop, Place, Schedule
 from compiler.tilings import Tilings, Tunable
 from schemas.errors import PrecisionError
 from schemas.precision import Precision
@@ -50,8 +50,8 @@ class Backend:
     def render(self, kernel: Kernel) -> str:
         return render(kernel)
 
-    def loop_note(self, loop: Loop) -> str:
-        return "node by node"
+    def note(self, launch: Launch) -> str:
+        return "node by node" if isinstance(launch, Loop) else ""
 
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from importlib import metadata
 
 from compiler.backends import Compiled, Traits
 from compiler.kernel import Kernel
-from compiler.schedule import Loop, Place, Schedule
+from compiler.schedule import Launch, Loop, Place, Schedule
 from compiler.tilings import Tilings, Tunable, known
-from compiler.triton_source.build import Build, programs_for
+from compiler.triton_source.build import Build, divide, programs_for
 from compiler.triton_source.contract import tunable
 from compiler.triton_source.function import Function, module
 from compiler.triton_source.render import render_kernel
@@ -87,14 +87,24 @@ class Backend:
     def render(self, kernel: Kernel) -> str:
         return module([self._rendered(kernel)], kernel.name).source
 
-    def loop_note(self, loop: Loop) -> str:
+    def note(self, launch: Launch) -> str:
+        if not isinstance(launch, Loop):
+            return "" if launch[0].call is not None else self._groups_note(launch)
         if not self.persistent:
             return "the launches of a step are repeated"
-        rows = [[self._rendered(k) for k in row] for row in loop.rows]
+        rows = [[self._rendered(k) for k in row] for row in launch.rows]
         found = programs_for(rows, self._target)
         if isinstance(found, str):
             return f"the launches of a step are repeated: {found}"
         return f"one launch: {found} programs go through all steps and wait for each other"
+
+    def _groups_note(self, kernels: Sequence[Kernel]) -> str:
+        groups = divide([self._rendered(k) for k in kernels], self._target.processors)
+        if len(groups) == 1:
+            return ""
+        names = " | ".join(", ".join(kernels[i].name for i in group) for group in groups)
+        why = "beside each other their many blocks would run slower than alone"
+        return f"{len(groups)} launches: {names}: {why}"
 
     def compile(
         self, name: str, schedule: Schedule, places: Mapping[str, Place], slots: tuple[str, ...]

@@ -351,10 +351,10 @@ def test_a_layer_may_have_the_name_of_a_variable_of_the_loop():
 
 def test_inspection_says_how_a_loop_runs():
     loop = hand_loop(False)
-    assert Backend("interpreter").loop_note(loop) == "the launches of a step are repeated"
+    assert Backend("interpreter").note(loop) == "the launches of a step are repeated"
     small = "one launch: 2 programs go through all steps and wait for each other"
-    assert Backend("sm_90").loop_note(loop) == small
-    wide = Backend("sm_90").loop_note(hand_loop(False, row=1 << 20))
+    assert Backend("sm_90").note(loop) == small
+    wide = Backend("sm_90").note(hand_loop(False, row=1 << 20))
     assert wide.startswith("the launches of a step are repeated: a row of kernels has ")
 
 

@@ -262,6 +262,13 @@ def test_which_products_share_a_binary():
     assert divide([large, sums, window], 132) == [[0, 1], [2]]
 
 
+def test_why_a_launch_is_taken_apart():
+    large, window = hand.inner_product(1 << 16, 512, 1024), hand.max_pool(64, 64, 64, 64, 3, 2)
+    why = "beside each other their many blocks would run slower than alone"
+    assert REAL.note((large, window)) == f"2 launches: ip | {window.name}: {why}"
+    assert REAL.note((large,)) == REAL.note((large, hand.dropout(100))) == ""
+
+
 def test_equal_kernels_are_rendered_once(device):
     def scaled(source: str, result: str) -> Kernel:
         i = Axis("i", 10)

@@ -52,7 +52,7 @@ def test_launches_and_memory_name_spec_lines_and_buffers():
     graph = graph_of()
     unit = Unit(graph, plan_arena(graph), get_backend("reference"))
     compile_unit(unit)
-    fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.loop_note)
+    fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.note)
     assert "  # ip: <string>:4: - {name: ip, type: InnerProduct, num_output: 3}\n" in fused
     assert fused.startswith("launch 0\n\n")
     memory = text.memory_text(unit.schedule, unit.memory)
@@ -69,7 +69,7 @@ layers:
     graph = build(read_net(text=net, format="yaml"), "TEST")
     unit = Unit(graph, plan_arena(graph), get_backend("reference"))
     compile_unit(unit)
-    fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.loop_note)
+    fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.note)
     assert (
         ": loop over 6 steps, backwards: 1 launch a step; written out up to 4 steps\n"
         "  node by node\n\n  in each step, 1 of 1\n" in fused
