@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from compiler.ir import Node
+from compiler.layers import bottom_names
 from compiler.layers.scope import Scope
 from schemas.errors import GraphError, SpecError
 
 MAX_RANK = 8
-_bottoms: dict[type[Any], tuple[tuple[str, ...], int, bool]] = {}  # signatures are slow to read
-
-
-def bottom_names(cls: type[Any]) -> tuple[tuple[str, ...], int, bool]:
-    """Returns the names of a layer type's bottoms, how many must be there, whether more may be."""
-    if cls in _bottoms:
-        return _bottoms[cls]
-    named: list[str] = []
-    needed, more = 0, False
-    for parameter in list(inspect.signature(cls.build).parameters.values())[2:]:
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            more = True
-            continue
-        named.append(parameter.name)
-        needed += parameter.default is inspect.Parameter.empty
-    _bottoms[cls] = tuple(named), needed, more
-    return _bottoms[cls]
 
 
 def check_bottoms(scope: Scope, layer: Any) -> None:

@@ -13,7 +13,7 @@ from compiler.cycles import cycles, unseen
 from compiler.delays import Delays
 from compiler.graph import Graph, LayerInfo
 from compiler.ir import Node
-from compiler.layers import layer_type, layer_types
+from compiler.layers import is_loss, layer_type, layer_types
 from compiler.layers.fields import read_fields
 from compiler.layers.scope import Probe, Scope, Shape, Source
 from compiler.wiring import Output, Wiring, wire
@@ -171,7 +171,7 @@ def used_layers(
 
 def _with_top(layer: LayerSpec) -> LayerSpec:
     """Returns a loss that names no top with one of its own name (Caffe's automatic top)."""
-    if layer.tops or not deployment.is_loss(layer.type.text):
+    if layer.tops or not is_loss(layer.type.text):
         return layer
     return replace(layer, tops=(layer.name,))
 
@@ -327,7 +327,7 @@ class _Builder:
     def _weigh(self, scope: Scope, tops: Sequence[Node]) -> None:
         """Adds the tops to the net's loss by loss_weight (1 for the first top of a Loss)."""
         weights = scope.spec.loss_weight
-        if not weights and deployment.is_loss(scope.spec.type.text):
+        if not weights and is_loss(scope.spec.type.text):
             weights = (1.0,) + (0.0,) * (len(tops) - 1)
         if weights and len(weights) != len(tops):
             scope.error(f"{count_of(weights, 'loss_weight')} for {count_of(tops, 'top')}")

@@ -11,7 +11,7 @@ from compiler.prims import leaves
 from compiler.prims.maps import stop
 from compiler.prims.moves import broadcast, concat, delayed, reshape, slice_axis
 from compiler.recurrence import Recurrence, truncated
-from compiler.wiring import Output, Wiring
+from compiler.wiring import Output, Wiring, never_cyclic
 from schemas.errors import GraphError, did_you_mean
 from schemas.net import LayerSpec, Name, Value
 from schemas.params import Filler, ParamInfo, StateInfo
@@ -114,9 +114,8 @@ class Delays:
         longest = max((len(shape) for shape in shapes), default=0)
         if not longest:
             message = f"the shape of '{bottom}' cannot be told from anything that is known"
-            raise GraphError(
-                message, bottom.span, "a cycle needs an input from outside: (T, N, ...)"
-            )
+            hint = "a cycle needs an input from outside: (T, N, ...)"
+            raise GraphError(message, bottom.span, never_cyclic(self.layers[i]) or hint)
         return next(shape for shape in shapes if len(shape) >= min(3, longest))
 
     # ---- what stands before the first step ---------------------------------------------------

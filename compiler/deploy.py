@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from compiler.layers import layer_type
+from compiler.layers import is_loss, layer_type
 from compiler.wiring import Wiring, wire
 from schemas.errors import Diagnostics
 from schemas.net import LayerSpec, Name, NetSpec, value_of
@@ -133,11 +133,6 @@ def readers(wiring: Wiring) -> dict[tuple[int, int], list[int]]:
 def is_python_source(layer: LayerSpec) -> bool:
     """Returns whether a layer makes data by code of the user's."""
     return layer.type.text == "Python" and not layer.bottoms
-
-
-def is_loss(kind: str) -> bool:
-    """Returns whether a layer type is a loss: its first top counts in the net's loss."""
-    return kind.endswith("Loss")
 
 
 def _deploy_type(layer: LayerSpec) -> str | None:

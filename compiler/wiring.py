@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from compiler.layers import bottom_names, is_loss, layer_type
 from schemas.errors import Diagnostics, GraphError, StageError, did_you_mean
 from schemas.net import LayerSpec, Name, NetSpec
 
@@ -291,7 +292,18 @@ def _report_cycle(
     at = next(k for k, s in enumerate(sources) if s is not None and s[0] == loop[-2])
     bottom = layers[loop[0]].bottoms[at]
     message = f"the layers form a cycle: {text}"
-    diag.error(GraphError(message, bottom.span, _once_earlier(bottom)))
+    hints = (hint for i in loop if (hint := never_cyclic(layers[i])))
+    diag.error(GraphError(message, bottom.span, next(hints, _once_earlier(bottom))))
+
+
+def never_cyclic(layer: LayerSpec) -> str | None:
+    """Says why a layer cannot be on a cycle, with whatever delay; None if it can."""
+    if is_loss(layer.type.text):
+        return f"a cycle cannot go through a loss: '{layer.name}' is one number for all steps"
+    cls = layer_type(layer.type.text)
+    if cls is not None and bottom_names(cls) == ((), 0, False):
+        return f"a cycle cannot go through data: '{layer.name}' ({layer.type}) takes no bottom"
+    return None
 
 
 def _report_start(

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compiler.build import Attempt
-from compiler.deploy import is_loss
 from compiler.graph import Graph
-from compiler.layers import layer_types
+from compiler.layers import is_loss, layer_types
 from netdef.probing import examine, phases_used, states_of
 from netdef.solver import MissingNet, need_loss, need_same_weights, nets_of
 from runtime.schedule import check_schedule

@@ -137,7 +137,8 @@ def one_label(scope: Scope, scores: Node, label: Node, axis: int) -> Node:
     """Returns the labels as i32, shaped like the scores with 1 for the classes."""
     shape = tuple(1 if i == axis else n for i, n in enumerate(scores.shape))
     count = math.prod(shape)
-    scope.need(label.type.size == count, f"needs {count} labels, not {label.type.size}")
+    hint = f"a label for each score but those along axis {axis}: {shape[:axis] + shape[axis + 1 :]}"
+    scope.need(label.type.size == count, f"needs {count} labels, not {label.type.size}", hint=hint)
     return ops.reshape(ops.cast(label, "i32"), shape)
 
 

@@ -311,11 +311,13 @@ class Scope:
         """Notes something that is probably not meant; `--strict` makes it an error."""
         self.warnings.append(ShapeError(self.who + message, self.place(field), hint))
 
-    def need(self, condition: bool, message: str, field: str | None = None) -> None:
+    def need(
+        self, condition: bool, message: str, field: str | None = None, hint: str | None = None
+    ) -> None:
         """Raises an error about the bottoms, naming each with its layer and shape, if not so."""
         if not condition:
             both = " and ".join(map(str, self.bottoms))
-            self.error(f"{message}: {both}" if both else message, field)
+            self.error(f"{message}: {both}" if both else message, field, hint)
 
     def axis(self, axis: int, rank: int, field: str = "axis") -> int:
         """Returns the axis counted from the front; negative ones count from the back."""

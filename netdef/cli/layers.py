@@ -44,7 +44,7 @@ def layers(name: str | None, markdown: bool, as_json: bool) -> None:
 
 def document(name: str, cls: type[Any]) -> dict[str, Any]:
     """Returns what is known of a layer type as plain data."""
-    from compiler.arity import bottom_names
+    from compiler.layers import bottom_names
     from compiler.layers.fields import describe
 
     named, needed, more = bottom_names(cls)
@@ -92,7 +92,7 @@ def _print_one(name: str, cls: type[Any]) -> None:
 
 def _bottoms(cls: type[Any]) -> str:
     """Returns a type's bottoms by name: `x, label, [weight], ...`."""
-    from compiler.arity import bottom_names
+    from compiler.layers import bottom_names
 
     named, needed, more = bottom_names(cls)
     texts = [name if i < needed else f"[{name}]" for i, name in enumerate(named)]

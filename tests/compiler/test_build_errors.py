@@ -143,7 +143,7 @@ ERRORS = {
         "- {name: ip, type: InnerProduct, num_output: 4, bottom: data}\n"
         "- {name: loss, type: SoftmaxWithLoss, bottom: [ip, y]}",
         "5:3: layer 'loss' (SoftmaxWithLoss): needs 2 labels, not 3: 'ip' (2, 4) of layer 'ip' "
-        "and 'y' (3,) of layer 'y'",
+        "and 'y' (3,) of layer 'y'; a label for each score but those along axis 1: (2,)",
     ),
     "eltwise": (
         "- {name: a, type: Flatten}\n- {name: e, type: Eltwise, bottom: [data, a]}",

@@ -209,6 +209,56 @@ TABLE = {
   hint: a cycle cannot go through a loss, nor through what sums over time
 """,
     ),
+    "a loss on a cycle without delay": (
+        X
+        + """\
+- {name: s, type: Eltwise, bottom: [x, l]}
+- {name: l, type: EuclideanLoss, bottom: [x, s]}
+""",
+        """\
+<string>:3:40: error: the layers form a cycle: s -> l -> s
+    - {name: s, type: Eltwise, bottom: [x, l]}
+                                           ^
+  hint: a cycle cannot go through a loss: 'l' is one number for all steps
+""",
+    ),
+    "data on a cycle": (
+        """\
+- {name: x, type: DummyData, shape: [6, 3, 4], bottom: "h[t-1]"}
+- {name: h, type: InnerProduct, axis: 2, num_output: 4}
+""",
+        """\
+<string>:2:56: error: the shape of 'h[t-1]' cannot be told from anything that is known
+    - {name: x, type: DummyData, shape: [6, 3, 4], bottom: "h[t-1]"}
+                                                           ^
+  hint: a cycle cannot go through data: 'x' (DummyData) takes no bottom
+""",
+    ),
+    "data on a cycle without delay": (
+        """\
+- {name: x, type: DummyData, shape: [6, 3, 4], bottom: h}
+- {name: h, type: InnerProduct, axis: 2, num_output: 4}
+""",
+        """\
+<string>:2:56: error: the layers form a cycle: x -> h -> x
+    - {name: x, type: DummyData, shape: [6, 3, 4], bottom: h}
+                                                           ^
+  hint: a cycle cannot go through data: 'x' (DummyData) takes no bottom
+""",
+    ),
+    "labels of other steps": (
+        X
+        + """\
+- {name: label, type: Input, shape: [7, 3]}
+- {name: loss, type: SoftmaxWithLoss, bottom: [x, label], axis: 2}
+""",
+        """\
+<string>:4:3: error: layer 'loss' (SoftmaxWithLoss): needs 18 labels, not 21: 'x' (6, 3, 4) of layer 'x' and 'label' (7, 3) of layer 'label'
+    - {name: loss, type: SoftmaxWithLoss, bottom: [x, label], axis: 2}
+      ^
+  hint: a label for each score but those along axis 2: (6, 3)
+""",
+    ),
     "softmax over time": (
         X
         + SUM
