@@ -8,16 +8,15 @@ straight from its tensor: its address is computed from the parts of the flat ind
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import product as product_of
+from dataclasses import asdict, dataclass
 from math import prod
 
-from compiler.index import Axis, Index, index, substitute, unravel
+from compiler.index import Axis, Index, index, unravel
 from compiler.kernel import Kernel, Load, load_axes, product, shift, walk
 from compiler.parts import halves
 from compiler.tilings import Tiling, Tilings, Tunable, digest
 from compiler.triton_source.emit import Emitter
-from compiler.triton_source.function import Function, finish, flatten, label, wide
+from compiler.triton_source.function import Function, each_of, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.parts import last
 from compiler.triton_source.same import shape_of
@@ -172,9 +171,7 @@ def render_contract(
 
 def _store(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
     for s in kernel.stores:
-        for place in product_of(*(range(a.size) for a in s.axes)):
-            here = axes | {a: Index(i) for a, i in zip(s.axes, place, strict=True)}
-            one = replace(s, offset=substitute(s.offset, here), value=shift(s.value, here), axes=())
+        for one in each_of(s, axes):
             em.store(one, _RESULT)
 
 

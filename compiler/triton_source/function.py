@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from compiler.index import Axis, Index, bounds, index, unravel
-from compiler.kernel import SCALARS, Kernel
+from compiler.index import Axis, Index, bounds, index, substitute, unravel
+from compiler.kernel import SCALARS, Kernel, Store, shift
 from compiler.kernel_text import render
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.maps import HELPERS
@@ -48,6 +49,13 @@ def flatten(axes: Sequence[Axis], fallback: str) -> tuple[Axis, dict[Axis, Index
     name = "_".join(identifier(a.name) for a in axes if a.size > 1)
     flat = Axis(name if 0 < len(name) <= 16 else fallback, total)
     return flat, dict(zip(axes, unravel(index(flat), sizes), strict=True))
+
+
+def each_of(s: Store, axes: dict[Axis, Index]) -> Iterator[Store]:
+    """Yields the Stores of one element that a Store with few axes of its own stands for."""
+    for place in itertools.product(*(range(a.size) for a in s.axes)):
+        here = axes | {a: Index(i) for a, i in zip(s.axes, place, strict=True)}
+        yield replace(s, offset=substitute(s.offset, here), value=shift(s.value, here), axes=())
 
 
 def wide(kernel: Kernel) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from compiler.index import Axis, Index, substitute
+from compiler.index import Axis, Index
 from compiler.kernel import Kernel, Reduce, shift
 from compiler.triton_source.emit import Emitter
-from compiler.triton_source.function import Function, finish, flatten, label, wide
+from compiler.triton_source.function import Function, each_of, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.pointwise import block_length
 from compiler.triton_source.text import ELEMENTS, ceil_div
@@ -39,8 +37,8 @@ def render_windows(kernel: Kernel, target: Target) -> Function:
     for r, fold in zip(reduces, folds, strict=True):
         em.accs[r.id] = _result(em, r, fold, window, axes)
     for s in kernel.stores:
-        s = replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
-        em.store(s, frozenset([dim]))
+        for one in each_of(s, axes):
+            em.store(one, frozenset([dim]))
     return finish(kernel, em, ceil_div(points.size, length), min(8, max(1, length // 256)))
 
 

@@ -149,6 +149,13 @@ def test_results_that_are_spread_over_windows(device, m, n, k, batch, window, pa
     check(device, REAL, (hand.in_parts(product, parts) if parts > 1 else product,))
 
 
+@pytest.mark.parametrize("shape", [(7, 10, 3), (1, 10, 70), (9, 1, 70)])
+def test_results_of_few_products_that_are_spread_over_windows(device, shape):
+    product = hand.spread(hand.inner_product(*shape), 2, 2)
+    assert product.kind == "contract" and not suits(product)
+    check(device, REAL, (product,))
+
+
 def test_parts_of_matrices_vectors_and_one_number(device):
     matrices, vector = hand.inner_product(3, 4, 35, batch=2), every_kind()["vector_product"]
     for kernel in (matrices, vector, hand.column_sums(100, 1)):
