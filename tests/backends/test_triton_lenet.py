@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from compiler.unit import Unit
 from netdef.formats import read_solver  # noqa: E402
 from netdef.solver import plan_solver  # noqa: E402
 from schemas.precision import Precision  # noqa: E402
+from tests.backends import hand_kernels as hand  # noqa: E402
 
 SOLVER = Path(__file__).resolve().parents[2] / "nets/lenet/solver.yaml"
 SHARED = {"sm_80": 166_912, "sm_90": 232_448}  # bytes a block may take
@@ -59,3 +61,21 @@ def assert_sound(program, target):
             found = usage(program.code[launch.code], ptx)
             assert found.spills == 0, launch.name
             assert parameters(ptx) == len(launch.args) + 2, launch.name
+        if target == "sm_90":
+            assert not large_without_wgmma(program.text[f"{launch.code}.ttgir"]), launch.name
+
+
+def large_without_wgmma(ttgir: str) -> list[str]:
+    """Returns products of tiles that wgmma would take, but that are made by `mma.sync`."""
+    tiles = re.findall(r"= tt\.dot .*-> tensor<(\d+)x(\d+)x", ttgir)
+    return [f"{m} x {n}" for m, n in tiles if int(m) >= 64 and int(n) >= 64]
+
+
+def test_large_products_are_looked_for_rightly():
+    kernel = hand.inner_product(64, 64, 64)
+    for target, found in (("sm_80", 1), ("sm_90", 0)):
+        (launch,) = (program := hand.program(Backend(target, "tf32"), (kernel,))).launches
+        text = program.text[f"{launch.code}.ttgir"]
+        assert "dot" in text and len(re.findall(r"= tt\.dot ", text)) == found
+    assert large_without_wgmma("%a = tt.dot %b, %c : x -> tensor<64x128xf32, #mma>") == ["64 x 128"]
+    assert not large_without_wgmma("%a = tt.dot %b, %c : x -> tensor<64x32xf32, #mma>")
