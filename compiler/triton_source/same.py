@@ -52,7 +52,7 @@ def shape_of(kernel: Kernel) -> Shape:
             types.append(s.dtype)
     if kernel.parts is not None:
         _name(order, types, kernel.parts.buffer, "f32")
-    bare = replace(renamed(kernel, order, {}), name="", layers=())
+    bare = replace(renamed(kernel, order, starts(kernel)), name="", layers=())
     return Shape((render(bare), *types), tuple(order))
 
 

@@ -20,6 +20,7 @@ from compiler.triton_source.build import divide
 from compiler.triton_source.contract import roles, suits
 from compiler.triton_source.maps import _CALLS, INFIX
 from compiler.triton_source.render import render_kernel
+from compiler.triton_source.same import renamed
 from compiler.triton_source.tiles import TARGETS, Tile, choose
 from runtime.triton_interpreter import InterpreterDevice
 from schemas.errors import UsageError
@@ -367,6 +368,18 @@ def test_every_candidate_computes_the_same(device, name):
     assert tilings[0] == dataclasses.asdict(tile_of_interpreter(kernel))
     for tiling in tilings[:: max(1, len(tilings) // 4)]:
         check(device, tuned(made, kernel, tiling), (kernel,))
+
+
+def test_a_search_finds_a_product_wherever_its_weights_lie():
+    kernel, made = hand.inner_product(256, 256, 40), Backend("interpreter")
+    moved = renamed(kernel, {"w": "w"}, {"w": -32})  # in an arena, behind others
+    first, *_, last = made.tunable(moved).tilings
+    grids = [
+        hand.program(tuned(made, moved, tiling), (one,)).launches[0].meta["grid"]
+        for tiling in (first, last)
+        for one in (kernel, moved)
+    ]
+    assert grids[0] == grids[1] != grids[2] == grids[3]
 
 
 def tile_of_interpreter(kernel: Kernel) -> Tile:
