@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from compiler.index import Index
+from compiler.index import Index, bounds
 from compiler.kernel import (
     SCALAR_BUFFER,
     Const,
@@ -65,7 +65,7 @@ def starts(kernel: Kernel) -> dict[str, int]:
     first: dict[str, int] = {}
     parts: list[Load | Store] = [*kernel.loads(), *kernel.stores]
     for part in parts:
-        start = max(0, part.offset.const)
+        start = max(0, bounds(part.offset)[0])
         start -= start % (ALIGNMENT // ITEMSIZE[part.dtype])
         first[part.buffer] = min(first.get(part.buffer, start), start)
     first.pop(SCALAR_BUFFER, None)  # a small block whose words have fixed places
