@@ -78,7 +78,7 @@ def _plans(kernel: Kernel, host: Host, model: Plan) -> Iterable[tuple[float, Pla
             yield cycles, replace(model, mr=mr, nr=nr)
         return
     for _, scalar, vector, vec in vectors(kernel, host.lanes):
-        for rows in row_choices(scalar, axes_alone(kernel, scalar, vector), host):
+        for rows in row_choices(scalar, axes_alone(kernel, scalar, vector), model.sums, host):
             made = replace(
                 model,
                 scalar=scalar,
@@ -90,7 +90,7 @@ def _plans(kernel: Kernel, host: Host, model: Plan) -> Iterable[tuple[float, Pla
                 depth=max(model.lead, guard_depth(scalar, rows.axes, model.sums)),
             )
             times = rows.weight * rows.count * math.prod(a.size for a in made.outer)
-            for cycles, mr, nv in tiles(rows.count, vec.size, host, rows.most):
+            for cycles, mr, nv in tiles(rows, vec.size, host):
                 for packed in _packings(replace(made, mr=mr, nv=nv)):
                     yield cycles * times, packed
 

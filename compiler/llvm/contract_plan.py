@@ -19,6 +19,7 @@ _CROOKED_USES = 3  # the same where its rows begin between vectors, and it is co
 _FAR_USES = 2  # the same where each of them lies on a page of its own
 _FAR = 128  # elements from step to step from which on the scalar factor is asked for ahead
 _PAGE = 4096  # bytes that the processor reads ahead in
+_APART = 3  # cycles that it takes to choose a row's pointer
 _BRIEF = 64  # longest sum that costs no more than to write its results
 _LONG = 4096  # longest sum kept in one accumulator
 _SCRATCH = 256 * 1024  # bytes of results that wait on the stack for the rest of their sums
@@ -163,9 +164,9 @@ def axes_alone(kernel: Kernel, load: Load, other: Load) -> list[Axis]:
 
 def _tiled(kernel: Kernel, host: Host, scalar: Load, vector: Load, vec: Axis) -> Plan:
     alone = axes_alone(kernel, scalar, vector)
-    even, rows, mr, nv = _rows(scalar, alone, vec, host)
-    outer = outer_axes(kernel, vector, vec, rows)
     sums = kernel.reduces[0].axes
+    even, rows, mr, nv = _rows(scalar, alone, vec, sums, host)
+    outer = outer_axes(kernel, vector, vec, rows)
     lead, chunk, group = _blocks(sums, scalar, rows, nv * host.lanes, mr * nv * host.lanes * 4)
     depth = max(lead, guard_depth(scalar, rows, sums))
     made = Plan(
@@ -214,12 +215,12 @@ def _worth_packing(plan: Plan) -> bool:
 
 
 def _rows(
-    scalar: Load, alone: list[Axis], vec: Axis, host: Host
+    scalar: Load, alone: list[Axis], vec: Axis, sums: tuple[Axis, ...], host: Host
 ) -> tuple[bool, tuple[Axis, ...], int, int]:
     """Chooses the row axes and the tile: (even, rows, mr, nv)."""
     choices = []
-    for rows in row_choices(scalar, alone, host):
-        cycles, mr, nv = min(tiles(rows.count, vec.size, host, rows.most))
+    for rows in row_choices(scalar, alone, sums, host):
+        cycles, mr, nv = min(tiles(rows, vec.size, host))
         choices.append((cycles * rows.weight, rows, mr, nv))
     best = min(c[0] for c in choices)
     # Among nearly equal ones the innermost axis: its rows lie closest to each other.
@@ -231,25 +232,35 @@ def _rows(
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What may be the rows of a tile: at most `most` of the points of `axes`."""
+    """What may be the rows of a tile: at most `most` of the points of `axes`.
+
+    `apart`: cycles of a step for each row of a tile at an end of the axis, where guards let some
+    rows in and others not, so that each has a pointer that is made anew.
+    """
 
     axes: tuple[Axis, ...]
     even: bool
     most: int
     weight: float  # by what a tile's cycles are multiplied to compare them with those of others
+    apart: float = 0.0
 
     @property
     def count(self) -> int:
         return math.prod(a.size for a in self.axes)
 
 
-def row_choices(scalar: Load, alone: list[Axis], host: Host) -> Iterable[Rows]:
+def row_choices(
+    scalar: Load, alone: list[Axis], sums: tuple[Axis, ...], host: Host
+) -> Iterable[Rows]:
     """Yields the axes that may be rows, `alone` being those that the scalar factor alone has."""
     indices = (scalar.offset, *(g.index for g in scalar.guards))
     for axis in alone:
         if all(_plain(i, axis) for i in indices):
             cost = _far(scalar.offset.coefficient(axis)) / _filled(scalar, [axis])
-            yield Rows((axis,), True, 30, cost / axis.size)
+            guarded = any(axis in axes_of(g.index) for g in scalar.guards)
+            depth = guard_depth(scalar, (axis,), sums)
+            apart = _APART / math.prod(a.size for a in sums[depth:]) if guarded else 0.0
+            yield Rows((axis,), True, 30, cost / axis.size, apart)
     if alone:
         # Separate addresses cost registers and instructions.
         cost = 1.15 / _filled(scalar, alone)
@@ -259,8 +270,8 @@ def row_choices(scalar: Load, alone: list[Axis], host: Host) -> Iterable[Rows]:
 
 
 def _far(step: int) -> float:
-    """What it costs that rows lie on pages, or even in cache sets, of their own."""
-    return 1.4 if step and step % 1024 == 0 else 1.1 if step > 1024 else 1.0
+    """What it costs that rows lie on pages of their own."""
+    return 1.1 if step >= 1024 else 1.0
 
 
 def _filled(scalar: Load, rows: Iterable[Axis]) -> float:
@@ -280,17 +291,19 @@ def _fixed(axes: Iterable[Axis], point: Iterable[int]) -> dict[Axis, Index]:
     return {a: Index(i) for a, i in zip(axes, point, strict=True)}
 
 
-def tiles(rows: int, columns: int, host: Host, most: int) -> Iterable[tuple[float, int, int]]:
+def tiles(rows: Rows, columns: int, host: Host) -> Iterable[tuple[float, int, int]]:
     """Yields register tiles as (cycles for one step of all sums, mr, nv)."""
-    vectors = -(-columns // host.lanes)
+    vectors, count = -(-columns // host.lanes), rows.count
     for nv in range(1, min(vectors, 8) + 1):
-        for mr in dict.fromkeys(-(-rows // -(-rows // r)) for r in range(1, min(most, rows) + 1)):
+        panels = -(-vectors // nv)
+        for mr in dict.fromkeys(-(-count // -(-count // r)) for r in range(1, rows.most + 1)):
             if mr * nv + nv + 1 > host.registers:
                 break
-            count = -(-rows // mr) * -(-vectors // nv)
+            along = -(-count // mr)
             # Two multiplications a cycle; a sum is four cycles old when used again. What loads
             # cost besides was measured (Ice Lake).
-            yield count * (max(mr * nv / 2, 4) + 0.5 * mr + 0.4 * nv + 1), mr, nv
+            cycles = along * (max(mr * nv / 2, 4) + 0.5 * mr + 0.4 * nv + 1)
+            yield panels * (cycles + min(2, along) * mr * rows.apart), mr, nv
 
 
 def guard_depth(scalar: Load, rows: tuple[Axis, ...], sums: tuple[Axis, ...]) -> int:

@@ -157,6 +157,17 @@ def test_long_sums_are_packed_in_chunks():
         assert tiled.panels > 1 and tiled.row_tiles > 8, kernel.name
 
 
+def test_rows_are_those_that_guards_treat_alike():
+    """A pointer a row is dear where few steps share it: along an axis that a window slides on."""
+    host = backend("x86-64-v4").host
+    image = plan(collapse(hand.conv_forward(4, 32, 32, 3, 32, 5, 1, 2)), host)
+    assert image and [a.name for a in image.rows] == ["oh"] and image.mr == 8
+    small = plan(collapse(hand.conv_forward(100, 8, 8, 32, 64, 5, 1, 2)), host)
+    assert small and [a.name for a in small.rows] == ["n"]
+    plain = plan(collapse(hand.conv_forward(4, 32, 32, 3, 32, 5)), host)
+    assert plain and [a.name for a in plain.rows] == ["ow"]
+
+
 def test_rows_that_lie_across_are_asked_for_ahead():
     def asks(kernel):
         return "llvm.prefetch" in backend("x86-64-v3").render(kernel)
