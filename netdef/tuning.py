@@ -21,7 +21,7 @@ Clock = Callable[[Executable], Mapping[str, float]]  # seconds of each kernel
 
 WORTH = 0.97  # of the model's time: what is hardly faster may as well be chance
 _ROUNDS = 3
-_SECONDS, _STEPS = 0.1, 20  # of a round, at most
+_SECONDS, _STEPS = 0.1, 10  # of a round, at most
 
 
 @dataclass

@@ -27,7 +27,7 @@ from compiler.llvm.dot import dot_plan, dot_tiles
 from compiler.llvm.host import Host
 from compiler.tilings import Tiling
 
-_MOST = 16
+_MOST = 12
 _LIKE = 2  # candidates that differ in the size of a tile alone
 
 
