@@ -185,7 +185,7 @@ def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
 
 
 def _parts(kernel: Kernel, traits: Traits) -> int:
-    if traits.parallel == 1 or kernel.kind not in ("contract", "reduce"):
+    if traits.parallel == 1 or kernel.kind not in ("contract", "reduce") or kernel.rows:
         return 1
     reduce = kernel.reduces[0]
     if not reduce.axes or any(r.op != "sum" for r in kernel.reduces):

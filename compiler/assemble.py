@@ -8,7 +8,7 @@ from math import prod
 
 from compiler.arena import NAME, Arena
 from compiler.graph import Graph
-from compiler.index import Axis, Index, index
+from compiler.index import Axis, Index, axes_of, index
 from compiler.ir import Node
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel, load_axes
 from compiler.narrow import COPY
@@ -166,7 +166,7 @@ def _info(unit: Unit, kernel: Kernel, launch: Scheduled, forward: set[str]) -> K
 def flops(kernel: Kernel) -> int:
     """Returns the floating-point operations of a kernel's sums: two for a product and its sum."""
     points = prod(a.size for a in kernel.space)
-    each = sum(prod(a.size for a in r.axes) for r in kernel.reduces)
+    each = sum(prod(a.size for a in r.axes if a not in kernel.rows) for r in kernel.reduces)
     return points * (each * 2 if kernel.kind == "contract" else each + len(kernel.stores))
 
 
@@ -182,7 +182,7 @@ def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int
         read = sum(prod(a.size for a in load_axes(x)) for x in loads) or whole
         total += abs(moves.get(name, min(whole, read) * ITEMSIZE[buffers[name].dtype]))
     for store in kernel.stores:
-        points = prod(a.size for a in (*kernel.space, *store.axes))
+        points = prod(a.size for a in axes_of(store.offset))
         total += points * ITEMSIZE[store.dtype]
     if kernel.parts is not None:
         parts = buffers[kernel.parts.buffer]

@@ -95,7 +95,7 @@ def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer], taken: set[str
     for kernel in kernels:
         own = [s.buffer for s in kernel.stores if buffers[s.buffer].role in ("inner", "output")]
         name = min(own, key=lambda b: ("." in b, own.index(b)), default=kernel.name)
-        name = _unique(kernel.name if name in taken else name, taken)
+        name = unique(kernel.name if name in taken else name, taken)
         taken.add(name)
         named.append(replace(kernel, name=name))
     return named
@@ -143,8 +143,8 @@ class _State:
             if (merged := self._with_reader(i, j)) is not None:
                 return self._replace(i, j, merged)
         if d.kind[i] in ("reduce", "row"):
-            near = {j for b in d.reads[i] for j in d.readers[b] if d.kind[j] in ("reduce", "row")}
-            for j in sorted(near - {i}):
+            near = {j for b in d.reads[i] for j in d.readers[b]} | d.data(i)
+            for j in sorted(j for j in near - {i} if d.kind[j] in ("reduce", "row")):
                 if (both := self._beside(i, j)) is not None:
                     return self._replace(i, j, both)
         return None
@@ -164,10 +164,16 @@ class _State:
         return None if merged is None or self.dependence.detour(i, j) else merged
 
     def _beside(self, i: int, j: int) -> Kernel | None:
-        """Returns kernels i and j as one, None if they are unlike or depend on each other."""
-        if (i, j) in self._unlike or self.dependence.connected(i, j):
+        """Returns kernels i and j as one, None if they are unlike or depend on each other.
+
+        What is stored in the end may depend on the other's sums, if there is nothing between them.
+        """
+        d = self.dependence
+        if (i, j) in self._unlike or (d.connected(i, j) and (j not in d.data(i) or d.detour(i, j))):
             return None
         merged = _side_by_side(*self._both(i, j))
+        if d.connected(i, j) and merged is not None and merged.kind != "reduce":
+            merged = None
         if merged is None:
             self._unlike.add((i, j))
         return merged
@@ -205,13 +211,13 @@ def merge(kernel: Kernel, other: Kernel, spreads: bool = False) -> tuple[Kernel 
         return None, why
     base = refine(kernel, found)
     body = _moved_body(base, other, found)
-    merged = _connect(base, body)
+    merged = connect(base, body)
     if merged is None:
         return None, "it reads other elements than the point's own"
     kinds = (kernel.kind, merged.kind)
     if kinds[0] in ("contract", "transform") and kinds[1] != kinds[0]:
         return None, f"a {kinds[0]} kernel takes only maps as its epilogue"
-    if not _in_place(merged.body):
+    if not in_place(merged.body):
         return None, "it overwrites what the other reads"
     return merged, ""
 
@@ -244,10 +250,10 @@ def refine(kernel: Kernel, found: Alignment) -> Kernel:
 
 def substituted(kernel: Kernel, axes: dict[Axis, Index], space: tuple[Axis, ...]) -> Kernel:
     """Returns the kernel over another space, its axes replaced by indices over that space."""
-    return replace(kernel, space=space, body=tuple(_shifted(s, axes) for s in kernel.body))
+    return replace(kernel, space=space, body=tuple(shifted(s, axes) for s in kernel.body))
 
 
-def _shifted(s: Statement, axes: dict[Axis, Index]) -> Statement:
+def shifted(s: Statement, axes: dict[Axis, Index]) -> Statement:
     if isinstance(s, Store):
         return replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
     payload = shift(s.payload, axes) if s.payload is not None else None
@@ -260,20 +266,20 @@ def _moved_body(kernel: Kernel, other: Kernel, found: Alignment) -> list[Stateme
     axes = dict(found.rename)
     fresh: dict[Axis, Axis] = {}
     for axis in dict.fromkeys((*found.extra, *(a for s in other.body for a in s.axes))):
-        fresh[axis] = Axis(_unique(axis.name, taken), axis.size)
+        fresh[axis] = Axis(unique(axis.name, taken), axis.size)
         taken.add(fresh[axis].name)
         axes[axis] = index(fresh[axis])
     shift_id = 1 + max((r.id for r in kernel.reduces), default=-1)
     extra = tuple(fresh[a] for a in found.extra)
     body = []
     for s in other.body:
-        s = _renumbered(_shifted(s, axes), shift_id)
+        s = renumbered(shifted(s, axes), shift_id)
         own = tuple(fresh[a] for a in s.axes)
         body.append(replace(s, axes=extra + own if isinstance(s, Store) else own))
     return body
 
 
-def _renumbered(s: Statement, by: int) -> Statement:
+def renumbered(s: Statement, by: int) -> Statement:
     def visit(e: Expr) -> Expr | None:
         return Acc(e.id + by, e.dtype) if isinstance(e, Acc) else None
 
@@ -283,7 +289,7 @@ def _renumbered(s: Statement, by: int) -> Statement:
     return replace(s, id=s.id + by, value=rebuild(s.value, visit), payload=payload)
 
 
-def _connect(kernel: Kernel, body: list[Statement]) -> Kernel | None:
+def connect(kernel: Kernel, body: list[Statement]) -> Kernel | None:
     """Replaces loads of what `kernel` stores at the point by the value itself."""
     stored = {s.buffer: s for s in kernel.stores}
 
@@ -325,7 +331,7 @@ def _side_by_side(kernel: Kernel, other: Kernel) -> Kernel | None:
         body = _same_windows(kernel, other, rename)
     else:
         body = _moved_body(kernel, other, Alignment(rename, (), {}, kernel.space))
-    return _connect(kernel, body) if body is not None else None
+    return connect(kernel, body) if body is not None else None
 
 
 def _same_windows(
@@ -337,9 +343,11 @@ def _same_windows(
         return None
     shared = dict(zip(other.reduces[0].axes, kernel.reduces[0].axes, strict=True))
     moves = {**rename, **{b: index(a) for b, a in shared.items()}}
-    moved = [replace(_shifted(s, moves), axes=tuple(shared[a] for a in s.axes)) for s in other.body]
-    body = [_renumbered(s, len(kernel.reduces)) for s in moved]
-    return body if _loaded(kernel.reduces) & _loaded(body) else None
+    moved = [replace(shifted(s, moves), axes=tuple(shared[a] for a in s.axes)) for s in other.body]
+    body = [renumbered(s, len(kernel.reduces)) for s in moved]
+    return (
+        body if kernel.writes() & other.reads() or _loaded(kernel.reduces) & _loaded(body) else None
+    )
 
 
 def _loaded(body: Sequence[Statement]) -> set[Load]:
@@ -351,7 +359,7 @@ def _sizes(axes: Sequence[Axis]) -> tuple[int, ...]:
     return tuple(a.size for a in axes)
 
 
-def _in_place(body: Sequence[Statement]) -> bool:
+def in_place(body: Sequence[Statement]) -> bool:
     """Says whether what is overwritten is read by point Stores alone, and so before it is."""
     points = [s for s in body if isinstance(s, Store) and not s.axes]
     rows = [s for s in body if s not in points]
@@ -376,7 +384,7 @@ def _extent(axes: Sequence[Axis]) -> int:
     return total
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique(name: str, taken: set[str]) -> str:
     if name not in taken:
         return name
     return next(f"{name}{i}" for i in count(2) if f"{name}{i}" not in taken)

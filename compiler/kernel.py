@@ -8,7 +8,9 @@ A kernel runs its body at every point of `space`. The body is a list of statemen
 A value (`Expr`) may use the results of the Reduces before it (`Acc`). So a map is a body of one
 Store; a convolution is a Reduce(sum) of a product of two Loads, then Stores of maps of its Acc
 (the epilogue: bias, activation); a softmax is Reduce(max), Reduce(sum), Store over the row.
-Nothing depends on the order of the points of `space`: they may all run at once. The
+Nothing depends on the order of the points of `space`: they may all run at once. An epilogue may
+also have a Reduce over an axis of `space` itself, the rows of a tile: its result is the same for
+all of them, and a Store of it that does not depend on the row is made once a tile. The
 values of all Stores at the point (without axes of their own) are computed before the first of them
 is stored: a kernel may update a buffer in place, reading the very element that the same point
 stores. Otherwise no kernel reads a buffer that it writes.
@@ -219,8 +221,9 @@ class Kernel:
     def kind(self) -> Kind:
         """What the generators choose by; it follows from the body alone.
 
-        contract  the first statement is a sum of a product of two Loads, none after it reduces;
-                  a Store with axes of its own spreads the result over several elements
+        contract  the first statement is a sum of a product of two Loads; none after it reduces,
+                  but over rows of the space; a Store with axes of its own spreads the result over
+                  several elements
         transform likewise, of a value between two constant matrices
         row       statements with axes of their own (Stores over a row), or several Reduces
         reduce    Reduces over the same axes, then Stores at the point
@@ -229,7 +232,7 @@ class Kernel:
         """
         if self.call is not None:
             return "host"
-        reduces = [s for s in self.body if isinstance(s, Reduce)]
+        reduces = [r for r in self.reduces if not self.rows or r.axes != self.rows]
         wide = any(isinstance(s, Store) and s.axes for s in self.body)
         if len(reduces) == 1 and product(reduces[0]) is not None:
             return "contract"
@@ -248,6 +251,11 @@ class Kernel:
     @cached_property
     def reduces(self) -> tuple[Reduce, ...]:
         return tuple(s for s in self.body if isinstance(s, Reduce))
+
+    @cached_property
+    def rows(self) -> tuple[Axis, ...]:
+        """The axis of the space that Reduces fold over, if they do."""
+        return next((r.axes for r in self.reduces if r.axes and r.axes[0] in self.space), ())
 
     @cached_property
     def leaves(self) -> tuple[Load | Random, ...]:

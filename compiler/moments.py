@@ -1,63 +1,97 @@
-"""Mean and variance of long runs take one read of memory, part by part.
+"""Long sums over places fall into parts, so that each takes one read of memory, or none.
 
 A mean takes one read of a blob and the squared distances from it another. Here both are taken of
 parts that stay in the nearest caches between the two, and joined as Chan, Golub and LeVeque (1979)
 do: with m the mean of a part's n numbers and q the sum of their squared distances from m, the mean
-of all is M = mean(m), and the sum of squared distances from it is sum(q + n * (m - M) ** 2).
+of all is M = mean(m), and the sum of squared distances from it is sum(q + n * (m - M) ** 2). To
+take both in one read of m and q as well, distances d are those from the first part's mean, which
+is near M: the sum is sum(q) + n * (sum(d ** 2) - sum(mean(d) ** 2)).
+
+Where contractions take sums over their tiles' rows (`Traits.rows`), a part is such a tile, and so
+are the parts of any other sum over the rows of what a contraction makes: `fuse` merges them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from compiler.fuse import ROW_LIMIT
 from compiler.graph import Graph
 from compiler.ir import Node
 from compiler.prims import moves
+from compiler.prims.maps import SCALARS as MAPS
 from compiler.prims.maps import add, div, mul, sub
 from compiler.prims.reduce import sum_
 from compiler.prims.registry import make
 from compiler.simplify import splat
+from compiler.storage import SLID, memory_order
 
 _FEW = 32  # a part of fewer numbers is not worth its sums
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """How x falls into parts: its shape then, which axes number the parts, which are within."""
+    """How x falls into parts: which axes number the parts of its view, which are within."""
 
+    order: tuple[int, ...]  # of the axes of x in the view
     shape: tuple[int, ...]
     across: tuple[int, ...]
     within: tuple[int, ...]
 
-    def joined(self, x: Node, like: Node) -> tuple[Node, Node]:
+    def view(self, x: Node) -> Node:
+        return moves.reshape(moves.transpose(x, self.order), self.shape)
+
+    def total(self, x: Node, like: Node) -> Node:
+        """Returns the sum of x, shaped as `like`."""
+        return moves.reshape(sum_(sum_(self.view(x), self.within), self.across), like.shape)
+
+    def moments(self, x: Node, like: Node) -> tuple[Node, Node]:
         """Returns the mean of x and the sum of squared distances from it, shaped as `like`."""
-        x = moves.reshape(x, self.shape)
+        x = self.view(x)
         size = float(prod(self.shape[a] for a in self.within))
         means = div(sum_(x, self.within), size)
         away = sub(x, means)
         squares = sum_(mul(away, away), self.within)
-        mean = div(sum_(means, self.across), float(prod(self.shape[a] for a in self.across)))
-        apart = sub(means, mean)
-        squares = sum_(add(squares, mul(mul(apart, apart), size)), self.across)
+        first = means
+        for axis in self.across:
+            first = moves.slice_axis(first, axis, 0, 1)
+        apart, parts = sub(means, first), float(prod(self.shape[a] for a in self.across))
+        mean = add(div(sum_(apart, self.across), parts), first)
+        off = sub(mean, first)
+        spread = sub(sum_(mul(apart, apart), self.across), mul(mul(off, off), parts))
+        squares = add(sum_(squares, self.across), mul(spread, size))
         return moves.reshape(mean, like.shape), moves.reshape(squares, like.shape)
 
 
-def part_moments(graph: Graph, longest: int) -> dict[Node, Node]:
-    """Returns what each node becomes: variances of more numbers than `longest`, and their means."""
+def part_moments(graph: Graph, longest: int, rows: Sequence[int] = ()) -> dict[Node, Node]:
+    """Returns what each node becomes: variances of more numbers than `longest`, and their means.
+
+    With `rows`, also what other sums over the rows of contractions become.
+    """
     order = graph.nodes()
+    place = {node: i for i, node in enumerate(order)}
     found: dict[Node, tuple[Node, _Parts]] = {}
+    plain: dict[Node, _Parts] = {}
     for node in order:
         mean = _mean_of(node)
-        parts = _parts(mean.src[0], longest) if mean is not None else None
-        if mean is not None and parts is not None:
-            found[node] = found[mean] = mean, parts
+        if mean is not None:
+            parts = _tiles(mean.src[0], rows, place)
+            if parts is None and longest:
+                parts = _parts(mean.src[0], longest)
+            if parts is not None:
+                found[node] = found[mean] = mean, parts
+        elif node.prim == "sum" and (parts := _tiles(node, rows, place)) is not None:
+            plain[node] = parts
     new: dict[Node, Node] = {}
     for node in order:
         sources = tuple(new[s] for s in node.src)
         if node in found:
             mean, parts = found[node]
-            new[node] = parts.joined(new[mean.src[0].src[0]], node)[node is not mean]
+            new[node] = parts.moments(new[mean.src[0].src[0]], node)[node is not mean]
+        elif node in plain:
+            new[node] = plain[node].total(sources[0], node)
         elif sources == node.src:
             new[node] = node
         else:
@@ -101,8 +135,40 @@ def _parts(total: Node, longest: int) -> _Parts | None:
             if length > 1 or axis not in axes:
                 kind.append(len(shape))
                 shape.append(length)
-    return _Parts(tuple(shape), tuple(across), tuple(within))
+    return _Parts(tuple(range(len(x.shape))), tuple(shape), tuple(across), tuple(within))
 
 
 def _divisor(n: int, most: int) -> int:
     return max(d for d in range(1, most + 1) if n % d == 0)
+
+
+def _tiles(total: Node, rows: Sequence[int], place: Mapping[Node, int]) -> _Parts | None:
+    """Returns tiles of rows, if the sum is over all rows of what a contraction makes last."""
+    x, order = total.src[0], memory_order(total.src[0].shape)
+    count = x.type.size // total.type.size
+    size = next((n for n in rows if count % n == 0), 0)
+    # A row of fewer numbers is one kernel with all that is made of its sums.
+    if not size or count <= ROW_LIMIT or not _over_rows(total, order):
+        return None
+    last = max(_made_of(x), key=lambda node: place[node], default=x)
+    alike = last.type.size == x.type.size and last.type.rank >= x.type.rank
+    if last.prim != "contract" or not alike:
+        return None
+    return _Parts(order, (count // size, size, total.type.size), (0,), (1,))
+
+
+def _over_rows(total: Node, order: Sequence[int]) -> bool:
+    """Says whether a sum keeps the axis that lies innermost in memory, and no other."""
+    return all(total.shape[a] == 1 for a in order[:-1]) and total.shape[order[-1]] > 1
+
+
+def _made_of(x: Node) -> set[Node]:
+    """Returns what maps and moves alone make x of, but for leaves."""
+    found, stack = set[Node](), [x]
+    while stack:
+        node = stack.pop()
+        if node.prim in MAPS.keys() | SLID:
+            stack.extend(node.src)
+        elif node.src:
+            found.add(node)
+    return found

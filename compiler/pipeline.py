@@ -24,6 +24,7 @@ from compiler.moments import part_moments
 from compiler.narrow import narrow
 from compiler.rewrite import mapped, rewrite, straightened, verify
 from compiler.roll import roll
+from compiler.rowsums import take_sums
 from compiler.schedule import Buffer
 from compiler.simplify import RULES
 from compiler.storage import Planner
@@ -84,9 +85,10 @@ def fold(unit: Unit) -> None:
 
 
 def part(unit: Unit) -> None:
-    """Mean and variance of long runs take one read, in parts."""
-    if unit.backend.traits.nearby:
-        new = part_moments(unit.graph, unit.backend.traits.nearby)
+    """Long sums over places are taken in parts: so that mean and variance take one read."""
+    traits = unit.backend.traits
+    if traits.nearby or traits.rows:
+        new = part_moments(unit.graph, traits.nearby, traits.rows)
         unit.graph = mapped(unit.graph, new)
         _rename(unit, new)
 
@@ -138,6 +140,14 @@ def merge(unit: Unit) -> None:
     unit.kernels, unit.refused = fused.kernels, fused.refused
 
 
+def add_up_rows(unit: Unit) -> None:
+    """Sums over rows of what a contraction stores, in its epilogue."""
+    if unit.backend.traits.rows:
+        unit.kernels = take_sums(unit.kernels, unit.backend.traits.rows)
+        left = {kernel.name for kernel in unit.kernels}
+        unit.refused = [pair for pair in unit.refused if left.issuperset(pair[:2])]
+
+
 def step_by_step(unit: Unit) -> None:
     """Loops over time repeat the kernels of one step."""
     places = unit.graph.places
@@ -181,6 +191,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("lower", lower),
     ("narrow", store_narrow),
     ("fuse", merge),
+    ("sums", add_up_rows),
     ("roll", step_by_step),
     ("adapt", fit),
     ("launches", group),

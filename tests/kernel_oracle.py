@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compiler.index import Axis, Div, Index
+from compiler.index import Axis, Div, Index, axes_of
 from compiler.kernel import (
     SCALAR_BUFFER,
     SCALARS,
@@ -109,11 +109,19 @@ def run_kernel(kernel: Kernel, buffers: dict[str, np.ndarray]) -> None:
     n = len(kernel.space)
     later = []
     for s in kernel.body:
-        grid = _Grid((*kernel.space, *s.axes))
+        grid = _Grid((*kernel.space, *(a for a in s.axes if a not in kernel.space)))
         shape = tuple(a.size for a in grid.axes)
         value = np.broadcast_to(_value(s.value, grid, buffers, accs), shape)
+        if isinstance(s, Reduce) and s.axes and s.axes == kernel.rows:  # all rows get the sum
+            total = value.sum(kernel.space.index(s.axes[0]), dtype=np.float64, keepdims=True)
+            accs[s.id] = np.broadcast_to(total.astype(TYPES[s.dtype]), shape)
+            continue
         if not isinstance(s, Reduce):
-            offset = np.broadcast_to(grid.index(s.offset), shape).reshape(-1)
+            offset = np.broadcast_to(grid.index(s.offset), shape)
+            if kernel.rows and not axes_of(s.offset).issuperset(kernel.rows):  # once for all rows
+                first = [slice(1) if a in kernel.rows else slice(None) for a in grid.axes]
+                offset, value = offset[tuple(first)], value[tuple(first)]
+            offset = offset.reshape(-1)
             assert len(np.unique(offset)) == offset.size, "two points store to one place"
             later.append((buffers[s.buffer].reshape(-1), offset, value.reshape(-1).copy()))
             continue

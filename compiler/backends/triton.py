@@ -55,7 +55,12 @@ class Backend:
         parallel = 2 * found.processors if self.target != "interpreter" else 1
         narrow = self.precision == "bf16"
         self.traits = Traits(
-            tile=(64, 64), parallel=parallel, last_adds=True, narrow=narrow, spreads=True
+            tile=(64, 64),
+            parallel=parallel,
+            last_adds=True,
+            narrow=narrow,
+            spreads=True,
+            rows=(128, 64),
         )
         self.tilings = known(self.target)
         self.binary = binary and self.target != "interpreter"

@@ -2,7 +2,8 @@
 
 Space axes that only the first factor depends on are flattened to M, those of the second alone to
 N, those of both count matrices of a batch; the sum's axes are flattened to K. Each factor is read
-straight from its tensor: its address is computed from the parts of the flat indices.
+straight from its tensor: its address is computed from the parts of the flat indices. Where the
+epilogue sums over rows, they are those of a tile: a sum is a value of its columns.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 
-from compiler.index import Axis, Index, index, unravel
+from compiler.index import Axis, Index, axes_of, index, unravel
 from compiler.kernel import Kernel, Load, load_axes, product, shift, walk
 from compiler.parts import halves
 from compiler.tilings import Tiling, Tilings, Tunable, digest
@@ -29,6 +30,8 @@ _AHEAD = 64  # registers of a thread for parts that are on their way
 # Of a thread: for its accumulators and what is read beside each of them.
 _REGISTERS = 256
 _TRIED = 12  # tiles that a search tries
+_SUMMED = 64  # accumulators of a thread whose rows are summed: the sums take registers as well
+_COLUMNS = frozenset(["col"])
 _SWIZZLE = 8  # tiles of this many rows run together, so that they share what they read
 
 
@@ -64,13 +67,14 @@ def roles(kernel: Kernel) -> Roles:
         a, b = b, a
     in_a, in_b = load_axes(a), load_axes(b)
     m = [x for x in kernel.space if x in in_a - in_b or x not in in_a | in_b]
+    outer = [x for x in m if x not in kernel.rows]
     n = [x for x in kernel.space if x in in_b - in_a]
     batch = tuple(x for x in kernel.space if x in in_a & in_b)
     k = kernel.reduces[0].axes
     return Roles(
         a,
         b,
-        _by_stride(m, out, a.offset),
+        (*_by_stride(outer, out, a.offset), *kernel.rows),
         _by_stride(n, out, b.offset),
         _by_stride(k, a.offset, b.offset),
         batch,
@@ -92,7 +96,8 @@ def suits(kernel: Kernel) -> bool:
         return False
     r = roles(kernel)
     m, n, k, _ = r.sizes
-    return m > 1 and n > 1 and k > 3 and r.a.other == 0 == r.b.other
+    pays = m > 1 and n > 1 and k > 3
+    return (pays or bool(kernel.rows)) and r.a.other == 0 == r.b.other
 
 
 def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | None:
@@ -113,7 +118,7 @@ def _key(kernel: Kernel, precision: Precision) -> str:
     return digest(*shape_of(kernel).key, precision)
 
 
-_Asked = tuple[int, int, int, int, int, Target, Precision, int]
+_Asked = tuple[int, int, int, int, int, Target, Precision, int, int]
 
 
 def _asked(
@@ -121,7 +126,10 @@ def _asked(
 ) -> _Asked:
     """Returns what a kernel's tiles are chosen by."""
     accumulators = min(accumulators, _REGISTERS // (1 + _read_with_results(kernel, r)))
-    return *r.sizes, r.k[-1].size, target, precision, accumulators
+    if kernel.rows:
+        accumulators = min(accumulators, _SUMMED)
+    rows = _size(kernel.rows) if kernel.rows else 0
+    return *r.sizes, r.k[-1].size, target, precision, accumulators, rows
 
 
 def _tile(asked: _Asked, found: Tiling | None) -> Tile:
@@ -159,20 +167,40 @@ def render_contract(
             em.bind(step, "step", [])
             _multiply(em, r, axes, step, precision)
     em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", 0)
-    _store(em, made, axes)
+    _sum_rows(em, made, axes)
+    _store(em, made, axes, r)
     programs = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
     if kernel.parts is not None and parted is not None:
         _, total, part = parted
         with last(em, kernel.parts, programs // kernel.parts.count):
             _add_up(em, total, part, axes, tile)
-            _store(em, total, axes)
+            _store(em, total, axes, r)
     return finish(kernel, em, programs, tile.warps, tile.stages, tile.accumulators)
 
 
-def _store(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
+def _sum_rows(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
+    """Writes the sums over the rows of the tile: values of its columns."""
+    for r in kernel.reduces[1:]:
+        total = em.names.fresh("total")
+        em.line(f"{total} = tl.sum({em.full(em.expr(shift(r.value, axes)), _RESULT)}, 0)")
+        em.accs[r.id] = Value(total, _COLUMNS, "f32", 0)
+
+
+def _store(em: Emitter, kernel: Kernel, axes: dict[Axis, Index], r: Roles) -> None:
+    """Writes what is stored: at each point, or once for all rows of the tile."""
     for s in kernel.stores:
-        for one in each_of(s, axes):
-            em.store(one, _RESULT)
+        once = not axes_of(s.offset).issuperset(kernel.rows)
+        at = axes | (_numbered(em, r, kernel.rows) if once else {})
+        for one in each_of(s, at):
+            em.store(one, _COLUMNS if once else _RESULT)
+
+
+def _numbered(em: Emitter, r: Roles, rows: Sequence[Axis]) -> dict[Axis, Index]:
+    """Returns the axes that number the tiles: what is the same for all rows needs no others."""
+    outer = [x for x in r.m if x not in rows]
+    tile = Axis("tile_row", _size(outer))
+    em.bind(tile, "tile_row", [])
+    return dict(zip(outer, unravel(index(tile), [x.size for x in outer]), strict=True))
 
 
 def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], tile: Tile) -> None:

@@ -89,7 +89,7 @@ _TENSOR = (
     Tile(128, 256, 32, 3, 8),
     Tile(128, 128, 32, 3, 8),
     Tile(64, 128, 32, 4, 4),
-    Tile(128, 64, 32, 4, 4),
+    Tile(128, 64, 32, 4, 8),
     Tile(64, 64, 32, 4, 4),
     Tile(64, 32, 32, 4, 4),
     Tile(32, 64, 32, 4, 4),
@@ -140,15 +140,17 @@ def choose(
     target: Target,
     precision: Precision,
     accumulators: int = MOST,
+    rows: int = 0,
 ) -> Tile:
     """Returns the tile with the least estimated time, of at most so many accumulators a thread.
 
     `run` is the length of the last sum axis: a tile whose depth divides it reads whole runs, and
-    decomposes the sum's index once a block instead of once an element.
+    decomposes the sum's index once a block instead of once an element. `rows` is the height that
+    the tile must have, 0: any.
     """
     if target.name == "interpreter":
-        return _largest(m, n, k)
-    return ranked(m, n, k, batch, run, target, precision, accumulators)[0]
+        return _largest(m, n, k, rows)
+    return ranked(m, n, k, batch, run, target, precision, accumulators, rows)[0]
 
 
 def ranked(
@@ -160,11 +162,14 @@ def ranked(
     target: Target,
     precision: Precision,
     accumulators: int,
+    rows: int,
 ) -> list[Tile]:
     """Returns the tiles that a target has room for, that with the least estimated time first."""
     tiles = {"fp32": tuple(_plain()), "tf32": _TENSOR, "bf16": _BF16}[precision]
     itemsize = 2 if precision == "bf16" else 4
     fitting = [t for t in tiles if (t.m + t.n) * t.k * itemsize * t.stages <= target.shared]
+    if rows:
+        fitting = [t for t in fitting if t.m == rows]
     fitting = [t for t in fitting if t.accumulators <= accumulators] or fitting[-1:]
     if precision != "fp32" and target.grouped_warps and m >= 64 and n >= 64:
         fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4] or fitting
@@ -173,7 +178,7 @@ def ranked(
     )
 
 
-def _largest(m: int, n: int, k: int) -> Tile:
+def _largest(m: int, n: int, k: int, rows: int) -> Tile:
     """Returns the tile with which the interpreter does least work, a step of it costing most."""
 
     def work(t: Tile) -> float:
@@ -181,7 +186,8 @@ def _largest(m: int, n: int, k: int) -> Tile:
         return steps * (50_000 + (t.m + t.n) * t.k + t.m * t.n * (1 + t.k / 50))
 
     sides = (16, 32, 64, 128, 256, 512, 1024)
-    return min((Tile(a, b, c, 1, 4) for a in sides for b in sides for c in sides), key=work)
+    heights = (rows,) if rows else sides
+    return min((Tile(a, b, c, 1, 4) for a in heights for b in sides for c in sides), key=work)
 
 
 # Products that a processor adds up in a cycle.

@@ -18,9 +18,11 @@ LAUNCHES = {
     "mlp": 8,
     "cifar10_quick": 18,
     "char_rnn_512": 15,
-    "alexnet": 29,
+    "alexnet": 28,
     "vgg16": 39,
-    "googlenet": 95,
+    "googlenet": 93,
+    "resnet18": 113,
+    "resnet50": 305,
 }
 
 

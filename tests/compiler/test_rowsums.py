@@ -1,0 +1,124 @@
+"""Sums over the rows of what a contraction stores are part of its epilogue."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from compiler.arena import plan_arena
+from compiler.backends import Traits
+from compiler.build import build
+from compiler.update import train_step
+from netdef.engine import Engine, open_engine
+from netdef.formats import read_net
+from schemas.solver import SolverSpec
+from tests.harness import assert_close, run_both
+
+SGD = SolverSpec(momentum=0.9, weight_decay=1e-3)
+TILED = Traits(parallel=64, rows=(128, 64))
+UNIT = """
+name: unit
+layers:
+- {{name: data, type: Input, top: data, shape: {shape}}}
+- {{name: target, type: Input, top: target, shape: {target}}}
+- {{name: conv0, type: Convolution, bottom: data, num_output: {width}, kernel_size: {k}, pad: {p},
+   stride: {s}, bias_term: {bias}}}
+- {{name: bn0, type: BatchNorm}}
+- {{name: scale0, type: Scale, bias_term: true, top: x}}
+- {{name: relu0, type: ReLU, bottom: x, top: x}}
+- {{name: conv1, type: Convolution, bottom: x, num_output: {width}, kernel_size: 3, pad: 1,
+   group: {group}, bias_term: {bias}}}
+- {{name: bn1, type: BatchNorm}}
+- {{name: scale1, type: Scale, bias_term: true}}
+- {{name: relu1, type: ReLU}}
+- {{name: conv2, type: Convolution, num_output: {width}, kernel_size: 1, bias_term: {bias}}}
+- {{name: bn2, type: BatchNorm, top: bn2}}
+- {{name: sum, type: Eltwise, bottom: [bn2, x], top: sum}}
+- {{name: relu2, type: ReLU, bottom: sum, top: sum}}
+- {{name: conv3, type: Convolution, bottom: sum, num_output: 3, kernel_size: 1}}
+- {{name: loss, type: EuclideanLoss, bottom: [conv3, target]}}
+"""
+
+
+def unit(shape, width, k=3, p=1, s=1, group=1, bias="true") -> str:
+    target = [shape[0], 3, *(n // s for n in shape[2:])]
+    return UNIT.format(
+        shape=list(shape), target=target, width=width, k=k, p=p, s=s, group=group, bias=bias
+    )
+
+
+# Rows of all pictures: 5 tiles of 128; 9 of 128, which span two pictures; 11 of 64.
+SHAPES = {
+    "plain": unit((2, 3, 20, 16), 5),
+    "spanning": unit((3, 2, 16, 24), 19, bias="false"),
+    "small tiles": unit((11, 2, 8, 8), 7, k=1, p=0, bias="false"),
+    "strided": unit((2, 2, 32, 40), 6, k=5, p=2, s=2, bias="false"),
+    "grouped": unit((2, 4, 16, 20), 6, group=3, bias="false"),
+}
+# Nothing to be taken in tiles: a prime number of rows, one channel.
+LEFT = {"prime": unit((1, 2, 23, 23), 4), "one channel": unit((2, 1, 16, 20), 1)}
+
+
+@pytest.fixture(autouse=True)
+def short_rows(monkeypatch):
+    """What fits in one kernel as a whole is left to it: here that is little."""
+    monkeypatch.setattr("compiler.moments.ROW_LIMIT", 500)
+
+
+def step_of(text: str):
+    graph = build(read_net(text=text, format="yaml"), "TRAIN")
+    arena = plan_arena(graph)
+    return train_step(graph, arena, SGD), arena
+
+
+@pytest.mark.parametrize("name", [*SHAPES, *LEFT])
+def test_sums_in_epilogues_are_exact(name):
+    run = run_both(*step_of({**SHAPES, **LEFT}[name]), TILED)
+    assert_close(run, rtol=3e-4)
+    tiled = [k for k in run.unit.schedule.kernels() if k.rows]
+    assert bool(tiled) == (name in SHAPES)
+    if name == "grouped":  # a kernel a group
+        return
+    forward = [k for k in tiled if k.name.startswith("conv")]
+    assert len(forward) == (3 if name in SHAPES else 0)  # mean and squares of each BatchNorm
+    assert all(len(k.reduces) == 3 for k in forward)
+
+
+def test_nothing_but_the_sums_reads_what_a_contraction_stores():
+    """Of a BatchNorm's sums only those of few numbers are left, one kernel each way."""
+    run = run_both(*step_of(SHAPES["strided"]), TILED)
+    long = [k for k in run.unit.schedule.kernels() if k.kind in ("reduce", "row")]
+    read = {b for k in long for b in k.reads() if run.unit.schedule.buffers[b].size > 500 * 5}
+    assert not read
+
+
+def trained(engine: Engine, text: str, steps: int = 1) -> dict[str, np.ndarray]:
+    graph = build(read_net(text=text, format="yaml"), "TRAIN")
+    arena = plan_arena(graph)
+    exe = engine.load(train_step(graph, arena, SGD), arena)
+    rng = np.random.default_rng(5)
+    for key, info in graph.params.items():
+        exe.write(key, rng.normal(0, 0.3, info.shape))
+    found = {}
+    for i in range(steps):
+        exe.write("data", rng.normal(size=graph.inputs["data"].shape) + 1)
+        exe.write("target", rng.normal(size=graph.inputs["target"].shape))
+        for name, value in {"iteration": i, "lr": 0.05, "rate_scale": 1.0}.items():
+            exe.write(name, value)
+        exe.run()
+        found[f"loss {i}"] = exe.read("loss")
+    found.update({key: exe.read(key) for key in (*graph.params, *graph.states)})
+    engine.close()
+    return found
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize("name", SHAPES)
+def test_triton_follows_the_reference(name):
+    want = trained(open_engine("reference"), SHAPES[name])
+    got = trained(open_engine("triton", "interpreter"), SHAPES[name])
+    for key, array in want.items():
+        size = max(1e-2, float(np.abs(array).max()))
+        np.testing.assert_allclose(got[key], array, rtol=0, atol=2e-4 * size, err_msg=key)
