@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.cases import Case, flops, net_spec, solver_spec
 from bench.peer import STEPS, Array, Job
-from bench.static import ideal
+from bench.roofline import ideal
 from compiler.arena import plan_arena
 from compiler.backends import get_backend
 from compiler.build import build

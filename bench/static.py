@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 from bench.cases import STATIC_CASES, Case, flops, net_spec, solver_spec
 from bench.report import Row
+from bench.roofline import PEAKS, ideal, seconds_of
 from compiler import reuse
 from compiler.arena import plan_arena
 from compiler.backends import Backend as AnyBackend
@@ -26,12 +26,10 @@ from compiler.pipeline import compile_unit
 from compiler.unit import Unit
 from compiler.update import train_step
 from schemas.precision import Precision
-from schemas.program import Launch, Program
+from schemas.program import Program
 
 # The most launches that a step is meant to take.
 GOALS = {"lenet": 12, "resnet50": 250}
-LAUNCH = 2e-6  # seconds from one kernel of a graph to the next
-WIDTH = {"fp32": 4, "tf32": 4, "bf16": 2}  # bytes of a number that products read
 COLUMNS = (
     "net", "batch", "precision", "kernels", "launches", "peak MB", "traffic MB", "ideal MB",
     "tensor cores", "spill", "too large", "registers", "cold s", "warm s", "step ms", "floor ms",
@@ -40,24 +38,6 @@ PLANNED = (
     "net", "batch", "precision", "launches", "kernels", "peak MB", "traffic MB", "ideal MB",
     "step ms", "floor ms", "items/s",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """What a GPU does in a second: bytes of its memory, and operations by precision."""
-
-    traffic: float
-    flops: Mapping[str, float]
-
-
-# Data sheets, without sparsity; of the memory, about nine tenths. Of sm_90, what an H100 SXM was
-# measured to do in bf16, and half of it in tf32. An unknown target counts as an H100.
-PEAKS = {
-    "sm_80": Peak(1.8e12, {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12}),
-    "sm_90": Peak(3.0e12, {"fp32": 67e12, "tf32": 399e12, "bf16": 798e12}),
-    "sm_100": Peak(7.0e12, {"fp32": 80e12, "tf32": 1125e12, "bf16": 2250e12}),
-    "gfx942": Peak(4.8e12, {"fp32": 163e12, "bf16": 1307e12}),
-}
 
 
 @dataclass(slots=True)
@@ -151,42 +131,11 @@ def count(found: Findings, graph: Graph, program: Program) -> None:
     if program.code:
         _binaries(found, program)
     peak = PEAKS.get(program.target, PEAKS["sm_90"])
-    seconds = {one.name: _seconds(one, peak, found.precision) for one in program.launches}
+    seconds = {one.name: seconds_of(one, peak, found.precision) for one in program.launches}
     found.step = sum(seconds.values())
     found.slowest = _largest(seconds)
     least = found.ideal / peak.traffic, found.work / peak.flops[found.precision]
     found.floor = max(least)
-
-
-def ideal(graph: Graph, precision: str) -> int:
-    """Returns the bytes that a training step moves if nothing is moved twice.
-
-    Forward, each blob is written once and read once by each layer; a layer that works in place is
-    part of the one before. Backward, a layer reads the gradient of its tops and its bottoms, and
-    writes the gradients of these. A learned number is read forward and for the data gradient; its
-    gradient is written and read; value and momentum are each read and written, and so is, once,
-    the copy that narrower products read.
-    """
-    width = WIDTH[precision]
-    learned = 2 * width + 6 * WIDTH["fp32"] + (width if width < WIDTH["fp32"] else 0)
-    numbers = 0
-    for layer in graph.layers:
-        tops = {name: math.prod(shape) for name, shape in layer.tops}
-        bottoms = {name: math.prod(shape) for name, shape in layer.bottoms}
-        if not bottoms or tops.keys() & bottoms.keys():
-            continue
-        reached = sum(size for name, size in bottoms.items() if name not in graph.inputs)
-        numbers += 2 * (sum(tops.values()) + sum(bottoms.values())) + reached
-    return numbers * width + learned * sum(info.size for info in graph.params.values())
-
-
-def _seconds(launch: Launch, peak: Peak, precision: str) -> float:
-    """Returns the time of a launch, and of its repetitions: of memory or of sums, and to begin."""
-    moved = sum(k.bytes for k in launch.kernels) / peak.traffic
-    summed = sum(
-        k.flops / peak.flops[precision if k.kind == "contract" else "fp32"] for k in launch.kernels
-    )
-    return max(moved, summed) + LAUNCH * (launch.repeat.count if launch.repeat else 1)
 
 
 def _binaries(found: Findings, program: Program) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from bench import static
+from bench import roofline, static
 from bench.__main__ import main
 from bench.cases import GPU_CASES
 from compiler.arena import plan_arena
@@ -37,9 +37,9 @@ def test_the_ideal_traffic() -> None:
     forward = data + hidden + hidden + scores + scores + label + 1
     learned = hidden + scores  # their gradients; nobody asks for that of the data
     graph = build(read_net(text=NET, format="yaml"), "TRAIN")
-    assert static.ideal(graph, "tf32") == 4 * (8 * weights + 2 * forward + learned)
+    assert roofline.ideal(graph, "tf32") == 4 * (8 * weights + 2 * forward + learned)
     # Three accesses of a narrower copy in place of two, and the rest of the weights' as it is.
-    assert static.ideal(graph, "bf16") == (24 + 6) * weights + 2 * (2 * forward + learned)
+    assert roofline.ideal(graph, "bf16") == (24 + 6) * weights + 2 * (2 * forward + learned)
 
 
 def test_what_a_program_says() -> None:
@@ -56,7 +56,7 @@ def test_what_a_program_says() -> None:
     assert found.kernels == sum(len(one.kernels) for one in program.launches)
     assert len(found.plain) == found.contractions - found.on_tensor_cores
     assert found.spilling == found.too_large == {} and 0 < found.registers <= 255
-    assert found.step >= found.launches * static.LAUNCH and found.step > found.floor > 0
+    assert found.step >= found.launches * roofline.LAUNCH and found.step > found.floor > 0
     assert found.peak == program.peak_bytes and found.traffic > 0
     assert "tiny" in static.row(found)
 
@@ -80,13 +80,13 @@ def test_a_plan_needs_no_compiling(precision, tmp_path, monkeypatch) -> None:
 
 
 def test_the_time_of_a_launch() -> None:
-    peak = static.Peak(1e9, {"fp32": 1e9, "tf32": 1e10})
+    peak = roofline.Peak(1e9, {"fp32": 1e9, "tf32": 1e10})
     moving = KernelInfo("map", "map", (), (), 0, 3_000_000)
     summing = KernelInfo("conv", "contract", (), (), 50_000_000, 1_000_000)
-    assert static._seconds(Launch("a", (moving,)), peak, "tf32") == pytest.approx(3e-3 + 2e-6)
-    assert static._seconds(Launch("b", (summing,)), peak, "tf32") == pytest.approx(5e-3 + 2e-6)
+    assert roofline.seconds_of(Launch("a", (moving,)), peak, "tf32") == pytest.approx(3e-3 + 2e-6)
+    assert roofline.seconds_of(Launch("b", (summing,)), peak, "tf32") == pytest.approx(5e-3 + 2e-6)
     looped = Launch("c", (summing,), repeat=Repeat("loop", 50, False))
-    assert static._seconds(looped, peak, "fp32") == pytest.approx(50e-3 + 100e-6)
+    assert roofline.seconds_of(looped, peak, "fp32") == pytest.approx(50e-3 + 100e-6)
 
 
 def test_a_net_that_does_not_compile_is_a_finding_and_others_stay(tmp_path, monkeypatch) -> None:
