@@ -21,6 +21,7 @@ from compiler.schedule import Buffer, Place, Schedule
 from runtime.cpu import CpuDevice
 from schemas.program import ITEMSIZE, Program, Slot, Tensor
 from tests.backends import hand_kernels as hand
+from tests.backends import hand_programs as runs
 from tests.kernel_oracle import run_kernel
 
 TARGETS = ["host", "x86-64-v3", "x86-64-v3/4", "x86-64-v2"]
@@ -40,7 +41,7 @@ def backend(target: str) -> Backend:
 def program(made: Backend, *launches: tuple[Kernel, ...]) -> Program:
     """Compiles launches, every buffer in a slot and a tensor of its own."""
     kernels = [k for launch in launches for k in launch]
-    lengths = hand.sizes(kernels)
+    lengths = runs.sizes(kernels)
     slots = tuple(Slot(n, size * ITEMSIZE[d], True) for n, (size, d) in lengths.items())
     buffers = {n: Buffer(n, d, size, "state") for n, (size, d) in lengths.items()}
     tensors = {
@@ -69,7 +70,7 @@ def check(
 ) -> None:
     """Compares all buffers with the oracle's, and the threads' results with each other."""
     made = program(backend(target), *launches)
-    contents = hand.contents(launches)
+    contents = runs.contents(launches)
     results = [run(made, n, contents) for n in threads]
     for launch in launches:
         for kernel in launch:
@@ -198,7 +199,7 @@ def test_rows_picked_by_number(rows, width, count, scatter, target):
     kernel = picked(rows, width, count, scatter)
     found = only_step(kernel.reduces[0], kernel.reduces[0].axes[0])
     assert (found is None) == scatter  # a gather goes to its row at once, whatever their number
-    contents = hand.contents([(kernel,)])
+    contents = runs.contents([(kernel,)])
     numbers = np.random.default_rng(3).integers(-2, rows + 2, count)  # some are of no row
     contents["which"][:] = numbers
     made = program(backend(target), (kernel,))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from compiler.kernel import Kernel
 from compiler.tilings import Tiling, Tilings
 from tests.backends import hand_kernels as hand
+from tests.backends import hand_programs as runs
 from tests.backends.test_cpu_kernels import (
     backend,
     data_gradient,
@@ -32,7 +33,7 @@ def check_candidates(target: str, kernel: Kernel) -> None:
     tunable = made.tunable(kernel)
     if tunable is None:
         return
-    contents = hand.contents([(kernel,)])
+    contents = runs.contents([(kernel,)])
     wanted = run(program(made, (kernel,)), 1, contents)
     texts = {made.render(kernel)}
     for tiling in tunable.tilings[1:]:

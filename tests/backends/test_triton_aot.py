@@ -16,6 +16,7 @@ from compiler.triton_source.tiles import TARGETS, choose
 from schemas.errors import BackendError
 from schemas.precision import PRECISIONS
 from tests.backends import hand_kernels as hand
+from tests.backends import hand_programs as runs
 from tests.backends.hand_kernels import every_kind
 
 pytestmark = pytest.mark.skipif(
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 def compiled(kernels, target="sm_90", precision="fp32"):
     """Compiles kernels as one launch; returns the launches and the usage of each binary."""
-    program = hand.program(Backend(target, precision), tuple(kernels))
+    program = runs.program(Backend(target, precision), tuple(kernels))
     found = []
     for launch in program.launches:
         ptx = program.text[f"{launch.code}.ptx"]
@@ -52,7 +53,7 @@ def test_every_kind_for_nvidia(target, name):
 def test_every_kind_for_amd():
     kinds = every_kind()
     launches = [(kinds[name],) for name in ("conv", "max_pool", "softmax", "dropout")]
-    program = hand.program(Backend("gfx942"), *launches)
+    program = runs.program(Backend("gfx942"), *launches)
     for launch in program.launches:
         assert program.code[launch.code][:4] == b"\x7fELF"
         assert f"{launch.code}.amdgcn" in program.text
@@ -107,7 +108,7 @@ def test_results_that_are_spread_over_windows(precision):
 
 def test_sums_in_parts_for_amd():
     gradient = hand.in_parts(large("conv_weight_gradient", "fp32"), 16)
-    (launch,) = hand.program(Backend("gfx942"), (gradient,)).launches
+    (launch,) = runs.program(Backend("gfx942"), (gradient,)).launches
     assert launch.meta["shared"] <= TARGETS["gfx942"].shared
 
 
@@ -119,7 +120,7 @@ def test_bf16_products_for_other_gpus(target):
 
 
 def test_bf16_products_for_amd():
-    program = hand.program(Backend("gfx942", "bf16"), (large("conv_forward", "bf16"),))
+    program = runs.program(Backend("gfx942", "bf16"), (large("conv_forward", "bf16"),))
     (launch,) = program.launches
     assert launch.meta["shared"] <= TARGETS["gfx942"].shared
     assert "v_mfma_f32_32x32x8_bf16" in program.text[f"{launch.code}.amdgcn"]
@@ -154,7 +155,7 @@ def test_a_group_does_not_spill():
 def test_a_group_that_spills_falls_apart(monkeypatch):
     maps = (hand.update(500), hand.dropout(400))
     monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: (255, 16))
-    program = hand.program(Backend("sm_90"), maps, maps)
+    program = runs.program(Backend("sm_90"), maps, maps)
     assert [k.name for launch in program.launches for k in launch.kernels] == [
         "update",
         "dropout",
@@ -170,7 +171,7 @@ def test_a_group_of_more_shared_memory_than_there_is_falls_apart(monkeypatch):
         return replace(made, meta={**made.meta, "shared": TARGETS["sm_90"].shared + 1})
 
     monkeypatch.setattr(build, "compile_if_it_fits", greedy)
-    program = hand.program(Backend("sm_90"), (hand.update(500), hand.dropout(400)))
+    program = runs.program(Backend("sm_90"), (hand.update(500), hand.dropout(400)))
     assert [len(launch.kernels) for launch in program.launches] == [1, 1]
 
 
@@ -186,11 +187,11 @@ def test_a_group_that_does_not_compile_beside_others_compiles_alone(monkeypatch,
     monkeypatch.setattr(aot, "compile_module", busy)
     maps = (hand.update(500), hand.dropout(400))
     if failures == 1:
-        (launch,) = hand.program(Backend("sm_90"), maps).launches
+        (launch,) = runs.program(Backend("sm_90"), maps).launches
         assert len(launch.kernels) == 2
     else:
         with pytest.raises(OSError, match="busy"):
-            hand.program(Backend("sm_90"), maps)
+            runs.program(Backend("sm_90"), maps)
 
 
 def test_offsets_beyond_32_bits():
@@ -221,7 +222,7 @@ def test_without_triton(monkeypatch):
 
 @pytest.mark.parametrize("target", ["sm_90", "gfx942"])
 def test_erf_needs_no_library_beside_tritons_own(target):
-    program = hand.program(Backend(target), (hand.chain(1000, "erf"),))
+    program = runs.program(Backend(target), (hand.chain(1000, "erf"),))
     (launch,) = program.launches
     assert program.code[launch.code]
     if target == "sm_90":
@@ -236,7 +237,7 @@ def test_candidates_of_a_search_compile(precision):
     tunable = made.tunable(kernel)
     assert tunable is not None and len(tunable.tilings) > 4
     for tiling in (tunable.tilings[1], tunable.tilings[-1]):
-        program = hand.program(made.tuned(Tilings("sm_90", {tunable.key: tiling})), (kernel,))
+        program = runs.program(made.tuned(Tilings("sm_90", {tunable.key: tiling})), (kernel,))
         (launch,) = program.launches
         assert launch.meta["num_warps"] == tiling["warps"]
         ptx = program.text[f"{launch.code}.ptx"]

@@ -17,6 +17,7 @@ from netdef.formats import read_solver  # noqa: E402
 from netdef.solver import plan_solver  # noqa: E402
 from schemas.precision import Precision  # noqa: E402
 from tests.backends import hand_kernels as hand  # noqa: E402
+from tests.backends import hand_programs as runs
 
 SOLVER = Path(__file__).resolve().parents[2] / "nets/lenet/solver.yaml"
 SHARED = {"sm_80": 166_912, "sm_90": 232_448}  # bytes a block may take
@@ -74,7 +75,7 @@ def large_without_wgmma(ttgir: str) -> list[str]:
 def test_large_products_are_looked_for_rightly():
     kernel = hand.inner_product(64, 64, 64)
     for target, found in (("sm_80", 1), ("sm_90", 0)):
-        (launch,) = (program := hand.program(Backend(target, "tf32"), (kernel,))).launches
+        (launch,) = (program := runs.program(Backend(target, "tf32"), (kernel,))).launches
         text = program.text[f"{launch.code}.ttgir"]
         assert "dot" in text and len(re.findall(r"= tt\.dot ", text)) == found
     assert large_without_wgmma("%a = tt.dot %b, %c : x -> tensor<64x128xf32, #mma>") == ["64 x 128"]

@@ -28,6 +28,7 @@ from schemas.program import KernelInfo, Launch, Program, Repeat, Slot
 from schemas.program_file import pack_program, unpack_program
 from schemas.solver import SolverSpec
 from tests.backends import hand_kernels as hand
+from tests.backends import hand_programs as runs
 from tests.backends.hand_loops import ROW, fill, hand_loop
 from tests.recurrent.nets import load, numbers
 from tests.recurrent.test_cycles import NETS
@@ -241,12 +242,12 @@ def test_the_work_of_a_loop_is_that_of_all_its_steps():
 @pytest.mark.parametrize("backwards", [False, True])
 def test_one_buffer_read_by_step_and_as_a_whole(backwards, persistent):
     device, backend = InterpreterDevice(), Backend("interpreter", persistent=persistent)
-    hand.check(device, backend, (fill(),), hand_loop(backwards))
+    runs.check(device, backend, (fill(),), hand_loop(backwards))
     device.close()
 
 
 def test_kernels_of_a_step_share_a_launch():
-    program = hand.program(Backend("interpreter"), (fill(),), hand_loop(False))
+    program = runs.program(Backend("interpreter"), (fill(),), hand_loop(False))
     assert [len(launch.kernels) for launch in program.launches] == [1, 1, 2]
     last = program.launches[-1]
     pointers = sorted(zip(last.args, last.moves, strict=True))

@@ -25,7 +25,9 @@ from compiler.triton_source.tiles import TARGETS, Tile, choose
 from runtime.triton_interpreter import InterpreterDevice
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand
-from tests.backends.hand_kernels import check, every_kind
+from tests.backends import hand_programs as runs
+from tests.backends.hand_kernels import every_kind
+from tests.backends.hand_programs import check
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed"
@@ -178,7 +180,7 @@ def test_the_first_of_equal_elements_wins(device):
                 Store("best", index(i) if space else index(0), Acc(0, "i32"), "i32"),
             ),
         )
-        executable = device.load(hand.program(REAL, (kernel,)))
+        executable = device.load(runs.program(REAL, (kernel,)))
         executable.write("names", np.arange(100, dtype=np.int32) + 5)
         executable.run()
         assert (executable.read("best") == 5).all()
@@ -237,7 +239,7 @@ def test_every_scalar_map_has_a_text():
 def test_a_launch_of_several_kernels(device):
     kinds = every_kind()
     maps = (hand.update(1000), hand.dropout(100), kinds["map"])
-    (made,) = hand.program(REAL, maps).launches
+    (made,) = runs.program(REAL, maps).launches
     assert [k.name for k in made.kernels] == ["update", "dropout", "map"]
     assert made.meta["grid"] == [8 + 1 + 1, 1, 1]
     check(device, REAL, maps, (kinds["inner_product"], kinds["total"]))
@@ -284,7 +286,7 @@ def test_equal_kernels_are_rendered_once(device):
         return Kernel(f"{result}.square", (i,), (Store(result, index(i), value, "f32"),))
 
     launches = ((scaled("a", "b"),), (scaled("b", "c"),))
-    made = hand.program(REAL, *launches)
+    made = runs.program(REAL, *launches)
     assert len(made.text) == 1 and len(made.launches) == 2
     assert [a for launch in made.launches for a, _ in launch.args] == ["a", "b", "b", "c"]
     check(device, REAL, *launches)
@@ -297,13 +299,13 @@ def test_kernels_that_read_one_buffer_at_two_places_are_rendered_once(device):
         return Kernel(f"{result}.sum", (i,), (Store(result, index(i), value, "f32"),))
 
     apart = ((picked(0, "a"),), (picked(32, "b"),), (picked(33, "c"),))
-    made = hand.program(REAL, *apart)
+    made = runs.program(REAL, *apart)
     assert len(made.text) == 2  # 33 is no whole vector from where the first begins
     starts = [dict(launch.args)["arena"] for launch in made.launches]
     assert starts == [0, 4 * 32, 4 * 32]
     check(device, REAL, *apart)
     together = ((picked(0, "a"), picked(32, "b"), picked(33, "c")),)
-    assert len(hand.program(REAL, *together).launches[0].args) == 5  # the last two start together
+    assert len(runs.program(REAL, *together).launches[0].args) == 5  # the last two start together
     check(device, REAL, *together)
 
 
@@ -324,7 +326,7 @@ def test_long_names_do_not_meet(device):
         value = Op("mul", (Load("x", index(i), "f32"), Load("z", index(i) * factor, "f32")), "f32")
         return Kernel(name, (i,), (Store(f"{name}{factor}", index(i), value, "f32"),))
 
-    assert len(hand.program(REAL, (kernel(1),), (kernel(2),)).text) == 2
+    assert len(runs.program(REAL, (kernel(1),), (kernel(2),)).text) == 2
     check(device, REAL, (kernel(1),), (kernel(2),))
 
 
@@ -335,7 +337,7 @@ def test_unknown_target():
 
 def test_memory_is_shared_by_name_and_freed(device):
     kernel = hand.update(8)
-    first = device.load(hand.program(REAL, (kernel,)))
+    first = device.load(runs.program(REAL, (kernel,)))
     second = device.load(first.program, share=first)
     first.write("params", np.arange(8, dtype=np.float32))
     assert (second.read("params") == np.arange(8)).all()
@@ -346,7 +348,7 @@ def test_memory_is_shared_by_name_and_freed(device):
 
 def test_logged_numbers(device):
     kernel = every_kind()["total"]
-    executable = device.load(hand.program(REAL, (kernel,)))
+    executable = device.load(runs.program(REAL, (kernel,)))
     executable.write("x", np.full(20000, 0.5, np.float32))
     executable.run(log=("loss",))
     executable.run(log=("loss",))
@@ -375,7 +377,7 @@ def test_a_search_finds_a_product_wherever_its_weights_lie():
     moved = renamed(kernel, {"w": "w"}, {"w": -32})  # in an arena, behind others
     first, *_, last = made.tunable(moved).tilings
     grids = [
-        hand.program(tuned(made, moved, tiling), (one,)).launches[0].meta["grid"]
+        runs.program(tuned(made, moved, tiling), (one,)).launches[0].meta["grid"]
         for tiling in (first, last)
         for one in (kernel, moved)
     ]

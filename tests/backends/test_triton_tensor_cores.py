@@ -14,6 +14,7 @@ from compiler.triton_source.render import render_kernel
 from compiler.triton_source.tiles import LEAST, MOST, TARGETS, choose
 from schemas.precision import PRECISIONS
 from tests.backends import hand_kernels as hand
+from tests.backends import hand_programs as runs
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed"
@@ -52,7 +53,7 @@ def test_products_take_wgmma_and_do_not_spill(name, precision):
     kernel, whole = PRODUCTS[name]
     if precision == "bf16":
         kernel = hand.narrowed(kernel)
-    program = hand.program(Backend("sm_90", precision), (kernel,))
+    program = runs.program(Backend("sm_90", precision), (kernel,))
     (launch,) = program.launches
     usage = checks.usage(program.code[launch.code], program.text[f"{launch.code}.ptx"])
     assert usage.wgmma > 0 and usage.mma == 0
@@ -65,23 +66,23 @@ def test_products_take_wgmma_and_do_not_spill(name, precision):
 
 def test_a_product_that_spills_is_given_a_smaller_tile(monkeypatch):
     kernel = hand.inner_product(4096, 1024, 256)
-    (first,) = hand.program(Backend("sm_90", "tf32"), (kernel,)).launches
+    (first,) = runs.program(Backend("sm_90", "tf32"), (kernel,)).launches
     spilling = [(255, 16), (255, 16), (128, 0)]
     monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: spilling.pop(0))
-    (second,) = hand.program(Backend("sm_90", "tf32"), (kernel,)).launches
+    (second,) = runs.program(Backend("sm_90", "tf32"), (kernel,)).launches
     assert not spilling and second.meta["grid"][0] > first.meta["grid"][0]
 
 
 def test_what_always_spills_is_taken_as_it_is(monkeypatch):
     monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: (255, 16))
     for kernel in (hand.inner_product(64, 64, 64), hand.update(500)):
-        (launch,) = hand.program(Backend("sm_90", "tf32"), (kernel,)).launches
+        (launch,) = runs.program(Backend("sm_90", "tf32"), (kernel,)).launches
         assert launch.code
 
 
 def test_amd_binaries_are_asked_too():
     kernel = hand.narrowed(hand.conv_forward(8, 16, 16, 64, 64, 3, 1, 1))
-    program = hand.program(Backend("gfx942", "bf16"), (kernel,))
+    program = runs.program(Backend("gfx942", "bf16"), (kernel,))
     (launch,) = program.launches
     registers, stack = checks.amd_resources(program.text[f"{launch.code}.amdgcn"])
     assert 0 < registers <= 512 and stack == 0

@@ -8,8 +8,10 @@ import pytest
 from compiler.backends.triton import Backend
 from runtime.cuda import CudaDevice, usable_gpu
 from tests.backends import hand_kernels as hand
-from tests.backends.hand_kernels import check, every_kind
+from tests.backends import hand_programs as runs
+from tests.backends.hand_kernels import every_kind
 from tests.backends.hand_loops import fill, hand_loop
+from tests.backends.hand_programs import check
 
 pytestmark = pytest.mark.skipif(usable_gpu() is None, reason="there is no usable GPU")
 
@@ -73,7 +75,7 @@ def test_random_words_are_those_of_the_other_backends(device):
 
 def test_the_graph_replays_and_logs(device):
     kernel = every_kind()["total"]
-    executable = device.load(hand.program(exact(), (kernel,)))
+    executable = device.load(runs.program(exact(), (kernel,)))
     for i in range(5):
         executable.write("x", np.full(20000, i, np.float32))
         executable.run(log=("loss",))
@@ -83,7 +85,7 @@ def test_the_graph_replays_and_logs(device):
 
 def test_steps_follow_each_other_without_waiting(device):
     kernel = hand.update(1000)
-    executable = device.load(hand.program(exact(), (kernel,)))
+    executable = device.load(runs.program(exact(), (kernel,)))
     executable.write("gradients", np.ones(1000, np.float32))
     words = np.zeros(6, np.float32)
     words[3] = 0.5
