@@ -39,13 +39,22 @@ def tool(name: str) -> Path | None:
 
 
 def resources(cubin: bytes) -> tuple[int, int] | None:
-    """Returns registers and stack bytes of a thread, or None without the tool; takes 10 ms.
+    """Returns registers and stack bytes of a thread, or None without the tools; takes 10 ms.
 
-    A kernel that spills has a stack; and no other of ours has one.
+    A kernel that spills has a stack. Triton 3.9 gives some others one that nothing is stored in:
+    that costs nothing and does not count.
     """
     text = _run("cuobjdump", cubin, "--dump-resource-usage")
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text or "")
-    return (int(found[1]), max(int(found[2]), int(found[3]))) if found else None
+    if found is None:
+        return None
+    stack = max(int(found[2]), int(found[3]))
+    return int(found[1]), stack if stack and _spills(_run("nvdisasm", cubin, "-c")) else 0
+
+
+def _spills(sass: str | None) -> int:
+    """Returns how many instructions use the stack; one where that is not known."""
+    return len(re.findall(r"\b(?:LDL|STL)\b", sass)) if sass is not None else 1
 
 
 def amd_resources(assembly: str) -> tuple[int, int]:
@@ -69,7 +78,7 @@ def usage(cubin: bytes, ptx: str) -> Usage:
     return Usage(
         registers=held[0],
         stack=held[1],
-        spills=count(r"\b(?:LDL|STL)\b", sass),
+        spills=_spills(sass),
         parameters=parameters(ptx),
         wgmma=count(r"wgmma\.mma_async", ptx),
         mma=count(r"\bmma\.sync", ptx),
