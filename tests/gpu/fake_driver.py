@@ -129,7 +129,7 @@ class FakeDriver:
         self.handles.append(handle)
         return handle
 
-    def _enqueue(self, stream: Stream, name: str, act: Callable[[], None], **spans: Any) -> None:
+    def _enqueue(self, stream: Stream, name: str, act: Callable[[], object], **spans: Any) -> None:
         one = self.order.enqueue(name, stream.bits, act, **spans)
         stream.bits |= one.bit | one.before
 
@@ -367,4 +367,4 @@ class FakeDriver:
 
 def floats(address: int, count: int) -> np.ndarray[Any, Any]:
     """Returns device memory as float32 numbers."""
-    return np.frombuffer((ctypes.c_float * count).from_address(address), np.float32)
+    return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address))

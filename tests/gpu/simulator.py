@@ -77,7 +77,7 @@ class Operation:
     before: int
     reads: Sequence[Span]
     writes: Sequence[Span]
-    act: Callable[[], None]
+    act: Callable[[], object]
 
     def conflict(self, other: Operation) -> bool:
         pairs = (
@@ -99,7 +99,7 @@ class Order:
         self,
         name: str,
         after: int,
-        act: Callable[[], None],
+        act: Callable[[], object],
         reads: Sequence[Span] = (),
         writes: Sequence[Span] = (),
     ) -> Operation:
