@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -26,7 +25,6 @@ from runtime.triton_interpreter import InterpreterDevice
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
-from tests.backends.hand_kernels import every_kind
 from tests.backends.hand_programs import check
 
 pytestmark = pytest.mark.skipif(
@@ -46,20 +44,20 @@ def device():
     device.close()
 
 
-@pytest.mark.parametrize("name", every_kind())
+@pytest.mark.parametrize("name", hand.every_kind())
 def test_every_kind(device, name):
-    check(device, REAL, (every_kind()[name],))
+    check(device, REAL, (hand.every_kind()[name],))
 
 
 @pytest.mark.parametrize("name", ["conv_deep", "max_pool", "softmax", "total"])
 def test_interpreter_target(device, name):
-    check(device, Backend("interpreter"), (every_kind()[name],))
+    check(device, Backend("interpreter"), (hand.every_kind()[name],))
 
 
 def test_kinds_of_the_hand_kernels():
-    kinds = {name: kernel.kind for name, kernel in every_kind().items()}
+    kinds = {name: kernel.kind for name, kernel in hand.every_kind().items()}
     assert {"map", "reduce", "row", "contract"} == set(kinds.values())
-    assert suits(every_kind()["conv"]) and not suits(every_kind()["conv_depthwise"])
+    assert suits(hand.every_kind()["conv"]) and not suits(hand.every_kind()["conv_depthwise"])
 
 
 @few
@@ -160,7 +158,7 @@ def test_results_of_few_products_that_are_spread_over_windows(device, shape):
 
 
 def test_parts_of_matrices_vectors_and_one_number(device):
-    matrices, vector = hand.inner_product(3, 4, 35, batch=2), every_kind()["vector_product"]
+    matrices, vector = hand.inner_product(3, 4, 35, batch=2), hand.every_kind()["vector_product"]
     for kernel in (matrices, vector, hand.column_sums(100, 1)):
         check(device, REAL, (hand.in_parts(kernel, 5),))
 
@@ -237,7 +235,7 @@ def test_every_scalar_map_has_a_text():
 
 
 def test_a_launch_of_several_kernels(device):
-    kinds = every_kind()
+    kinds = hand.every_kind()
     maps = (hand.update(1000), hand.dropout(100), kinds["map"])
     (made,) = runs.program(REAL, maps).launches
     assert [k.name for k in made.kernels] == ["update", "dropout", "map"]
@@ -347,7 +345,7 @@ def test_memory_is_shared_by_name_and_freed(device):
 
 
 def test_logged_numbers(device):
-    kernel = every_kind()["total"]
+    kernel = hand.every_kind()["total"]
     executable = device.load(runs.program(REAL, (kernel,)))
     executable.write("x", np.full(20000, 0.5, np.float32))
     executable.run(log=("loss",))
@@ -364,10 +362,10 @@ def tuned(made: Backend, kernel: Kernel, tiling: Tiling) -> Backend:
 @pytest.mark.parametrize("name", ["conv", "conv_data_gradient", "inner_product"])
 def test_every_candidate_computes_the_same(device, name):
     """Up to rounding: tiles add up a sum in blocks of their own depth."""
-    kernel = every_kind()[name]
+    kernel = hand.every_kind()[name]
     made = Backend("interpreter")
     tilings = made.tunable(kernel).tilings
-    assert tilings[0] == dataclasses.asdict(tile_of_interpreter(kernel))
+    assert tilings[0] == asdict(tile_of_interpreter(kernel))
     for tiling in tilings[:: max(1, len(tilings) // 4)]:
         check(device, tuned(made, kernel, tiling), (kernel,))
 
