@@ -22,7 +22,7 @@ from compiler.triton_source.lines import Value
 from compiler.triton_source.parts import last
 from compiler.triton_source.same import shape_of
 from compiler.triton_source.text import ceil_div
-from compiler.triton_source.tiles import MOST, Target, Tile, choose, ranked
+from compiler.triton_source.tiles import MOST, Product, Target, Tile, choose, ranked
 from schemas.precision import Precision
 
 _RESULT = frozenset(["row", "col"])
@@ -110,7 +110,7 @@ def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | N
     made = kernel if kernel.parts is None else halves(kernel, kernel.parts)[0]
     r = roles(made)
     asked = _asked(kernel, r, target, precision, MOST)
-    tiles = dict.fromkeys((choose(*asked), *ranked(*asked)[:_TRIED]))
+    tiles = dict.fromkeys((choose(asked), *ranked(asked)[:_TRIED]))
     return Tunable(_key(kernel, precision), tuple(asdict(t) for t in tiles))
 
 
@@ -118,24 +118,21 @@ def _key(kernel: Kernel, precision: Precision) -> str:
     return digest(*shape_of(kernel).key, precision)
 
 
-_Asked = tuple[int, int, int, int, int, Target, Precision, int, int]
-
-
 def _asked(
     kernel: Kernel, r: Roles, target: Target, precision: Precision, accumulators: int
-) -> _Asked:
+) -> Product:
     """Returns what a kernel's tiles are chosen by."""
     accumulators = min(accumulators, _REGISTERS // (1 + _read_with_results(kernel, r)))
     if kernel.rows:
         accumulators = min(accumulators, _SUMMED)
     rows = _size(kernel.rows) if kernel.rows else 0
-    return *r.sizes, r.k[-1].size, target, precision, accumulators, rows
+    return Product(*r.sizes, r.k[-1].size, target, precision, accumulators, rows)
 
 
-def _tile(asked: _Asked, found: Tiling | None) -> Tile:
+def _tile(asked: Product, found: Tiling | None) -> Tile:
     """Returns the tile that a search found, if it is possible, else the model's."""
-    possible = ranked(*asked) if found is not None else []
-    return next((t for t in possible if asdict(t) == found), choose(*asked))
+    possible = ranked(asked) if found is not None else []
+    return next((t for t in possible if asdict(t) == found), choose(asked))
 
 
 def render_contract(

@@ -130,63 +130,54 @@ def _plain() -> Iterator[Tile]:
                 yield Tile(m, n, k, 3, warps)
 
 
-@lru_cache(maxsize=4096)
-def choose(
-    m: int,
-    n: int,
-    k: int,
-    batch: int,
-    run: int,
-    target: Target,
-    precision: Precision,
-    accumulators: int = MOST,
-    rows: int = 0,
-) -> Tile:
-    """Returns the tile with the least estimated time, of at most so many accumulators a thread.
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What tiles are chosen by: `batch` products of m x k by k x n numbers.
 
     `run` is the length of the last sum axis: a tile whose depth divides it reads whole runs, and
-    decomposes the sum's index once a block instead of once an element. `rows` is the height that
-    the tile must have, 0: any.
+    decomposes the sum's index once a block instead of once an element. A thread has at most so many
+    `accumulators`. `rows` is the height that the tile must have, 0: any.
     """
-    if target.name == "interpreter":
-        return _largest(m, n, k, rows)
-    return ranked(m, n, k, batch, run, target, precision, accumulators, rows)[0]
+
+    m: int
+    n: int
+    k: int
+    batch: int
+    run: int
+    target: Target
+    precision: Precision
+    accumulators: int = MOST
+    rows: int = 0
 
 
-def ranked(
-    m: int,
-    n: int,
-    k: int,
-    batch: int,
-    run: int,
-    target: Target,
-    precision: Precision,
-    accumulators: int,
-    rows: int,
-) -> list[Tile]:
+@lru_cache(maxsize=4096)
+def choose(p: Product) -> Tile:
+    """Returns the tile with the least estimated time."""
+    return _largest(p) if p.target.name == "interpreter" else ranked(p)[0]
+
+
+def ranked(p: Product) -> list[Tile]:
     """Returns the tiles that a target has room for, that with the least estimated time first."""
-    tiles = {"fp32": tuple(_plain()), "tf32": _TENSOR, "bf16": _BF16}[precision]
-    itemsize = 2 if precision == "bf16" else 4
-    fitting = [t for t in tiles if (t.m + t.n) * t.k * itemsize * t.stages <= target.shared]
-    if rows:
-        fitting = [t for t in fitting if t.m == rows]
-    fitting = [t for t in fitting if t.accumulators <= accumulators] or fitting[-1:]
-    if precision != "fp32" and target.grouped_warps and m >= 64 and n >= 64:
+    tiles = {"fp32": tuple(_plain()), "tf32": _TENSOR, "bf16": _BF16}[p.precision]
+    itemsize = 2 if p.precision == "bf16" else 4
+    fitting = [t for t in tiles if (t.m + t.n) * t.k * itemsize * t.stages <= p.target.shared]
+    if p.rows:
+        fitting = [t for t in fitting if t.m == p.rows]
+    fitting = [t for t in fitting if t.accumulators <= p.accumulators] or fitting[-1:]
+    if p.precision != "fp32" and p.target.grouped_warps and p.m >= 64 and p.n >= 64:
         fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4] or fitting
-    return sorted(
-        fitting, key=lambda t: (_time(t, m, n, k, batch, run, target, precision), -t.m * t.n)
-    )
+    return sorted(fitting, key=lambda t: (_time(t, p), -t.m * t.n))
 
 
-def _largest(m: int, n: int, k: int, rows: int) -> Tile:
+def _largest(p: Product) -> Tile:
     """Returns the tile with which the interpreter does least work, a step of it costing most."""
 
     def work(t: Tile) -> float:
-        steps = ceil_div(m, t.m) * ceil_div(n, t.n) * ceil_div(k, t.k)
+        steps = ceil_div(p.m, t.m) * ceil_div(p.n, t.n) * ceil_div(p.k, t.k)
         return steps * (50_000 + (t.m + t.n) * t.k + t.m * t.n * (1 + t.k / 50))
 
     sides = (16, 32, 64, 128, 256, 512, 1024)
-    heights = (rows,) if rows else sides
+    heights = (p.rows,) if p.rows else sides
     return min((Tile(a, b, c, 1, 4) for a in heights for b in sides for c in sides), key=work)
 
 
@@ -194,21 +185,19 @@ def _largest(m: int, n: int, k: int, rows: int) -> Tile:
 _SUMS: dict[Precision, int] = {"fp32": 128, "tf32": 1024, "bf16": 2048}
 
 
-def _time(
-    t: Tile, m: int, n: int, k: int, batch: int, run: int, target: Target, precision: Precision
-) -> float:
+def _time(t: Tile, p: Product) -> float:
     """Returns cycles: rounds of tiles over all processors, each the greater of sums and loads."""
-    tiles = ceil_div(m, t.m) * ceil_div(n, t.n) * batch
+    tiles = ceil_div(p.m, t.m) * ceil_div(p.n, t.n) * p.batch
     threads = t.warps * 32
-    sums = t.m * t.n * t.k / _SUMS[precision]
-    if precision == "fp32":  # few accumulators a thread: each loaded operand is used few times
+    sums = t.m * t.n * t.k / _SUMS[p.precision]
+    if p.precision == "fp32":  # few accumulators a thread: each loaded operand is used few times
         sums *= 1 + 16 / (t.m * t.n / threads)
-    loads = (t.m + t.n) * t.k * (2 if precision == "bf16" else 4) / 24
-    uneven = 1.4 if run % t.k else 1.0
-    one = ceil_div(k, t.k) * ((max(sums, loads) + min(sums, loads) / 2) * uneven + 40) + 400
+    loads = (t.m + t.n) * t.k * (2 if p.precision == "bf16" else 4) / 24
+    uneven = 1.4 if p.run % t.k else 1.0
+    one = ceil_div(p.k, t.k) * ((max(sums, loads) + min(sums, loads) / 2) * uneven + 40) + 400
     # A processor works on several small tiles at a time: their waits overlap.
     together = max(1, 16 // t.warps)
-    rounds = ceil_div(tiles, target.processors)
+    rounds = ceil_div(tiles, p.target.processors)
     overlap = min(together, rounds)
-    waits = ceil_div(k, t.k) * 40 + 400
+    waits = ceil_div(p.k, t.k) * 40 + 400
     return rounds * (one - waits) + ceil_div(rounds, overlap) * waits

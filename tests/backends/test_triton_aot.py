@@ -12,7 +12,7 @@ from compiler.backends.triton import Backend
 from compiler.tilings import Tilings
 from compiler.triton_source import aot, build, checks
 from compiler.triton_source.aot import require_triton
-from compiler.triton_source.tiles import TARGETS, choose
+from compiler.triton_source.tiles import TARGETS, Product, choose
 from schemas.errors import BackendError
 from schemas.precision import PRECISIONS
 from tests.backends import hand_kernels as hand
@@ -204,13 +204,15 @@ def test_offsets_beyond_32_bits():
 
 def test_tiles_follow_the_problem():
     target = TARGETS["sm_90"]
-    small = choose(64, 10, 500, 1, 500, target, "fp32")
-    large = choose(1 << 17, 256, 576, 1, 64, target, "tf32")
+    small = choose(Product(64, 10, 500, 1, 500, target, "fp32"))
+    large = choose(Product(1 << 17, 256, 576, 1, 64, target, "tf32"))
     assert small.n == 16 and small.m <= 64
     assert large.m * large.n >= 128 * 128
-    assert choose(1 << 17, 256, 576, 1, 64, target, "bf16").k == 64  # as many bytes as 32 of tf32
-    assert choose(576, 64, 1 << 12, 1, 32, target, "bf16").m >= 64  # what wgmma takes
-    assert choose(1 << 17, 64, 576, 1, 48, target, "fp32").k == 16  # whole runs of 48
+    assert (
+        choose(Product(1 << 17, 256, 576, 1, 64, target, "bf16")).k == 64
+    )  # as many bytes as 32 of tf32
+    assert choose(Product(576, 64, 1 << 12, 1, 32, target, "bf16")).m >= 64  # what wgmma takes
+    assert choose(Product(1 << 17, 64, 576, 1, 48, target, "fp32")).k == 16  # whole runs of 48
 
 
 def test_without_triton(monkeypatch):

@@ -20,7 +20,7 @@ from compiler.triton_source.contract import roles, suits
 from compiler.triton_source.maps import _CALLS, INFIX
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import renamed
-from compiler.triton_source.tiles import TARGETS, Tile, choose
+from compiler.triton_source.tiles import TARGETS, Product, Tile, choose
 from runtime.triton_interpreter import InterpreterDevice
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand
@@ -384,7 +384,7 @@ def test_a_search_finds_a_product_wherever_its_weights_lie():
 
 def tile_of_interpreter(kernel: Kernel) -> Tile:
     r = roles(kernel)
-    return choose(*r.sizes, r.k[-1].size, TARGETS["interpreter"], "fp32")
+    return choose(Product(*r.sizes, r.k[-1].size, TARGETS["interpreter"], "fp32"))
 
 
 def test_a_table_chooses_the_tile():

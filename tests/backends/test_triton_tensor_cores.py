@@ -11,7 +11,7 @@ from compiler.backends.triton import Backend
 from compiler.kernel import Acc, Expr, Kernel, Load
 from compiler.triton_source import checks
 from compiler.triton_source.render import render_kernel
-from compiler.triton_source.tiles import LEAST, MOST, TARGETS, choose
+from compiler.triton_source.tiles import LEAST, MOST, TARGETS, Product, choose
 from schemas.precision import PRECISIONS
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
@@ -94,7 +94,10 @@ def test_tiles_keep_to_the_limit_of_accumulators():
     target, limit = TARGETS["sm_90"], MOST
     while limit >= LEAST:
         for precision in PRECISIONS:
-            assert choose(4096, 512, 256, 1, 256, target, precision, limit).accumulators <= limit
+            assert (
+                choose(Product(4096, 512, 256, 1, 256, target, precision, limit)).accumulators
+                <= limit
+            )
         limit //= 2
     least = render_kernel(hand.inner_product(512, 512, 64), target, "tf32", LEAST)
     assert least.accumulators == LEAST
