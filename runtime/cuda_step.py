@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from runtime.calls import Call
 from runtime.cuda_driver import Arguments, DeviceBlock, Driver, Pinned
 from runtime.executable import Array
+from schemas.errors import BackendError
 from schemas.program import Launch, Program
 
 
@@ -37,7 +39,8 @@ class Step:
             self._parts[-1].append((launch, t))
             if launch.code not in self._modules:
                 code, meta = program.code[launch.code], launch.meta
-                loaded = driver.function(code, meta["name"], meta["shared"])
+                with _about(launch):
+                    loaded = driver.function(code, meta["name"], meta["shared"])
                 self._modules[launch.code] = loaded
         self._graphs: list[Any] = []
         self._timed: list[Any] = []  # the same, with events: one first, one behind each launch
@@ -69,6 +72,14 @@ class Step:
             spent[number[launch.name]] += driver.seconds(*ends)
         return spent
 
+    def alone(self, launch: Launch, t: int) -> None:
+        """Runs one launch and waits for it: what fails is then this one."""
+        graph = self._capture([(launch, t)])
+        with _about(launch):
+            self._replay([graph])
+            self._driver.synchronize()
+        self._driver.call("cuGraphExecDestroy", graph)
+
     def _replay(self, graphs: Sequence[Any]) -> None:
         for i, graph in enumerate(graphs):
             if i:
@@ -90,11 +101,15 @@ class Step:
             for event in events[:1]:
                 driver.record_in_graph(event)
             for n, (launch, t) in enumerate(part, 1):
-                self._launch(launch, t)
+                with _about(launch):
+                    self._launch(launch, t)
                 for event in events[n : n + 1]:
                     driver.record_in_graph(event)
-        finally:  # a stream left capturing would be of no use
-            graph = driver.call("cuStreamEndCapture", driver.stream)
+        except BackendError:  # a stream left capturing would be of no use
+            with suppress(BackendError):
+                driver.call("cuGraphDestroy", driver.call("cuStreamEndCapture", driver.stream))
+            raise
+        graph = driver.call("cuStreamEndCapture", driver.stream)
         ready = driver.call("cuGraphInstantiate", graph, 0)
         driver.call("cuGraphDestroy", graph)
         driver.call("cuGraphUpload", ready, driver.stream)
@@ -124,6 +139,20 @@ class Step:
             call.release()
         for module, _ in self._modules.values():
             self._driver.call("cuModuleUnload", module)
+
+
+@contextmanager
+def _about(launch: Launch) -> Iterator[None]:
+    """Makes an error of the driver say which launch it is about, and what that asks for."""
+    try:
+        yield
+    except BackendError as error:
+        layers = ", ".join(dict.fromkeys(layer for k in launch.kernels for layer in k.layers))
+        of = f" of {layers}" if layers else ""
+        wanted = ", ".join(f"{name} {launch.meta[name]}" for name in ("grid", "threads", "shared"))
+        raise BackendError(
+            f"launch '{launch.name}'{of}: {error.message}; it has {wanted}", hint=error.hint
+        ) from error
 
 
 class _PythonCall:

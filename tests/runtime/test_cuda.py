@@ -297,6 +297,31 @@ def test_errors_in_plain_words(api):
     executable.run()  # the stream can be used again
 
 
+def test_an_error_says_which_launch_it_is_about(api):
+    kernel = KernelInfo("conv1", "contract", ("conv1", "relu1"), (), 0, 0)
+    launch = replace(program().launches[0], kernels=(kernel,))
+    executable = CudaDevice(0, api).load(program(launches=(launch,)))
+    api.fail["cuLaunchKernel"] = Status.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(BackendError) as error:
+        executable.run()
+    message = "launch 'step' of conv1, relu1: the NVIDIA driver reports CUDA_ERROR_INVALID_VALUE"
+    assert message in str(error.value)
+    assert "it has grid [1, 1, 1], threads 128, shared 70000" in str(error.value)
+    executable.close()
+    api.fail["cuFuncSetAttribute"] = Status.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(BackendError, match="launch 'step' of conv1, relu1: .*cuFuncSetAttribute"):
+        CudaDevice(0, api).load(program(launches=(launch,)))
+
+
+def test_a_capture_that_failed_hides_no_error(api):
+    """A driver refuses to end a capture that a launch has spoilt."""
+    executable = CudaDevice(0, api).load(program())
+    api.fail["cuLaunchKernel"] = Status.CUDA_ERROR_NO_DEVICE
+    api.fail["cuStreamEndCapture"] = Status.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(BackendError, match="there is no NVIDIA GPU"):
+        executable.run()
+
+
 def test_usable_gpu_never_raises():
     assert usable_gpu() is None or usable_gpu().startswith("sm_")
 
