@@ -161,7 +161,7 @@ def render_contract(
         _multiply(em, r, axes, step, precision)
     else:
         with em.loop(f"for step in tl.range({blocks}, num_stages={tile.stages}):"):
-            em.bind(step, "step", [])
+            em.bind_counter(step, "step")
             _multiply(em, r, axes, step, precision)
     em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", 0)
     _sum_rows(em, made, axes)
@@ -207,7 +207,7 @@ def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], ti
     each = Axis("each", part.size)
     how = f"num_stages=1, loop_unroll_factor={ahead}"
     with em.loop(f"for each in tl.range(0, {part.size}, {how}):"):
-        em.bind(each, "each", [])
+        em.bind_counter(each, "each")
         value = em.expr(shift(kernel.reduces[0].value, {**axes, part: index(each)}))
         em.line(f"total += {em.full(value, _RESULT)}")
     em.accs[kernel.reduces[0].id] = Value("total", _RESULT, "f32", em.level)

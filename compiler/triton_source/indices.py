@@ -26,6 +26,13 @@ class Indices(Lines):
             text, frozenset(dims), "i32", self.level if level is None else level
         )
 
+    def bind_counter(self, axis: Axis, name: str) -> None:
+        """Says which variable of a loop holds an axis: one of 32 bits, whatever it is used for."""
+        if self.wide:
+            counter, name = name, self.names.fresh(name)
+            self.line(f"{name} = tl.cast({counter}, tl.int64)")
+        self.bind(axis, name, [])
+
     def index(self, i: Index, hint: str = "at") -> Value:
         key = ("index", i)
         if (found := self.find(key)) is not None:

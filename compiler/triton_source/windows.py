@@ -31,7 +31,7 @@ def render_windows(kernel: Kernel, target: Target) -> Function:
     step = em.names.fresh(window.name)
     loop = "tl.static_range" if window.size <= UNROLLED else "range"
     with em.loop(f"for {step} in {loop}({window.size}):"):
-        em.bind(window, step, [], em.level)
+        em.bind_counter(window, step)
         for r, fold in zip(reduces, folds, strict=True):
             _fold(em, r, fold, step, axes)
     for r, fold in zip(reduces, folds, strict=True):
