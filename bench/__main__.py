@@ -1,9 +1,10 @@
-"""Command line of the bench: cpu, gpu, static, predict, profile, startup, corpus."""
+"""Command line of the bench: cpu, gpu, locate, static, predict, profile, startup, corpus."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -13,6 +14,7 @@ from bench.cases import CASES, GPU_CASES, OPERATIONS, ROOT, STATIC_CASES, Mode, 
 from bench.machine import commit, describe
 from bench.measure import Comparison, Options, compare
 from bench.report import as_json, rows, show, write_json
+from schemas.errors import NetError
 from schemas.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
@@ -113,6 +115,22 @@ def gpu(
     name, found = run(plan, click.echo, save)
     show(rows(found))
     click.echo(f"written: {path or RESULTS / f'{name}.json'}")
+
+
+@main.command()
+@click.argument("net", type=click.Choice(list(GPU_CASES)))
+@click.option("--batch", type=click.IntRange(1), help="Another batch than that of the GPU rows.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Default: the GPU's own.")
+def locate(net: str, batch: int | None, precision: Precision | None) -> None:
+    """Run a training step of NET on a GPU launch by launch; name kernels that fail or are off."""
+    from bench.locate import locate as find
+    from netdef.engine import open_engine
+
+    case = replace(GPU_CASES[net], batch=batch or GPU_CASES[net].batch)
+    try:
+        find(case, open_engine("triton", precision=precision), click.echo)
+    except NetError as error:
+        click.echo(f"FAILS: {error}")
 
 
 @main.command()

@@ -24,7 +24,7 @@ from runtime.cuda_step import Step
 from runtime.executable import Array, Executable
 from runtime.tensor_bytes import TYPES, dense, pack, rounded, span, unpack
 from schemas.errors import BackendError, UsageError
-from schemas.program import Program, Tensor
+from schemas.program import Launch, Program, Tensor
 
 _LOG_WORDS = 1024  # numbers of 8 bytes that may wait to be read
 _SCALAR_DEPTH = 4  # steps that may be enqueued before Python waits for the first of them
@@ -160,6 +160,12 @@ class CudaExecutable:
         self._step.run()
         if log:
             self._log.add({name: self._tensor(name) for name in log})
+
+    def alone(self, launch: Launch, t: int) -> None:
+        """Runs one launch of a step, one of a loop in time step `t`, and waits for it."""
+        self._driver.use()
+        self._flush()
+        self._step.alone(launch, t)
 
     def _flush(self) -> None:
         for mirror in self._mirrors.values():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 
 from compiler.index import Axis, Div, Index, axes_of
@@ -13,33 +16,46 @@ from compiler.kernel import (
     Entry,
     Expr,
     Guarded,
+    Guards,
     Kernel,
     Load,
     Op,
     Position,
     Random,
     Reduce,
+    Store,
 )
 from compiler.prims.registry import PRIMITIVES, Env
-from compiler.schedule import Loop
+from compiler.schedule import Loop, Schedule
 from schemas.philox import philox
 
-TYPES = {"f32": np.float32, "i32": np.int32, "bool": np.bool_, "u8": np.uint8}
+Array = np.ndarray[Any, Any]
+Buffers = dict[str, Array]
+TYPES: dict[str, Any] = {"f32": np.float32, "i32": np.int32, "bool": np.bool_, "u8": np.uint8}
 
 
 class _Grid:
-    """Values of the axes in play, as arrays that broadcast against each other."""
+    """Values of the axes in play, as arrays that broadcast against each other.
 
-    def __init__(self, axes):
-        self.axes = list(axes)
-        self.values = {}
-        for i, axis in enumerate(self.axes):
-            shape = [1] * len(self.axes)
-            shape[i] = axis.size
-            self.values[axis] = np.arange(axis.size, dtype=np.int64).reshape(shape)
+    Axes that `points` has values for stand together: dimension 0 goes through these points.
+    """
 
-    def index(self, i: Index):
-        total = np.int64(i.const)
+    def __init__(self, axes: Iterable[Axis], points: Mapping[Axis, Array] | None = None) -> None:
+        points = points or {}
+        self.axes = [a for a in axes if a not in points]
+        lead = tuple(len(p) for p in points.values())[:1]
+        self.shape = (*lead, *(a.size for a in self.axes))
+        self.values = {a: self._along(0, p) for a, p in points.items()}
+        for i, axis in enumerate(self.axes, len(lead)):
+            self.values[axis] = self._along(i, np.arange(axis.size, dtype=np.int64))
+
+    def _along(self, dimension: int, values: Array) -> Array:
+        shape = [1] * len(self.shape)
+        shape[dimension] = len(values)
+        return values.reshape(shape)
+
+    def index(self, i: Index) -> Any:
+        total: Any = np.int64(i.const)
         for atom, factor in i.terms:
             if isinstance(atom, Axis):
                 value = self.values[atom]
@@ -49,20 +65,20 @@ class _Grid:
             total = total + value * factor
         return total
 
-    def holds(self, guards):
-        ok = np.True_
+    def holds(self, guards: Guards) -> Any:
+        ok: Any = np.True_
         for g in guards:
             i = self.index(g.index)
             ok = ok & (i >= g.low) & (i < g.high)
         return ok
 
 
-def _value(e: Expr, grid: _Grid, buffers, accs):
+def _value(e: Expr, grid: _Grid, buffers: Buffers, accs: dict[int, Array]) -> Any:
     if isinstance(e, Const):
         return TYPES[e.dtype](e.value)
     if isinstance(e, Acc):
         acc = accs[e.id]
-        return acc.reshape(acc.shape + (1,) * (len(grid.axes) - acc.ndim))
+        return acc.reshape(acc.shape + (1,) * (len(grid.shape) - acc.ndim))
     if isinstance(e, Position):
         return np.asarray(grid.index(e.index)).astype(np.int32)
     if isinstance(e, Entry):
@@ -72,12 +88,13 @@ def _value(e: Expr, grid: _Grid, buffers, accs):
         flat = buffers[e.buffer].reshape(-1)
         if not e.guards:
             assert offset.min() >= 0 and offset.max() < flat.size, (e, flat.size)
-            return flat[offset]
+            return _widened(flat[offset], e)
         ok = grid.holds(e.guards)
         offset, ok = np.broadcast_arrays(offset, ok)
         inside = np.where(ok, offset, 0)
         assert inside.min() >= 0 and inside.max() < flat.size, (e, flat.size)
-        return np.where(ok, flat[inside], flat.dtype.type(e.other))
+        value = _widened(flat[inside], e)
+        return np.where(ok, value, value.dtype.type(e.other))
     if isinstance(e, Guarded):
         with np.errstate(all="ignore"):
             value = _value(e.value, grid, buffers, accs)
@@ -97,55 +114,84 @@ def _value(e: Expr, grid: _Grid, buffers, accs):
         attrs = e.attrs if e.name != "cast" else (("dtype", e.dtype),)
         dtype = e.dtype
 
-        def attr(self, name):
+        def attr(self, name: str) -> Any:
             return dict(e.attrs)[name]
 
-    return PRIMITIVES[e.name].evaluate(FakeNode(), args, Env(float_dtype=np.float32))
+    node: Any = FakeNode()
+    return PRIMITIVES[e.name].evaluate(node, args, Env(float_dtype=np.float32))
 
 
-def run_kernel(kernel: Kernel, buffers: dict[str, np.ndarray]) -> None:
+def _widened(bits: Array, load: Load) -> Array:
+    """Returns what was loaded as numbers: bf16 is the upper half of f32, held as u16."""
+    return (bits.astype(np.uint32) << 16).view(np.float32) if load.dtype == "bf16" else bits
+
+
+def run_kernel(kernel: Kernel, buffers: Buffers) -> None:
     """Runs the kernel in place on flat arrays by buffer name (float32 throughout)."""
-    accs: dict[int, np.ndarray] = {}
-    n = len(kernel.space)
-    later = []
+    for store, offset, value in stored(kernel, buffers):
+        buffers[store.buffer].reshape(-1)[offset] = value
+
+
+def stored(
+    kernel: Kernel,
+    buffers: Buffers,
+    points: Mapping[Axis, Array] | None = None,
+    doubt: float = 0.0,
+) -> list[tuple[Store, Array, Array]]:
+    """Returns each Store with the places in its buffer and the numbers that belong there.
+
+    With `points`, some positions of each axis of the space, only what these points store. Every sum
+    is off by `doubt` of the root of its squared terms, as sums of rounded terms are.
+    """
+    accs: dict[int, Array] = {}
+    found = []
     for s in kernel.body:
-        grid = _Grid((*kernel.space, *(a for a in s.axes if a not in kernel.space)))
-        shape = tuple(a.size for a in grid.axes)
-        value = np.broadcast_to(_value(s.value, grid, buffers, accs), shape)
+        free = [a for a in s.axes if a not in kernel.space]
+        grid = _Grid((*kernel.space, *free), points)
+        n, lead = len(grid.shape) - len(free), len(grid.shape) - len(grid.axes)
+        value = np.broadcast_to(_value(s.value, grid, buffers, accs), grid.shape)
+        rows = [lead + grid.axes.index(a) for a in kernel.rows]
         if isinstance(s, Reduce) and s.axes and s.axes == kernel.rows:  # all rows get the sum
-            total = value.sum(kernel.space.index(s.axes[0]), dtype=np.float64, keepdims=True)
-            accs[s.id] = np.broadcast_to(total.astype(TYPES[s.dtype]), shape)
+            total = _sum(value, rows[0], doubt, keepdims=True)
+            accs[s.id] = np.broadcast_to(total.astype(TYPES[s.dtype]), grid.shape)
             continue
         if not isinstance(s, Reduce):
-            offset = np.broadcast_to(grid.index(s.offset), shape)
+            offset = np.broadcast_to(grid.index(s.offset), grid.shape)
             if kernel.rows and not axes_of(s.offset).issuperset(kernel.rows):  # once for all rows
-                first = [slice(1) if a in kernel.rows else slice(None) for a in grid.axes]
+                first = [slice(1) if i in rows else slice(None) for i in range(len(grid.shape))]
                 offset, value = offset[tuple(first)], value[tuple(first)]
             offset = offset.reshape(-1)
             assert len(np.unique(offset)) == offset.size, "two points store to one place"
-            later.append((buffers[s.buffer].reshape(-1), offset, value.reshape(-1).copy()))
+            found.append((s, offset, value.reshape(-1).copy()))
             continue
-        inner = value.reshape(shape[:n] + (-1,))
+        inner = value.reshape(grid.shape[:n] + (-1,))
         if s.op == "sum":
-            accs[s.id] = inner.sum(-1, dtype=np.float64).astype(TYPES[s.dtype])
+            accs[s.id] = _sum(inner, -1, doubt).astype(TYPES[s.dtype])
         elif s.op == "max":
             accs[s.id] = inner.max(-1)
         else:
-            payload = np.broadcast_to(_value(s.payload, grid, buffers, accs), shape)
+            assert s.payload is not None
+            payload = np.broadcast_to(_value(s.payload, grid, buffers, accs), grid.shape)
             best = inner.argmax(-1)[..., None]
             accs[s.id] = np.take_along_axis(payload.reshape(inner.shape), best, -1)[..., 0]
-    for target, offset, value in later:
-        target[offset] = value
+    return found
 
 
-def place_parts(schedule, buffers: dict[str, np.ndarray]) -> None:
+def _sum(terms: Array, axis: int, doubt: float, keepdims: bool = False) -> Array:
+    total: Array = terms.sum(axis, dtype=np.float64, keepdims=keepdims)
+    if doubt:
+        total += doubt * np.sqrt(np.square(terms, dtype=np.float64).sum(axis, keepdims=keepdims))
+    return total
+
+
+def place_parts(schedule: Schedule, buffers: Buffers) -> None:
     """Makes parts of a buffer views of it."""
     for name, buffer in schedule.buffers.items():
         if buffer.base is not None:
             buffers[name] = buffers[buffer.base][buffer.shift :]
 
 
-def run_schedule(schedule, buffers: dict[str, np.ndarray]) -> None:
+def run_schedule(schedule: Schedule, buffers: Buffers) -> None:
     """Runs all launches."""
     place_parts(schedule, buffers)
     for launch in schedule.launches:

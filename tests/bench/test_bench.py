@@ -306,6 +306,12 @@ def test_gpu_tests_are_run_first(monkeypatch) -> None:
     assert document["tests"]["last"] == "timeout"
 
 
+def test_locate_without_a_gpu(monkeypatch) -> None:
+    monkeypatch.setattr("netdef.engine._gpu", lambda: None)
+    done = CliRunner().invoke(main, ["locate", "mlp", "--batch", "2", "--precision", "bf16"])
+    assert done.exit_code == 0 and done.output.startswith("FAILS: error: no usable NVIDIA GPU")
+
+
 def test_gpu_file_name() -> None:
     assert gpu.file_name("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
 

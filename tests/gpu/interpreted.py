@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.cases import Case, solver_spec
+from bench.locate import locate
 from compiler.arena import plan_arena
 from compiler.backends.triton import Backend
 from compiler.build import build
@@ -99,3 +100,31 @@ def trained(case: Case, where: str, steps: int) -> list[float]:
     if where == "cuda":
         assert not device.api.unreleased()
     return found
+
+
+class SpoilingDevice(InterpretingDevice):
+    """One whose launch of a kernel leaves out the last program."""
+
+    def __init__(self, kernel: str) -> None:
+        super().__init__()
+        self.kernel = kernel
+
+    def load(self, program: Program, share=None, hosts=None) -> CudaExecutable:
+        launches = list(program.launches)
+        (i,) = (i for i, one in enumerate(launches) if one.kernels[0].name == self.kernel)
+        fewer = launches[i].meta | {"grid": [launches[i].meta["grid"][0] - 1, 1, 1]}
+        launches[i] = replace(launches[i], meta=fewer)
+        return super().load(replace(program, launches=tuple(launches)), share, hosts)
+
+
+def located(case: Case, spoilt: str = "", whole: bool = False) -> tuple[list[str], list[str]]:
+    """Returns the kernels that bench/locate.py finds to be off in a step, and what it says.
+
+    One kernel may be `spoilt`; `whole`: loops are one launch.
+    """
+    device = SpoilingDevice(spoilt) if spoilt else InterpretingDevice()
+    engine = Engine(Backend("interpreter", "fp32", persistent=whole), device)
+    said: list[str] = []
+    with np.errstate(all="ignore"):
+        wrong = locate(case, engine, said.append)
+    return list(dict.fromkeys(one.kernel for one in wrong)), said

@@ -51,8 +51,10 @@ class Bench:
         self.call("cuMemcpyHtoDAsync", to or self.a, self.host, NBYTES, stream)
 
     def launch(self, pointers: list[int], threads: int = 128, shared: int = 0, grid: int = 1):
-        at = Arguments(pointers)
-        grids, where = (grid, 1, 1, threads, 1, 1), (shared, self.one, at.address, 0)
+        at, places = Arguments(pointers), (ctypes.c_void_p * 8)()  # behind too few stands nothing
+        ctypes.memmove(places, at.address, 8 * (len(pointers) + 2))
+        where = (shared, self.one, ctypes.addressof(places), 0)
+        grids = (grid, 1, 1, threads, 1, 1)
         return self.status("cuLaunchKernel", self.function, *grids, *where)
 
     def captured(self, *pointers: int, event: bool = False) -> Any:
