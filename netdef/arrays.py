@@ -12,6 +12,7 @@ from schemas.errors import SourceError, UsageError, did_you_mean
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
+_BEGINNINGS = (b"\x93NUMPY", b"PK")  # of .npy and .npz
 
 
 def numbers(name: str, value: Any) -> Array:
@@ -39,6 +40,9 @@ def shaped(name: str, value: Any, shape: Shape) -> Array:
 def read_array(path: Path, name: str) -> Array:
     """Returns the array of a .npy file, or the one called `name`, `data` or alone in an .npz."""
     try:
+        with path.open("rb") as file:  # what begins otherwise, NumPy takes for pickled
+            if not file.read(6).startswith(_BEGINNINGS):
+                raise SourceError(f"cannot read {path}: it is neither .npy nor .npz")
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found
@@ -50,5 +54,7 @@ def read_array(path: Path, name: str) -> Array:
             raise SourceError(f"{path} holds no array '{name}'", hint=hint)
     except FileNotFoundError:
         raise UsageError(f"there is no file '{path}'") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise SourceError(f"cannot read {path}: {error}") from None

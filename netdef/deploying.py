@@ -120,7 +120,7 @@ def weights_beside(out: str) -> Path:
     ending = next((e for e in (BINARY, TEXT) if out.lower().endswith(e)), Path(out).suffix)
     path = Path(out.removesuffix(out[len(out) - len(ending) :]))
     caffe = ending.lower() in PROTOTXT
-    return path.with_name(path.name + (".caffemodel" if caffe else ".safetensors"))
+    return Path(f"{path}{'.caffemodel' if caffe else '.safetensors'}")
 
 
 def write_weights(path: Path, net: Deployed) -> None:

@@ -152,8 +152,12 @@ class Inspection:
         return json.dumps(manifest_of(self.program), indent=1) + "\n"
 
 
-def all_files(first: Inspection, others: Mapping[str, Inspection | str]) -> Files:
-    """Returns every stage by file name; `others` are further targets, or why there is none."""
+def all_files(targets: Mapping[str, Inspection | str]) -> Files:
+    """Returns every stage by file name; a target is what it has, or why it has nothing.
+
+    What is the same for all targets, or takes one, is of the first that has something.
+    """
+    first = next(found for found in targets.values() if isinstance(found, Inspection))
     files: Files = {
         "01_spec.yaml": first.stage("spec"),
         "02_graph.txt": first.stage("graph"),
@@ -162,7 +166,7 @@ def all_files(first: Inspection, others: Mapping[str, Inspection | str]) -> File
         "06_memory.txt": first.stage("memory"),
         "07_program.json": first.manifest(),
     }
-    for target, found in {first.target: first, **others}.items():
+    for target, found in targets.items():
         if isinstance(found, str):
             files[f"05_kernels/{target}/MISSING.txt"] = found + "\n"
             continue

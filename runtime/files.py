@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,9 @@ def write_in_order(contents: Mapping[Path, bytes]) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """Returns where a file lies until it is whole."""
+    """Returns where a file lies until it is whole. Raises OSError for `.` and `/`."""
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path.with_name(f".{path.name}.tmp")
 
 

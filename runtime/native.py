@@ -31,7 +31,7 @@ def check_host(program: Program) -> None:
         raise BackendError(
             f"program '{program.name}' was compiled for {program.meta['cpu']} ({' '.join(kind)}), "
             f"this machine is {' '.join(own)}{lacks}",
-            hint="compile it again on this machine, or with an older --target",
+            hint="compile it again on this machine",
         )
 
 

@@ -39,8 +39,9 @@ class Backend:
     ) -> None:
         """`folder`: where object code is kept between runs, None: nowhere."""
         if precision not in (None, self.precision):
-            hint = "leave precision out, or use --backend triton on a machine with a GPU"
-            raise PrecisionError(f"the cpu backend computes in fp32, not in {precision}", hint=hint)
+            how = "use --backend triton on a machine with a GPU (to compile: --target sm_90)"
+            message = f"the cpu backend computes in fp32, not in {precision}"
+            raise PrecisionError(message, hint=f"leave precision out, or {how}")
         self.host: Host = find_host(target)
         self.target = target or self.host.name
         self.tilings = known(self.host.name)

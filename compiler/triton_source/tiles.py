@@ -55,15 +55,16 @@ TARGETS: dict[str, Target] = {
 
 
 def target_named(name: str) -> Target | None:
-    """Returns a target; an sm_ number that is not in the table is taken as one near it."""
+    """Returns a target: of the table, or a GPU that every Triton of pyproject.toml compiles for."""
     if name in TARGETS:
         return TARGETS[name]
-    number = re.fullmatch(r"sm_(8\d|9\d|1[0-2]\d)", name)
+    # LLVM ends the process where it does not know a processor.
+    number = re.fullmatch(r"sm_(86|87|89|103|120|121)", name)
     if number is None:
         return None
     arch = int(number[1])
     # Only the data centre models have the large shared memory.
-    shared = 166912 if arch == 87 else 232448 if 90 <= arch < 120 else 101376
+    shared = {87: 166912, 103: 232448}.get(arch, 101376)
     return Target(name, arch, 100, shared)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,27 +83,26 @@ def _write_all(made: list[Inspection], folder: Path, strict: bool) -> None:
     from netdef.inspecting import all_files
     from schemas.errors import BackendError
 
-    others: dict[str, Inspection | str] = {}
-    made[0].run()
-    for one in made[1:]:
-        others[one.target] = one
+    found: dict[str, Inspection | str] = {}
+    errors = []
+    for one in made:
         try:
-            if not strict and importlib.util.find_spec("triton") is None:
-                raise BackendError("triton is not installed", hint="pip install triton")
             one.run()
+            found[one.target] = one
         except BackendError as error:
-            if strict:
-                raise
-            others[one.target] = f"no code for {one.target}: {error.message}; {error.hint or ''}"
-    files = all_files(made[0], others)
+            errors.append(error)
+            if strict or len(errors) == len(made):
+                raise errors[0] from None
+            found[one.target] = f"no code for {one.target}: {error.message}; {error.hint or ''}"
+    files = all_files(found)
     for name, content in files.items():
         data = content.encode() if isinstance(content, str) else content
         output.write_file(folder / name, data)
     for name in sorted(files):
         if not name.startswith("05_kernels"):
             print(folder / name)
-    for target in [made[0].target, *others]:
-        reason = others.get(target)
+    for target, one_or_reason in found.items():
         kernels = folder / "05_kernels" / target
         count = sum(name.startswith(f"05_kernels/{target}/") for name in files)
-        print(f"{kernels}: {reason if isinstance(reason, str) else f'{count} files'}")
+        reason = one_or_reason if isinstance(one_or_reason, str) else f"{count} files"
+        print(f"{kernels}: {reason}")

@@ -13,7 +13,7 @@ from compiler.tilings import Tilings
 from compiler.triton_source import aot, build, checks
 from compiler.triton_source.aot import require_triton
 from compiler.triton_source.tiles import TARGETS, Product, choose
-from schemas.errors import BackendError
+from schemas.errors import BackendError, UsageError
 from schemas.precision import PRECISIONS
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
@@ -213,6 +213,16 @@ def test_tiles_follow_the_problem():
     )  # as many bytes as 32 of tf32
     assert choose(Product(576, 64, 1 << 12, 1, 32, target, "bf16")).m >= 64  # what wgmma takes
     assert choose(Product(1 << 17, 64, 576, 1, 48, target, "fp32")).k == 16  # whole runs of 48
+
+
+def test_other_gpus():
+    """Those that no Triton knows would end the process."""
+    for target in ("sm_86", "sm_87", "sm_89", "sm_103", "sm_120", "sm_121"):
+        program = runs.program(Backend(target), (hand.inner_product(64, 64, 64),))
+        assert all(program.code.values())
+    for target in ("sm_70", "sm_81", "sm_88", "sm_91", "sm_900", "sm_125", "gfx90a"):
+        with pytest.raises(UsageError, match=f"the triton backend has no target '{target}'"):
+            Backend(target)
 
 
 def test_without_triton(monkeypatch):

@@ -202,6 +202,19 @@ def test_a_program_file_that_is_none(tiny, netdef):
         read_program("none.ndp")
 
 
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("compile net.yaml -o .", "cannot write .: Is a directory"),
+        ("time net.yaml --iterations 1 --trace .", "cannot write '.': Is a directory"),
+        ("deploy net.yaml -o .", "the name '.' does not say which form to write"),
+    ],
+)
+def test_a_folder_is_no_file_to_write(words, message, tiny, netdef):
+    result = netdef(*words.split())
+    assert result.exit_code == 2 and result.stderr.startswith(f"error: {message}")
+
+
 @pytest.mark.parametrize("kind", ["net", "solver"])
 def test_the_shipped_schemas_are_current(kind, tmp_path, netdef):
     assert netdef("schema", "-o", tmp_path).exit_code == 0

@@ -75,6 +75,20 @@ def test_inspect_takes_the_solver_s_precision(tiny, netdef):
     assert refused.stderr.startswith("solver.yaml:10:12: error: the cpu backend computes in fp32")
 
 
+def test_inspect_writes_the_targets_that_have_it(tiny, netdef):
+    with (tiny / "solver.yaml").open("a") as file:
+        file.write("precision: bf16\n")
+    words = ["inspect", "net.yaml", "--solver", "solver.yaml", "-o"]
+    result = netdef(*words, "both")
+    assert result.exit_code == 0, result.stderr
+    refused = (tiny / "both" / "05_kernels" / "cpu" / "MISSING.txt").read_text()
+    assert refused.startswith("no code for cpu: the cpu backend computes in fp32, not in bf16")
+    assert "bfloat16" in (tiny / "both" / "05_kernels" / "sm_90" / "ip1.py").read_text()
+    assert '"precision": "bf16"' in (tiny / "both" / "07_program.json").read_text()
+    named = netdef(*words, "named", "--target", "cpu", "--target", "sm_90")
+    assert named.exit_code == 2 and "(to compile: --target sm_90)" in named.stderr
+
+
 def test_a_precision_that_nobody_has(tiny, netdef):
     result = netdef("train", "solver.yaml", "--set", "precision=fp16")
     assert result.exit_code == 2

@@ -183,7 +183,8 @@ MISTAKES = {
     "twice": (["--input", "x.npy", "--input", "data=x.npy"], "input 'data' is given twice"),
     "text": (["--input", "text.npy"], "'data' must be an array of numbers, not ndarray of <U1"),
     "complex": (["--input", "complex.npy"], "must be an array of numbers"),
-    "no array": (["--input", "w.safetensors"], "cannot read w.safetensors"),
+    "no array": (["--input", "w.safetensors"], "cannot read w.safetensors: it is neither .npy"),
+    "folder": (["--input", "."], "cannot read .: Is a directory"),
     "kind": (["--input", "x.npy", "-o", "out.txt"], "'out.txt' is of no kind"),
     "threads": (["--input", "x.npy", "--threads", "0"], "--threads"),
 }
