@@ -137,7 +137,36 @@ class Driver:
             which = self.api.CUfunction_attribute
             most = which.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             self.call("cuFuncSetAttribute", function, most, shared)
+            # Else a processor may keep just enough of it for one block, where two would fit.
+            prefer = self.api.CUfunc_cache.CU_FUNC_CACHE_PREFER_SHARED
+            self.call("cuFuncSetCacheConfig", function, prefer)
         return module, function
+
+    def launch(
+        self,
+        function: Any,
+        grid: Sequence[int],
+        threads: int,
+        shared: int,
+        arguments: Arguments,
+        cooperative: bool = False,
+    ) -> None:
+        """Enqueues a kernel; the driver copies the arguments at once.
+
+        cooperative: all of its blocks run at once, or none do.
+        """
+        api, attributes = self.api, []
+        if cooperative:
+            attribute = api.CUlaunchAttribute()
+            attribute.id = api.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+            attribute.value.cooperative = 1
+            attributes.append(attribute)
+        config = api.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = grid
+        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        config.sharedMemBytes, config.hStream = shared, self.stream
+        config.attrs, config.numAttrs = attributes, len(attributes)
+        self.call("cuLaunchKernelEx", config, function, arguments.address, 0)
 
 
 class DeviceBlock:

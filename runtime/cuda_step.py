@@ -119,14 +119,12 @@ class Step:
         meta, (_, function) = launch.meta, self._modules[launch.code]
         assert not meta["global_scratch"] and not meta["profile_scratch"], launch.name
         args = [self._blocks[slot].address + offset for slot, offset in launch.args_at(t)]
-        arguments = Arguments(args)  # the driver copies them at once
-        block = (meta["threads"], 1, 1)
-        where = (meta["shared"], self._driver.stream, arguments.address)
-        if meta.get("cooperative"):  # its programs wait for each other: all must run at once
-            grid = (min(meta["grid"][0], self._driver.processors), 1, 1)
-            self._driver.call("cuLaunchCooperativeKernel", function, *grid, *block, *where)
-        else:
-            self._driver.call("cuLaunchKernel", function, *meta["grid"], *block, *where, 0)
+        grid = list(meta["grid"])
+        together = bool(meta.get("cooperative"))  # its programs wait for each other
+        if together:
+            grid[0] = min(grid[0], self._driver.processors)
+        size = grid, meta["threads"], meta["shared"]
+        self._driver.launch(function, *size, Arguments(args), cooperative=together)
 
     def release(self) -> None:
         """Frees graphs, events and code, which nothing may use any more."""

@@ -33,8 +33,7 @@ CONTEXT, DEVICE = "context", 7
 NO_TIMING, EXTERNAL = 2, 1
 _ANYWHERE = {"cuInit", "cuDeviceGet", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain"}
 _WHILE_CAPTURING = {
-    "cuCtxSetCurrent", "cuLaunchKernel", "cuLaunchCooperativeKernel", "cuEventRecordWithFlags",
-    "cuStreamEndCapture",
+    "cuCtxSetCurrent", "cuLaunchKernelEx", "cuEventRecordWithFlags", "cuStreamEndCapture",
 }  # fmt: skip
 
 
@@ -64,6 +63,8 @@ class FakeDriver:
         CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT="processors",
     )
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared")
+    CUfunc_cache = SimpleNamespace(CU_FUNC_CACHE_PREFER_SHARED="prefer shared")
+    CUlaunchAttributeID = SimpleNamespace(CU_LAUNCH_ATTRIBUTE_COOPERATIVE="cooperative")
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread")
 
     def __init__(self, architecture: tuple[int, int] = (9, 0)) -> None:
@@ -286,14 +287,31 @@ class FakeDriver:
         function.shared = value
         return None
 
-    def _cuLaunchKernel(self, function: Function, *rest: Any) -> Any:
-        grid, block, (shared, stream, parameters, extra) = rest[:3], rest[3:6], rest[6:]
-        kernel = function.kernel
-        if not (0 < grid[0] < 2**31 and grid[1:] == block[1:] == (1, 1)):
+    def _cuFuncSetCacheConfig(self, function: Function, config: str) -> None:
+        pass
+
+    @staticmethod
+    def CUlaunchConfig() -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace()
+
+    @staticmethod
+    def CUlaunchAttribute() -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(value=SimpleNamespace())
+
+    def _cuLaunchKernelEx(
+        self, config: SimpleNamespace, function: Function, parameters: int, extra: int
+    ) -> Any:
+        kernel, stream = function.kernel, config.hStream
+        grid = config.gridDimX, config.gridDimY, config.gridDimZ
+        threads = config.blockDimX, config.blockDimY, config.blockDimZ
+        if not (0 < grid[0] < 2**31 and grid[1:] == (1, 1) and extra == 0):
             return Status.CUDA_ERROR_INVALID_VALUE
         # Triton's kernels say how many threads they are for, and take no others.
-        if extra != 0 or block[0] != kernel.threads or shared > function.shared:
+        if threads != (kernel.threads, 1, 1) or config.sharedMemBytes > function.shared:
             return Status.CUDA_ERROR_INVALID_VALUE
+        given = {one.id: one.value for one in config.attrs[: config.numAttrs]}
+        if "cooperative" in given and grid[0] > self.facts["processors"]:
+            return Status.CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
         places = (ctypes.c_void_p * (kernel.pointers + 2)).from_address(parameters)
         pointers = [ctypes.c_uint64.from_address(p).value for p in places if p]
         *pointers, scratch, profile = pointers
@@ -308,11 +326,6 @@ class FakeDriver:
             raise Misuse(f"{function.name} is launched outside of a graph")
         stream.capture.append(Node(function, pointers))
         return None
-
-    def _cuLaunchCooperativeKernel(self, function: Function, *rest: Any) -> Any:
-        if rest[0] > self.facts["processors"]:
-            return Status.CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
-        return self._cuLaunchKernel(function, *rest, 0)
 
     # Graphs.
 

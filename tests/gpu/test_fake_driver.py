@@ -53,9 +53,13 @@ class Bench:
     def launch(self, pointers: list[int], threads: int = 128, shared: int = 0, grid: int = 1):
         at, places = Arguments(pointers), (ctypes.c_void_p * 8)()  # behind too few stands nothing
         ctypes.memmove(places, at.address, 8 * (len(pointers) + 2))
-        where = (shared, self.one, ctypes.addressof(places), 0)
-        grids = (grid, 1, 1, threads, 1, 1)
-        return self.status("cuLaunchKernel", self.function, *grids, *where)
+        config = self.api.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = grid, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        config.sharedMemBytes, config.hStream = shared, self.one
+        config.attrs, config.numAttrs = [], 0
+        place = ctypes.addressof(places)
+        return self.status("cuLaunchKernelEx", config, self.function, place, 0)
 
     def captured(self, *pointers: int, event: bool = False) -> Any:
         """Returns a graph of a launch for each pointer, with an event at its end."""

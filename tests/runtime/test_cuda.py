@@ -80,9 +80,10 @@ def test_steps_of_one_graph(api):
     # The parameters lie as the device saw x: channels last.
     np.testing.assert_array_equal(executable.read("w"), 1 + x.transpose(0, 2, 1).ravel())
     assert len(api.named("cuGraphInstantiate")) == 1 and len(api.named("cuGraphLaunch")) == 3
-    assert len(api.named("cuLaunchKernel")) == 1
+    assert len(api.named("cuLaunchKernelEx")) == 1
     ((function, *most),) = api.named("cuFuncSetAttribute")
     assert function.name == "step" and most == ["shared", 70000]
+    assert api.named("cuFuncSetCacheConfig") == [(function, "prefer shared")]
     executable.close()
     executable.close()
     assert not api.unreleased()
@@ -128,9 +129,9 @@ def test_a_loop_is_captured_step_by_step(backwards, api):
         h = expected[t] = 0.5 * h + (t + 1)
     assert executable.read("y").tolist() == expected
     assert executable.read("h") == h
-    assert len(api.named("cuLaunchKernel")) == 8 and len(api.named("cuModuleLoadData")) == 2
+    assert len(api.named("cuLaunchKernelEx")) == 8 and len(api.named("cuModuleLoadData")) == 2
     executable.run()
-    assert len(api.named("cuLaunchKernel")) == 8  # replayed, not enqueued again
+    assert len(api.named("cuLaunchKernelEx")) == 8  # replayed, not enqueued again
 
 
 @pytest.mark.parametrize("wanted, started", [(4, 4), (132, 6)])
@@ -142,9 +143,9 @@ def test_programs_that_wait_for_each_other_all_run_at_once(wanted, started, api)
     executable.write("lr", 0.5)
     executable.run(log=("loss",))
     assert executable.drain() == [{"loss": 6.0}]
-    (call,) = api.named("cuLaunchCooperativeKernel")
-    assert call[1:4] == (started, 1, 1)
-    assert not api.named("cuLaunchKernel")
+    ((config, *_),) = api.named("cuLaunchKernelEx")
+    assert config.gridDimX == started
+    assert [(one.id, one.value.cooperative) for one in config.attrs] == [("cooperative", 1)]
 
 
 def test_scalars_go_over_in_one_copy(api):
@@ -290,10 +291,10 @@ def test_errors_in_plain_words(api):
     assert error.value.hint.startswith("use a smaller batch_size")
     api.limit = 1 << 30
     executable = CudaDevice(0, api).load(program())
-    api.fail["cuLaunchKernel"] = Status.CUDA_ERROR_NO_DEVICE
+    api.fail["cuLaunchKernelEx"] = Status.CUDA_ERROR_NO_DEVICE
     with pytest.raises(BackendError):
         executable.run()
-    del api.fail["cuLaunchKernel"]
+    del api.fail["cuLaunchKernelEx"]
     executable.run()  # the stream can be used again
 
 
@@ -301,7 +302,7 @@ def test_an_error_says_which_launch_it_is_about(api):
     kernel = KernelInfo("conv1", "contract", ("conv1", "relu1"), (), 0, 0)
     launch = replace(program().launches[0], kernels=(kernel,))
     executable = CudaDevice(0, api).load(program(launches=(launch,)))
-    api.fail["cuLaunchKernel"] = Status.CUDA_ERROR_INVALID_VALUE
+    api.fail["cuLaunchKernelEx"] = Status.CUDA_ERROR_INVALID_VALUE
     with pytest.raises(BackendError) as error:
         executable.run()
     message = "launch 'step' of conv1, relu1: the NVIDIA driver reports CUDA_ERROR_INVALID_VALUE"
@@ -316,7 +317,7 @@ def test_an_error_says_which_launch_it_is_about(api):
 def test_a_capture_that_failed_hides_no_error(api):
     """A driver refuses to end a capture that a launch has spoilt."""
     executable = CudaDevice(0, api).load(program())
-    api.fail["cuLaunchKernel"] = Status.CUDA_ERROR_NO_DEVICE
+    api.fail["cuLaunchKernelEx"] = Status.CUDA_ERROR_NO_DEVICE
     api.fail["cuStreamEndCapture"] = Status.CUDA_ERROR_INVALID_VALUE
     with pytest.raises(BackendError, match="there is no NVIDIA GPU"):
         executable.run()
