@@ -33,7 +33,10 @@ _SPREAD = ("contract", "map")
 
 @dataclass
 class Fusion:
-    """The kernels that are left, and what was refused: (producer, consumer, why)."""
+    """The kernels that are left, and why each that reads what another writes is apart from it.
+
+    `refused`: (writer, reader, why). What a loop over time reads, and who reads it, is not told.
+    """
 
     kernels: list[Work]
     refused: list[tuple[str, str, str]] = field(default_factory=list)
@@ -57,15 +60,12 @@ def fuse(
         inside = [k for k in kernels if k.loop == loop]
         read = set().union(*(k.reads() for k in kernels if k.loop != loop))
         parts = {b.name for b in buffers.values() if b.base}
-        left = _fused(inside, buffers, read | parts, refused, spreads)
-        own = tuple(_named([k for k in left if isinstance(k, Kernel)], buffers, taken))
+        left = _fused(inside, buffers, read | parts, refused, taken, spreads)
+        own = tuple(k for k in left if isinstance(k, Kernel))
         written = set().union(*(k.writes() for k in own))
         bases = frozenset(base for b in written if (base := buffers[b].base) is not None)
         plain.append(Loop(f"loop{loop}", abs(length), length < 0, own, bases))
-    left = _fused(plain, buffers, set(), refused, spreads)
-    named = _named([k for k in left if isinstance(k, Kernel)], buffers, taken)
-    fresh = iter(named)
-    return Fusion([next(fresh) if isinstance(k, Kernel) else k for k in left], sorted(refused))
+    return Fusion(_fused(plain, buffers, set(), refused, taken, spreads), sorted(refused))
 
 
 def _fused(
@@ -73,9 +73,10 @@ def _fused(
     buffers: dict[str, Buffer],
     read: set[str],
     refused: set[tuple[str, str, str]],
+    taken: set[str],
     spreads: bool,
 ) -> list[Work]:
-    """Merges what it can; `read` are the buffers that others need."""
+    """Merges what it can; `read` are the buffers that others need, `taken` names of kernels."""
     state = _State(kernels, buffers, read)
     while state.sweep():
         pass
@@ -83,22 +84,21 @@ def _fused(
         state.spread()
         while state.sweep():
             pass
-    left = [state.dependence.kernels[i] for i in state.dependence.order()]
-    kept = {id(k) for k in left}
-    refused |= {(k.name, o.name, w) for k, o, w in state.refused() if {id(k), id(o)} <= kept}
-    return left
+    d = state.dependence
+    left = {i: _named(d.kernels[i], buffers, taken) for i in d.order()}
+    refused |= {(left[i].name, left[j].name, why) for i, j, why in state.refused()}
+    return list(left.values())
 
 
-def _named(kernels: Sequence[Kernel], buffers: dict[str, Buffer], taken: set[str]) -> list[Kernel]:
-    """Names merged kernels after what they leave behind: a blob before an inner value."""
-    named: list[Kernel] = []
-    for kernel in kernels:
-        own = [s.buffer for s in kernel.stores if buffers[s.buffer].role in ("inner", "output")]
-        name = min(own, key=lambda b: ("." in b, own.index(b)), default=kernel.name)
-        name = unique(kernel.name if name in taken else name, taken)
-        taken.add(name)
-        named.append(replace(kernel, name=name))
-    return named
+def _named(kernel: Work, buffers: dict[str, Buffer], taken: set[str]) -> Work:
+    """Names a merged kernel after what it leaves behind: a blob before an inner value."""
+    if isinstance(kernel, Loop):
+        return kernel
+    own = [s.buffer for s in kernel.stores if buffers[s.buffer].role in ("inner", "output")]
+    name = min(own, key=lambda b: ("." in b, own.index(b)), default=kernel.name)
+    name = unique(kernel.name if name in taken else name, taken)
+    taken.add(name)
+    return replace(kernel, name=name)
 
 
 class _State:
@@ -110,11 +110,13 @@ class _State:
         self.spreads = False
         self.dependence = Dependence(kernels)
         self._why: dict[tuple[int, int], str] = {}
-        self._pairs: dict[tuple[int, int], tuple[Kernel, Kernel]] = {}
         self._unlike: set[tuple[int, int]] = set()
 
-    def refused(self) -> list[tuple[Kernel, Kernel, str]]:
-        return [(*self._pairs[pair], why) for pair, why in self._why.items() if why]
+    def refused(self) -> list[tuple[int, int, str]]:
+        """Returns writers and readers that are left, and why; the last sweep tried them all."""
+        d, between = self.dependence, "another kernel has to run between them"
+        plain = {i for i, kind in d.kind.items() if kind != "loop"}
+        return [(i, j, self._why[i, j] or between) for i in plain for j in d.data(i) & plain]
 
     def spread(self) -> None:
         """Lets contractions store several elements for each result from now on."""
@@ -157,9 +159,7 @@ class _State:
     def _with_reader(self, i: int, j: int) -> Kernel | None:
         if self._why.get((i, j)) or "loop" in (self.dependence.kind[i], self.dependence.kind[j]):
             return None
-        kernels = self._both(i, j)
-        self._pairs[i, j] = kernels
-        merged, self._why[i, j] = merge(*kernels, self.spreads)
+        merged, self._why[i, j] = merge(*self._both(i, j), self.spreads)
         # A detour may vanish when other kernels merge: it is not remembered.
         return None if merged is None or self.dependence.detour(i, j) else merged
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from compiler.arena import plan_arena
-from compiler.backends import Traits
+from compiler.backends import Traits, get_backend
 from compiler.build import build
+from compiler.pipeline import PASSES
+from compiler.unit import Unit
 from compiler.update import RULES, accumulate_step, apply_step, train_step
 from netdef.formats import read_net
 from schemas.solver import SolverSpec
@@ -120,6 +122,21 @@ def test_weights_are_turned_for_large_batches_alone(batch, turned):
     assert_close(run)
     names = [k.name for k in run.unit.schedule.kernels()]
     assert any(name.endswith(".turn") for name in names) == turned
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(nets())
+def test_each_reader_that_stays_apart_is_told_with_a_reason(text):
+    step, arena = step_of(text)
+    unit = Unit(step.graph, arena, get_backend("triton"), step.names, step.tables)
+    for name, run in PASSES:
+        run(unit)
+        if name == "fuse":
+            break
+    pairs = [(a, b) for a in unit.kernels for b in unit.kernels if a is not b]
+    apart = {(a.name, b.name) for a, b in pairs if a.writes() & b.reads()}
+    assert {pair[:2] for pair in unit.refused} == apart
+    assert all(why for _, _, why in unit.refused)
 
 
 POOLED = """
