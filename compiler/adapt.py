@@ -205,12 +205,13 @@ def _tiles(kernel: Kernel, traits: Traits) -> int:
     """Returns how many pieces of work the kernel's result makes."""
     rows, columns = traits.tile
     factors = product(kernel.reduces[0]) if kernel.kind == "contract" else None
-    if factors is None:
+    sides = [load_axes(f) for f in factors or ()]
+    only = [prod(a.size for a in kernel.space if a in s and a not in t)
+            for s, t in zip(sides, reversed(sides), strict=True)]  # fmt: skip
+    # On a GPU what is no product of matrices is folded like any other sum.
+    if not sides or (traits.last_adds and 1 in only):
         results = columns if traits.last_adds else rows * columns
         return -(-prod(a.size for a in kernel.space) // results)
-    sides = [load_axes(f) for f in factors]
-    only = [prod(a.size for a in kernel.space if a in s and a not in t)
-            for s, t in (sides, reversed(sides))]  # fmt: skip
     both = prod(a.size for a in kernel.space if a in sides[0] and a in sides[1])
     small, large = sorted((rows, columns))
     vector = vector_axis(kernel)

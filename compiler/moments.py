@@ -7,8 +7,8 @@ of all is M = mean(m), and the sum of squared distances from it is sum(q + n * (
 take both in one read of m and q as well, distances d are those from the first part's mean, which
 is near M: the sum is sum(q) + n * (sum(d ** 2) - sum(mean(d) ** 2)).
 
-Where contractions take sums over their tiles' rows (`Traits.rows`), a part is such a tile, and so
-are the parts of any other sum over the rows of what a contraction makes: `fuse` merges them.
+Where contractions and windows take sums over their tiles' rows (`Traits.rows`), a part is such a
+tile, and so are the parts of any other sum over the rows of what they make: `rowsums` merges them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from compiler.prims.maps import SCALARS as MAPS
 from compiler.prims.maps import add, div, mul, sub
 from compiler.prims.reduce import sum_
 from compiler.prims.registry import make
+from compiler.prims.window import Window
 from compiler.simplify import splat
 from compiler.storage import SLID, memory_order
 
@@ -68,7 +69,7 @@ class _Parts:
 def part_moments(graph: Graph, longest: int, rows: Sequence[int] = ()) -> dict[Node, Node]:
     """Returns what each node becomes: variances of more numbers than `longest`, and their means.
 
-    With `rows`, also what other sums over the rows of contractions become.
+    With `rows`, also what other sums over the rows of contractions and windows become.
     """
     order = graph.nodes()
     place = {node: i for i, node in enumerate(order)}
@@ -143,7 +144,7 @@ def _divisor(n: int, most: int) -> int:
 
 
 def _tiles(total: Node, rows: Sequence[int], place: Mapping[Node, int]) -> _Parts | None:
-    """Returns tiles of rows, if the sum is over all rows of what a contraction makes last."""
+    """Returns tiles of rows, if the sum is over all of what a contraction or window makes last."""
     x, order = total.src[0], memory_order(total.src[0].shape)
     count = x.type.size // total.type.size
     size = next((n for n in rows if count % n == 0), 0)
@@ -152,9 +153,21 @@ def _tiles(total: Node, rows: Sequence[int], place: Mapping[Node, int]) -> _Part
         return None
     last = max(_made_of(x), key=lambda node: place[node], default=x)
     alike = last.type.size == x.type.size and last.type.rank >= x.type.rank
-    if last.prim != "contract" or not alike:
+    if not _takes_sums(last) or not alike:
         return None
     return _Parts(order, (count // size, size, total.type.size), (0,), (1,))
+
+
+def _takes_sums(node: Node) -> bool:
+    """Says whether a node is a contraction or a window: see rowsums.py.
+
+    The gradient of windows that do not overlap goes into the product before it, which does not.
+    """
+    if not node.prim.startswith(("pool_", "unpool_")):
+        return node.prim == "contract"
+    window: Window = node.attr("window")
+    apart = all(s >= k for s, k in zip(window.stride, window.size, strict=True))
+    return node.prim.startswith("pool_") or not apart
 
 
 def _over_rows(total: Node, order: Sequence[int]) -> bool:

@@ -1,7 +1,7 @@
-"""Contractions take the sums over rows of what they store: a sum a tile, in the epilogue.
+"""Contractions and windows take the sums over rows of what they store: a sum a tile.
 
-`moments.py` has made such sums in parts of as many rows as a tile has. The contraction then runs
-over tiles, rows of a tile and columns, and a part is a Reduce over the rows of its own space.
+`moments.py` has made such sums in parts of as many rows as a tile has. The kernel then runs over
+tiles, rows of a tile and columns, and a part is a Reduce over the rows of its own space.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from compiler.schedule import Work
 
 
 def take_sums(kernels: Sequence[Work], sizes: Sequence[int]) -> list[Work]:
-    """Returns the kernels with sums over tiles of so many rows merged into contractions."""
+    """Returns the kernels with sums over tiles of so many rows merged into what they are of."""
     d = Dependence(kernels)
-    stack = [i for i, kind in d.kind.items() if kind == "contract"]
+    stack = [i for i, kind in d.kind.items() if kind in ("contract", "reduce")]
     while stack:
         i = stack.pop()
         for j in sorted(d.data(i)):
@@ -33,7 +33,7 @@ def take_sums(kernels: Sequence[Work], sizes: Sequence[int]) -> list[Work]:
 
 
 def _merged(kernel: Work, other: Work, sizes: Sequence[int]) -> Kernel | None:
-    """Returns a contraction with the body of its reader, if that is sums over its rows."""
+    """Returns a kernel with the body of its reader, if that is sums over its rows."""
     if not isinstance(kernel, Kernel) or not isinstance(other, Kernel) or not _sums(other, sizes):
         return None
     row = other.reduces[0].axes[0]
@@ -53,7 +53,7 @@ def _merged(kernel: Work, other: Work, sizes: Sequence[int]) -> Kernel | None:
     by = 1 + max(r.id for r in base.reduces)
     body = [_over(renumbered(shifted(s, found.rename), by), base.space[1]) for s in reader.body]
     merged = connect(base, body)
-    if merged is None or merged.kind != "contract" or not in_place(merged.body):
+    if merged is None or merged.kind != kernel.kind or not in_place(merged.body):
         return None
     layers = tuple(dict.fromkeys((*kernel.layers, *other.layers)))
     return replace(merged, layers=layers)

@@ -91,13 +91,15 @@ def _by_stride(axes: Sequence[Axis], first: Index, second: Index) -> tuple[Axis,
 
 
 def suits(kernel: Kernel) -> bool:
-    """Whether matrix tiles pay: a matrix times a vector is better folded as a reduction."""
+    """Whether matrix tiles pay: a matrix times a vector is better folded as a reduction.
+
+    So is what has a batch of channels, which lie side by side in memory.
+    """
     if kernel.kind != "contract":
         return False
     r = roles(kernel)
     m, n, k, _ = r.sizes
-    pays = m > 1 and n > 1 and k > 3
-    return (pays or bool(kernel.rows)) and r.a.other == 0 == r.b.other
+    return m > 1 and n > 1 and k > 3 and r.a.other == 0 == r.b.other
 
 
 def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | None:
@@ -164,18 +166,18 @@ def render_contract(
             em.bind_counter(step, "step")
             _multiply(em, r, axes, step, precision)
     em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", 0)
-    _sum_rows(em, made, axes)
-    _store(em, made, axes, r)
+    sum_rows(em, made, axes)
+    store_results(em, made, axes)
     programs = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
     if kernel.parts is not None and parted is not None:
         _, total, part = parted
         with last(em, kernel.parts, programs // kernel.parts.count):
             _add_up(em, total, part, axes, tile)
-            _store(em, total, axes, r)
+            store_results(em, total, axes)
     return finish(kernel, em, programs, tile.warps, tile.stages, tile.accumulators)
 
 
-def _sum_rows(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
+def sum_rows(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
     """Writes the sums over the rows of the tile: values of its columns."""
     for r in kernel.reduces[1:]:
         total = em.names.fresh("total")
@@ -183,18 +185,18 @@ def _sum_rows(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
         em.accs[r.id] = Value(total, _COLUMNS, "f32", 0)
 
 
-def _store(em: Emitter, kernel: Kernel, axes: dict[Axis, Index], r: Roles) -> None:
+def store_results(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
     """Writes what is stored: at each point, or once for all rows of the tile."""
     for s in kernel.stores:
         once = not axes_of(s.offset).issuperset(kernel.rows)
-        at = axes | (_numbered(em, r, kernel.rows) if once else {})
+        at = axes | (_numbered(em, kernel) if once else {})
         for one in each_of(s, at):
             em.store(one, _COLUMNS if once else _RESULT)
 
 
-def _numbered(em: Emitter, r: Roles, rows: Sequence[Axis]) -> dict[Axis, Index]:
+def _numbered(em: Emitter, kernel: Kernel) -> dict[Axis, Index]:
     """Returns the axes that number the tiles: what is the same for all rows needs no others."""
-    outer = [x for x in r.m if x not in rows]
+    outer = kernel.space[: kernel.space.index(kernel.rows[0])]
     tile = Axis("tile_row", _size(outer))
     em.bind(tile, "tile_row", [])
     return dict(zip(outer, unravel(index(tile), [x.size for x in outer]), strict=True))

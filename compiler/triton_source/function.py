@@ -20,7 +20,7 @@ class Function:
     """A rendered kernel: `pointers` are its parameters, as (buffer, name, element type).
 
     `tile` is the number of elements of its smallest tile: more threads than that would be idle.
-    `accumulators` are the results of a matrix tile that a thread adds up.
+    `accumulators` are the results of a tile of rows by columns that a thread adds up.
     """
 
     name: str

@@ -22,12 +22,14 @@ def render_kernel(
 ) -> Function:
     """Returns the kernel as a Triton function for a target.
 
-    A thread that works on a matrix tile adds up `accumulators` results at most.
+    A thread that works on a tile of rows by columns adds up `accumulators` results at most.
     """
     if kernel.kind == "map":
         return render_map(kernel, target)
     if kernel.kind == "contract" and suits(kernel):
         return render_contract(kernel, target, precision, accumulators, tilings)
+    if kernel.rows:
+        return render_windows(kernel, target, accumulators)
     if kernel.kind == "row":
         return render_rows(kernel, target.processors)
     length = 1

@@ -40,7 +40,8 @@ def render_rows(kernel: Kernel, processors: int) -> Function:
     count = kernel.parts.count if kernel.parts is not None else 1
     axes = {**by_point, **by_row}
     along = _along_rows(made, rows, axes)
-    if made.kind == "reduce" and not along:  # a few elements each of many columns that lie together
+    # A few elements each of many columns that lie together.
+    if made.kind != "row" and not along:
         for row in rows.values():
             row.length = min(row.length, _TILE // min(32, next_power(points.size)))
     height = _height(points, rows, along, ceil_div(processors, count))

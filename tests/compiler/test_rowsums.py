@@ -7,9 +7,13 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from compiler.adapt import adapt
 from compiler.arena import plan_arena
-from compiler.backends import Traits
+from compiler.backends import Traits, get_backend
 from compiler.build import build
+from compiler.index import Axis, index
+from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
+from compiler.schedule import Buffer
 from compiler.update import train_step
 from netdef.engine import Engine, open_engine
 from netdef.formats import read_net
@@ -49,6 +53,28 @@ def unit(shape, width, k=3, p=1, s=1, group=1, bias="true") -> str:
     )
 
 
+# The gradient of windows that overlap is summed as well, for a BatchNorm or for a bias.
+POOLED = """
+name: pooled
+layers:
+- {{name: data, type: Input, top: data, shape: {shape}}}
+- {{name: target, type: Input, top: target, shape: {target}}}
+- {{name: conv0, type: Convolution, bottom: data, num_output: {width}, kernel_size: 3, pad: 1}}
+{layers}
+- {{name: relu0, type: ReLU}}
+- {{name: pool, type: Pooling, pool: {pool}, kernel_size: 3, stride: 2}}
+- {{name: conv1, type: Convolution, num_output: 2, kernel_size: 1}}
+- {{name: loss, type: EuclideanLoss, bottom: [conv1, target]}}
+"""
+NORMALISED = """- {name: bn0, type: BatchNorm}
+- {name: scale0, type: Scale, bias_term: true}"""
+
+
+def pooled(shape, width, layers="", pool="MAX") -> str:
+    target = [shape[0], 2, *(n // 2 for n in shape[2:])]
+    return POOLED.format(shape=list(shape), target=target, width=width, layers=layers, pool=pool)
+
+
 # Rows of all pictures: 5 tiles of 128; 9 of 128, which span two pictures; 11 of 64.
 SHAPES = {
     "plain": unit((2, 3, 20, 16), 5),
@@ -56,6 +82,10 @@ SHAPES = {
     "small tiles": unit((11, 2, 8, 8), 7, k=1, p=0, bias="false"),
     "strided": unit((2, 2, 32, 40), 6, k=5, p=2, s=2, bias="false"),
     "grouped": unit((2, 4, 16, 20), 6, group=3, bias="false"),
+    "depthwise": unit((2, 4, 16, 20), 37, group=37, bias="false"),
+    "pooled": pooled((2, 3, 20, 16), 35, NORMALISED),
+    "averaged": pooled((3, 3, 16, 24), 5, NORMALISED, "AVE"),
+    "pooled bias": pooled((1, 2, 24, 24), 9),
 }
 # Nothing to be taken in tiles: a prime number of rows, one channel.
 LEFT = {"prime": unit((1, 2, 23, 23), 4), "one channel": unit((2, 1, 16, 20), 1)}
@@ -79,6 +109,9 @@ def test_sums_in_epilogues_are_exact(name):
     assert_close(run, rtol=3e-4)
     tiled = [k for k in run.unit.schedule.kernels() if k.rows]
     assert bool(tiled) == (name in SHAPES)
+    if "pool" in name or name == "averaged":
+        assert "reduce" in {k.kind for k in tiled}
+        return
     if name == "grouped":  # a kernel a group
         return
     forward = [k for k in tiled if k.name.startswith("conv")]
@@ -92,6 +125,33 @@ def test_nothing_but_the_sums_reads_what_a_contraction_stores():
     long = [k for k in run.unit.schedule.kernels() if k.kind in ("reduce", "row")]
     read = {b for k in long for b in k.reads() if run.unit.schedule.buffers[b].size > 500 * 5}
     assert not read
+
+
+def test_channels_of_their_own_are_summed_side_by_side():
+    """A depthwise convolution is no matrix product: neighbouring channels are read at once."""
+    run = run_both(*step_of(SHAPES["depthwise"]), TILED)
+    products = [k for k in run.unit.schedule.kernels() if k.kind == "contract"]
+    kernels = [k for k in products if "conv1" in k.layers]
+    gpu = get_backend("triton", "sm_90")
+    texts = {k.name: gpu.render(k) for k in kernels}
+    assert sum(bool(k.rows) for k in kernels) == 2  # forward, and what reaches x
+    assert not any("tl.dot(" in text for text in texts.values())
+    assert all("+ tl.arange(0, 32)" in text for text in texts.values())
+
+
+def test_a_depthwise_weight_has_as_many_parts_as_processors_want():
+    """Its gradient is a few sums of all places: too few programs, were they not split."""
+    taps = Axis("i", 3), Axis("j", 3)
+    y, x, g = Axis("y", 112), Axis("x", 112), Axis("g", 32)
+    at = index(y) * 112 * 32 + index(x) * 32 + index(g)
+    moved = at + index(taps[0]) * 114 * 32 + index(taps[1]) * 32
+    value = Op("mul", (Load("x", moved, "f32"), Load("d", at, "f32")), "f32")
+    body = Reduce(0, "sum", (y, x), value, "f32"), Store("w", index(g), Acc(0, "f32"), "f32")
+    kernel = Kernel("w", (*taps, g), body)
+    buffers = {name: Buffer(name, "f32", 1, "inner") for name in "xdw"}
+    adapted = adapt([kernel], buffers, get_backend("triton", "sm_90").traits)
+    (split,) = adapted.kernels
+    assert isinstance(split, Kernel) and split.parts is not None and split.parts.count >= 16
 
 
 def trained(engine: Engine, text: str, steps: int = 1) -> dict[str, np.ndarray]:
