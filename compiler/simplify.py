@@ -12,6 +12,7 @@ from compiler.ir import Node
 from compiler.prims import leaves, moves
 from compiler.prims.maps import SCALARS, div, mul, sqrt
 from compiler.prims.registry import PRIMITIVES, Env, make
+from compiler.prims.window import Window
 from compiler.rewrite import Rule
 
 
@@ -175,10 +176,22 @@ def _ends(pad: Node) -> list[tuple[int, int]]:
     return list(zip(pad.attr("low"), pad.attr("high"), strict=True))
 
 
+def _one_window(n: Node) -> Node | None:
+    """The gradient of a sum over a window that sees everything -> the same number everywhere."""
+    if n.prim != "unpool_sum":
+        return None
+    w: Window = n.attr("window")
+    ends = zip(w.out, w.size, w.pad, w.full, strict=True)
+    sees_all = all(out == 1 and size - pad >= whole for out, size, pad, whole in ends)
+    return moves.broadcast(n.src[0], n.shape) if sees_all else None
+
+
 def _empty(n: Node) -> Node | None:
     if n.prim in ("sum", "contract") and any(s.type.size == 0 for s in n.src):
         return full(0.0, n)  # the sum of nothing -> 0
     return None
 
 
-RULES: tuple[Rule, ...] = (_empty, _views, _constants, _arithmetic, _reductions, _factored, _joined)
+RULES: tuple[Rule, ...] = (
+    *(_empty, _views, _constants, _arithmetic, _reductions, _factored, _joined, _one_window),
+)

@@ -97,7 +97,7 @@ def test_a_softmax_and_its_gradient_are_one_kernel():
 NORMALIZED = """
 name: normalized
 layers:
-- {name: data, type: Input, top: data, shape: [2, 3, 5, 5]}
+- {name: data, type: Input, top: data, shape: [2, 3, 7, 7]}
 - {name: label, type: Input, top: label, shape: [2]}
 - {name: conv, type: Convolution, bottom: data, num_output: 8, kernel_size: 3}
 - {name: relu, type: ReLU, top: conv}
@@ -137,6 +137,22 @@ def test_each_reader_that_stays_apart_is_told_with_a_reason(text):
     apart = {(a.name, b.name) for a, b in pairs if a.writes() & b.reads()}
     assert {pair[:2] for pair in unit.refused} == apart
     assert all(why for _, _, why in unit.refused)
+
+
+@pytest.mark.parametrize(
+    ("window", "whole"),
+    [
+        ("global_pooling: true", True),
+        ("kernel_size: 7, pad: 1", True),
+        ("kernel_size: 4, stride: 3, round_mode: FLOOR", False),  # not the last row and column
+        ("kernel_size: 3, stride: 2", False),
+    ],
+)
+def test_the_gradient_of_one_window_over_everything_is_no_sum(window, whole):
+    step, arena = step_of(NORMALIZED.replace("type: LRN", f"type: Pooling, pool: AVE, {window}"))
+    run = run_both(step, arena)
+    assert_close(run)
+    assert any(node.prim == "unpool_sum" for node in run.unit.graph.nodes()) != whole
 
 
 POOLED = """
