@@ -1,17 +1,18 @@
-"""Command line of the bench: cpu, gpu, locate, static, predict, profile, startup, corpus."""
+"""Command line of the bench: what it can measure, one command each."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from bench.cases import CASES, GPU_CASES, OPERATIONS, ROOT, STATIC_CASES, Mode, case_of
-from bench.machine import commit, describe
+from bench.machine import commit, describe, find_gpu
 from bench.measure import Comparison, Options, compare
 from bench.report import as_json, rows, show, write_json
 from schemas.errors import NetError
@@ -87,9 +88,10 @@ def cpu(
 @click.option("--json", "path", type=Path, help="Default: bench/results/<gpu name>.json.")
 @_rounds(7)
 @click.option("--precision", "precisions", default=",".join(_FAST), show_default=True)
-@click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True, default=["train"])
-@click.option("--budget", default=570, help="Seconds after which nothing new is begun.")
+@click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True, help="Default: both.")
+@click.option("--budget", default=540, show_default=True, help="Seconds; then nothing new begins.")
 @click.option("--operation", "operations", multiple=True, type=click.Choice([*OPERATIONS]))
+@click.option("--missing", is_flag=True, help="Only what the file has not.")
 @click.option("--dry-run", is_flag=True, help="No GPU: tiny batches on a driver made of Python.")
 def gpu(
     nets: tuple[str, ...],
@@ -99,34 +101,64 @@ def gpu(
     mode: tuple[Mode, ...],
     budget: int,
     operations: tuple[str, ...],
+    missing: bool,
     dry_run: bool,
 ) -> None:
-    """GPU tests, then NETS beside the reference and PyTorch on a GPU, then single operations."""
-    from bench.gpu import Plan, run
+    """GPU tests, then NETS beside the reference and PyTorch on a GPU, then single operations.
+
+    What is found is added to what the file has.
+    """
+    from bench.gpu import Plan, Script
 
     if not nets and not operations:
         nets, operations = tuple(GPU_CASES), tuple(OPERATIONS)
-    chosen = _precisions(precisions)
-    plan = Plan(nets, rounds, chosen, mode, operations, float(budget), dry_run)
+    chosen = _precisions(precisions)[::-1]  # what is fastest first
+    plan = Plan(
+        nets, rounds, chosen, mode or get_args(Mode), operations, float(budget), missing, dry_run
+    )
+    name, found = ("dry-run", None) if dry_run else find_gpu(click.echo)
+    path = path or RESULTS / f"{name}.json"
+    document = json.loads(path.read_text()) if path.exists() else {}
+    script = Script(plan, found, document, click.echo, partial(write_json, path))
+    script.run()
+    show(rows([*script.rows.values()]))
+    click.echo(f"written: {path}")
 
-    def save(name: str, document: dict[str, Any]) -> None:
-        write_json(path or RESULTS / f"{name}.json", document)
 
-    name, found = run(plan, click.echo, save)
-    show(rows(found))
-    click.echo(f"written: {path or RESULTS / f'{name}.json'}")
+@main.command("compile")
+@_gpu_nets
+@_target
+@click.option("--precision", "precisions", default=",".join(_FAST), show_default=True)
+def compile_(nets: tuple[str, ...], target: str, precisions: str) -> None:
+    """Compile what `gpu` runs on NETS and the operations, for a GPU that need not be there.
+
+    It lies in the cache afterwards.
+    """
+    from bench.gpu import Plan, Script
+
+    plan = Plan(
+        nets or tuple(GPU_CASES),
+        precisions=_precisions(precisions),
+        modes=get_args(Mode),
+        operations=() if nets else tuple(OPERATIONS),
+        budget=float("inf"),
+    )
+    Script(plan, {"target": target}, {}, click.echo, lambda document: None).compile()
 
 
 @main.command()
 @click.argument("net", type=click.Choice(list(GPU_CASES)))
 @click.option("--batch", type=click.IntRange(1), help="Another batch than that of the GPU rows.")
+@click.option("--side", type=click.IntRange(1), help="Pixels; default: those of the GPU rows.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Default: the GPU's own.")
-def locate(net: str, batch: int | None, precision: Precision | None) -> None:
+def locate(net: str, batch: int | None, side: int | None, precision: Precision | None) -> None:
     """Run a training step of NET on a GPU launch by launch; name kernels that fail or are off."""
     from bench.locate import locate as find
     from netdef.engine import open_engine
 
-    case = replace(GPU_CASES[net], batch=batch or GPU_CASES[net].batch)
+    case = GPU_CASES[net]
+    item = (case.item[0], side, side) if side else case.item
+    case = replace(case, batch=batch or case.batch, item=item)
     try:
         find(case, open_engine("triton", precision=precision), click.echo)
     except NetError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +50,8 @@ class Case:
 
     @property
     def folder(self) -> Path:
-        return ROOT / "nets" / ("char_rnn" if self.steps else self.net)
+        """Where its files are, seen from here: a program's key has no checkout's name in it."""
+        return Path(os.path.relpath(ROOT / "nets" / ("char_rnn" if self.steps else self.net)))
 
 
 CASES = {
@@ -93,6 +95,23 @@ GPU_CASES = {
         replace(CASES["resnet18"], batch=256, rate=0.1),
         replace(CASES["resnet50"], batch=128, rate=0.05),
         Case("vgg16", 64, (3, 224, 224), 1000),
+    )
+}
+
+
+# The same nets as the reference can evaluate them, whose products are NumPy's in float64.
+CHECK_CASES = {
+    case.net: case
+    for case in (
+        replace(GPU_CASES["lenet"], batch=16),
+        replace(GPU_CASES["mlp"], batch=16),
+        replace(GPU_CASES["cifar10_quick"], batch=16),
+        replace(GPU_CASES["char_rnn_512"], batch=4, steps=6),
+        replace(GPU_CASES["alexnet"], batch=4, item=(3, 67, 67)),
+        replace(GPU_CASES["googlenet"], batch=1),
+        replace(GPU_CASES["resnet18"], batch=8, item=(3, 65, 65)),
+        replace(GPU_CASES["resnet50"], batch=8, item=(3, 65, 65)),
+        replace(GPU_CASES["vgg16"], batch=2, item=(3, 64, 64)),
     )
 }
 

@@ -2,47 +2,60 @@
 
 It has to run from the root of a checkout on a bare machine, without installing netdef, pytest,
 llvmlite or a network; whatever is missing there is left out with a line that says so. What fails
-says where, costs its share of the time, and leaves the rest alone. `--dry-run` does all of it
-without a GPU: the machine code is real, and is launched on the driver made of Python.
+says where and leaves the rest alone; what hangs is stopped after its share of the time. All that is
+found is added to what the result file has. `--dry-run` does all of it without a GPU: the machine
+code is real, and is launched on the driver made of Python.
 """
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.cases import GPU_CASES, OPERATIONS, ROOT, Case, Mode, flops, net_spec, rates, synthetic
-from bench.machine import describe
-from bench.measure import Comparison, Options, Say, compare, difference
+from bench.cases import CHECK_CASES, GPU_CASES, OPERATIONS, ROOT, Case, Mode
+from bench.machine import commit, describe, processors
+from bench.measure import (
+    LATE,
+    OURS,
+    Comparison,
+    Options,
+    Say,
+    compare,
+    difference,
+    merged,
+    weights_path,
+)
 from bench.peer import Job
-from bench.report import as_json
+from bench.report import as_json, from_json
 from bench.side import LeftOut, Side
-from compiler.build import build
 from schemas.precision import Precision
 
-TESTS = [sys.executable, "-m", "pytest", "-q", "tests/gpu"]
-TEST_SHARE = 0.25  # of the budget: how long the GPU tests may take
+TESTS = [sys.executable, "-m", "pytest", "-q", "tests/gpu/test_cuda_device.py"]
 # Relative differences of three losses that rounding explains; more is worth a look.
 TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
-# The reference evaluates in float64 with NumPy: only nets of so much work in a small batch are
-# compared with it, the others with PyTorch alone.
-CHECK_BATCH, CHECK_GFLOP = 16, 20.0
-# In this order: what takes long to start comes last, and is left out when the time is over.
-PEERS = ("netdef", "cuda_graph", "channels_last", "eager", "compile", "max_autotune")
+# What takes long to start comes when everybody else was measured on every net.
+QUICK, SLOW, SLOWEST = (
+    (OURS, "cuda_graph", "channels_last", "eager"),
+    ("compile",),
+    ("max_autotune",),
+)
+# Seconds that a process may take before its first step is done, or to answer.
+LIMIT, LIMITS = 90.0, {"compile": 150.0, "max_autotune": 300.0}
+TESTING, PREPARING, LOCATING = 120.0, 180.0, 120.0
 
 Document = dict[str, Any]
-# Adds to the document and the comparisons, begins nothing new after its time, says what it does.
-Part = Callable[[Document, list[Comparison], float, Say], None]
+Part = tuple[str, Callable[[], None]]  # what it is, and what it does
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,243 +67,316 @@ class Plan:
     precisions: tuple[Precision, ...] = ("tf32",)
     modes: tuple[Mode, ...] = ("train",)
     operations: tuple[str, ...] = ()
-    budget: float = 570.0
+    budget: float = 540.0
+    missing: bool = False  # only what the result file has not
     dry_run: bool = False
 
-    @property
-    def backend(self) -> str:
-        """Returns netdef's backend."""
-        return "fake" if self.dry_run else "triton"
+    def case(self, net: str) -> Case:
+        """Returns a net in the batch of its row."""
+        case = GPU_CASES[net]
+        return replace(case, batch=2) if self.dry_run else case
 
-    @property
-    def device(self) -> str:
-        """Returns PyTorch's device."""
-        return "cpu" if self.dry_run else "cuda"
+    def check_case(self, net: str) -> Case:
+        """Returns a net as the reference can evaluate it."""
+        case = CHECK_CASES[net]
+        return replace(case, batch=2) if self.dry_run else case
 
-
-def run(
-    plan: Plan, say: Say, save: Callable[[str, Document], None]
-) -> tuple[str, list[Comparison]]:
-    """Returns a name for the result file, and the comparisons for the table.
-
-    `save` is given the name and what is known so far, after each part.
-    """
-    begun = time.monotonic()
-    deadline = begun + plan.budget
-    name, device = ("dry-run", None) if plan.dry_run else find_gpu(say)
-    document: Document = {**describe(), "gpu": device, "options": _plain(plan)}
-    found: list[Comparison] = []
-    parts: list[tuple[str, Part]] = [("the GPU tests", partial(run_tests, plan))]
-    if plan.dry_run or device is not None:
-        rows = product(plan.nets, plan.modes, plan.precisions)
-        ceilings = ceilings_of(plan, say)
-        for net, mode, precision in rows:
-            if mode == "train":
-                parts.append((f"{net} {precision}", partial(check, net, precision, plan.dry_run)))
-            timed = partial(timing, plan, net, mode, precision, ceilings[precision])
-            parts.append((f"{net} {mode} {precision}", timed))
-        for which, precision in product(plan.operations, plan.precisions):
-            parts.append((f"{which} {precision}", partial(operation, plan, which, precision)))
-    else:
-        say("no usable GPU: no timings")
-    for done, (what, part) in enumerate(parts):
-        now = time.monotonic()
-        share = now + (deadline - now) / (len(parts) - done)
-        try:
-            part(document, found, share, say)
-        except Exception as error:  # the others are still worth running
-            trace = traceback.format_exc()
-            document.setdefault("failed", {})[what] = trace
-            say(f"{what} fails: {error}\n{trace[-4000:]}")
-        document["comparisons"] = [as_json(each) for each in found]
-        document["wall_s"] = time.monotonic() - begun
-        save(name, document)
-    return name, found
+    def operation(self, which: str) -> Case:
+        """Returns an operation as it is timed."""
+        case = OPERATIONS[which]
+        small = tuple(min(n, 64) for n in case.item)
+        return replace(case, batch=2, item=small) if self.dry_run else case
 
 
-def find_gpu(say: Say) -> tuple[str, dict[str, Any] | None]:
-    """Returns a name for the result file, and the GPU as netdef's runtime and the driver see it."""
-    try:
-        from runtime.cuda import usable_gpu
+@dataclass
+class Script:
+    """One call of the script. `gpu`: what find_gpu says; `document`: the result file, as it was."""
 
-        target = usable_gpu()
-    except Exception as error:  # a broken installation is a finding, not a reason to stop
-        say(f"no GPU runtime: {error}")
-        target = None
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    try:
-        asked = subprocess.run(query, capture_output=True, text=True, timeout=30)
-        line = asked.stdout.splitlines()[0] if asked.stdout else ""
-    except (OSError, subprocess.TimeoutExpired):
-        line = ""
-    if target is None:
-        say("netdef finds no usable GPU here")
-        return "no-gpu", None
-    name = line.split(",")[0].strip() or target
-    say(f"{name} ({target})")
-    return file_name(name), {"name": name, "target": target, "driver": line}
+    plan: Plan
+    gpu: dict[str, Any] | None
+    document: Document
+    say: Say
+    save: Callable[[Document], None]
+    rows: dict[tuple[str, str, str], Comparison] = field(default_factory=dict)
+    folder: Path = field(init=False)  # of weights
+    deadline: float = field(init=False)
 
+    def run(self) -> None:
+        """Does one part after the other until the time is over; saves after each."""
+        begun = time.monotonic()
+        self.deadline = begun + self.plan.budget
+        self.read()
+        self.document |= {**describe(), "gpu": self.gpu}
+        this = {name: getattr(self.plan, name) for name in Plan.__dataclass_fields__}
+        self.document.setdefault("calls", []).append(this)
+        with tempfile.TemporaryDirectory() as folder:
+            self.folder = Path(folder)
+            for what, part in self.parts():
+                if time.monotonic() >= self.deadline:
+                    self.say(f"{what} and all after it: {LATE}")
+                    break
+                try:
+                    part()
+                except Exception as error:  # the others are still worth running
+                    trace = traceback.format_exc()
+                    self.kept("failed")[what] = trace
+                    self.say(f"{what} fails: {error}\n{trace[-4000:]}")
+                self.document["comparisons"] = [as_json(each) for each in self.rows.values()]
+                this |= {"commit": commit(), "wall_s": time.monotonic() - begun}
+                self.save(self.document)
 
-def file_name(gpu: str) -> str:
-    """Returns a GPU's name as one of a file: `NVIDIA H100 80GB HBM3` is nvidia-h100-80gb-hbm3."""
-    return re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
+    def read(self) -> None:
+        """Takes the rows from the result file."""
+        for plain in self.document.get("comparisons", ()):
+            one = from_json(plain)
+            self.rows[one.net, one.mode, one.precision] = one
 
-
-def run_tests(
-    plan: Plan, document: Document, found: list[Comparison], deadline: float, say: Say
-) -> None:
-    """Runs tests/gpu, in a dry run those that need no GPU, and keeps how it ended."""
-    known = document["tests"] = {"rc": None, "last": "", "output": ""}
-    try:
-        done = subprocess.run(
-            TESTS, cwd=ROOT, capture_output=True, text=True, timeout=plan.budget * TEST_SHARE
-        )
-    except subprocess.TimeoutExpired:
-        say("GPU tests: not done in their share of the time")
-        known["last"] = "timeout"
-        return
-    if "No module named pytest" in done.stderr:
-        say("GPU tests: left out, pytest is not installed")
-        known["last"] = "pytest is not installed"
-        return
-    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
-    say(f"GPU tests: {lines[-1]}")
-    output = "" if done.returncode == 0 else (done.stdout + done.stderr)[-8000:]
-    known.update(rc=done.returncode, last=lines[-1], output=output)
-    if output:
-        say(output)
-
-
-def check(
-    net: str,
-    precision: Precision,
-    dry_run: bool,
-    document: Document,
-    found: list[Comparison],
-    deadline: float,
-    say: Say,
-) -> None:
-    """Compares the first three losses of a net with the reference's, from the same weights."""
-    case = replace(GPU_CASES[net], batch=2 if dry_run else CHECK_BATCH)
-    answer: Document = {"net": net, "batch": case.batch, "precision": precision}
-    document.setdefault("check", []).append(answer)
-    backend = "reference" if dry_run else "triton"
-    work = flops(build(net_spec(case), "TRAIN"), training=True) / 1e9
-    if work > CHECK_GFLOP:
-        instead = "PyTorch's losses are the check"
-        say(f"{net}: {work:.0f} GFLOP are too many for the reference: {instead}")
-        answer["left_out"] = f"{work:.0f} GFLOP"
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        weights = str(Path(folder) / "weights.safetensors")
-        try:
-            answer["reference"] = reference_losses(case, Path(weights))
-            job = Job("netdef", case, "train", 1, backend, rates=rates(case), weights=weights)
-            left = max(1.0, deadline - time.monotonic())
-            losses = _three_losses(replace(job, precision=precision), left)
-        except LeftOut as reason:
-            say(f"{net} {precision}: the first steps fail: {reason}\n{reason.trace}")
-            answer.update(error=str(reason), trace=reason.trace)
+    def parts(self) -> Iterator[Part]:
+        """Yields what there is to do, what is worth most first."""
+        plan = self.plan
+        if self.wanted("tests", "gpu"):
+            yield "the GPU tests", self.tests
+        if not plan.dry_run and self.gpu is None:
+            self.say("no usable GPU: no timings")
             return
-    worst = difference(losses, answer["reference"])
-    near = worst <= TOLERANCE[precision]
-    verdict = "as expected" if near else f"MORE than {TOLERANCE[precision]:.0e}"
-    say(f"{net}: first three losses differ by {worst:.1e} in {precision}, {verdict}")
-    answer.update(losses=losses, difference=worst, within_tolerance=near)
+        yield "programs", self.prepare
+        for precision in plan.precisions:
+            if not plan.dry_run and self.wanted("ceilings", precision):
+                yield f"ceilings {precision}", partial(self.ceiling, precision)
+        for precision, net in product(plan.precisions, plan.nets):
+            if self.checked(net, precision):
+                yield f"check {net} {precision}", partial(self.check, net, precision)
+            yield from self.timings("train", QUICK, precision, net)
+        for precision, which in product(plan.precisions, plan.operations):
+            if self.wanted("operations", f"{which} {precision}"):
+                yield f"{which} {precision}", partial(self.operation, which, precision)
+        stages: tuple[tuple[Mode, tuple[str, ...]], ...] = (
+            ("train", SLOW),
+            ("infer", QUICK),
+            ("infer", SLOW),
+            ("train", SLOWEST),
+            ("infer", SLOWEST),
+        )
+        for (mode, peers), precision, net in product(stages, plan.precisions, plan.nets):
+            yield from self.timings(mode, peers, precision, net)
 
+    def kept(self, section: str) -> Document:
+        """Returns a section of the result file."""
+        found: Document = self.document.setdefault(section, {})
+        return found
 
-def _three_losses(job: Job, timeout: float) -> list[float]:
-    side = Side(job, timeout=timeout)
-    try:
-        losses: list[float] = side.ask("more", steps=2)["result"]
-    finally:
-        side.stop()
-    return losses
+    def wanted(self, section: str, key: str) -> bool:
+        """Says whether something is to be found out that may be in the file."""
+        return not (self.plan.missing and key in self.kept(section))
 
+    def checked(self, net: str, precision: Precision) -> bool:
+        """Says whether a net's first losses are to be compared with the reference's."""
+        return "train" in self.plan.modes and self.wanted("check", f"{net} {precision}")
 
-def reference_losses(case: Case, weights: Path) -> list[float]:
-    """Writes the weights that both start from; returns the reference's first three losses."""
-    from bench.netdef_side import NetdefPeer, write_weights
+    def peers(
+        self, mode: Mode, peers: tuple[str, ...], precision: Precision, net: str
+    ) -> tuple[str, ...]:
+        """Returns which of these peers are to be timed on a net: all, or those not in the file."""
+        if mode not in self.plan.modes:
+            return ()
+        if self.plan.dry_run:  # on the CPU, PyTorch's eager mode stands for all
+            peers = tuple(p for p in peers if p in (OURS, "eager"))
+        known = self.rows.get((net, mode, precision))
+        if known is None or not self.plan.missing:
+            return peers
+        done = {r.peer for r in known.results if r.ms}
+        done |= {peer for peer, why in known.left_out.items() if why != LATE}
+        return tuple(p for p in peers if p not in done)
 
-    write_weights(case, weights)
-    job = Job("netdef", case, "train", 1, "reference", weights=str(weights))
-    peer = NetdefPeer(job, synthetic(case))
-    peer.run(3)
-    losses = peer.result()
-    peer.close()
-    return losses
+    def timings(
+        self, mode: Mode, peers: tuple[str, ...], precision: Precision, net: str
+    ) -> Iterator[Part]:
+        """Yields the timing of these peers, if there is one to be done."""
+        if peers := self.peers(mode, peers, precision, net):
+            what = f"{net} {mode} {precision}: {', '.join(peers)}"
+            yield what, partial(self.timing, net, mode, precision, peers)
 
+    def left(self, limit: float) -> float:
+        """Returns the seconds that something may take which is given `limit` seconds."""
+        return max(1.0, min(limit, self.deadline - time.monotonic()))
 
-def timing(
-    plan: Plan,
-    net: str,
-    mode: Mode,
-    precision: Precision,
-    ceilings: tuple[float | None, float | None],
-    document: Document,
-    found: list[Comparison],
-    deadline: float,
-    say: Say,
-) -> None:
-    """Measures a net beside PyTorch, whose eager form alone is there in a dry run, on the CPU."""
-    options = Options(
-        threads=1, rounds=plan.rounds, backend=plan.backend, device=plan.device,
-        precision=precision, apart=True, deadline=deadline,
-    )  # fmt: skip
-    case, peers = GPU_CASES[net], list(PEERS)
-    if plan.dry_run:
-        options = replace(options, rounds=1, seconds=0.0)
-        case, peers = replace(case, batch=2), ["netdef", "eager"]
-    one = compare(case, mode, peers, options, say)
-    one.ceiling_gbytes, one.ceiling_gflops = ceilings
-    found.append(one)
-
-
-def operation(
-    plan: Plan,
-    which: str,
-    precision: Precision,
-    document: Document,
-    found: list[Comparison],
-    deadline: float,
-    say: Say,
-) -> None:
-    """Times a single operation beside cuBLAS or cuDNN."""
-    from bench.micro import time_operation
-
-    case = OPERATIONS[which]
-    if plan.dry_run:
-        case = replace(case, batch=2, item=tuple(min(n, 64) for n in case.item))
-    left = max(1.0, deadline - time.monotonic())
-    job = Job("", case, "train", 1, plan.backend, plan.device, precision)
-    one = time_operation(job, left, say)
-    document.setdefault("operations", []).append(one.plain())
-
-
-def ceilings_of(plan: Plan, say: Say) -> dict[Precision, tuple[float | None, float | None]]:
-    """Returns the speeds of a copy (GB/s) and of a product (GFLOP/s) in PyTorch, by precision."""
-    if plan.dry_run:
-        return dict.fromkeys(plan.precisions, (None, None))
-    gbytes = ceiling("copy", "gbyte", plan.precisions[0], say)
-    return {one: (gbytes, ceiling("matmul", "gflop", one, say)) for one in plan.precisions}
-
-
-def ceiling(peer: str, fact: str, precision: Precision, say: Say) -> float | None:
-    """Returns what PyTorch reaches in a second in one large operation, None without it."""
-    job = Job(peer, GPU_CASES["lenet"], "train", 1, device="cuda", precision=precision)
-    try:
-        side = Side(job)
+    def tests(self) -> None:
+        """Runs the tests that need a GPU, and keeps how it ended."""
+        known = self.kept("tests")["gpu"] = {"rc": None, "last": "", "output": ""}
+        command = [*TESTS, *(["-n", "8"] if find_spec("xdist") else [])]
         try:
-            ms = min(side.ask("time", seconds=0.2)["ms"] for _ in range(3))
-            speed: float = side.ask("facts")[fact] / ms * 1e3
-        finally:
-            side.stop()
-    except LeftOut as reason:
-        say(f"no ceiling from {peer}: {reason}")
-        return None
-    say(f"{peer} {precision}: {speed:,.0f} {'GB/s' if fact == 'gbyte' else 'GFLOP/s'}")
-    return speed
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=self.left(TESTING)
+            )
+        except subprocess.TimeoutExpired as late:
+            known.update(last="timeout", output=_text(late.stdout)[-8000:])
+            self.say(f"GPU tests: not done in their share of the time\n{known['output']}")
+            return
+        if "No module named pytest" in done.stderr:
+            self.say("GPU tests: left out, pytest is not installed")
+            known["last"] = "pytest is not installed"
+            return
+        lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
+        self.say(f"GPU tests: {lines[-1]}")
+        output = "" if done.returncode == 0 else (done.stdout + done.stderr)[-8000:]
+        known.update(rc=done.returncode, last=lines[-1], output=output)
+        if output:
+            self.say(output)
+
+    def compile(self) -> None:
+        """Compiles all programs that the script will run, on all processors at once."""
+        self.deadline = time.monotonic() + self.plan.budget
+        with ThreadPoolExecutor(processors()) as pool:
+            for job in self.programs():
+                pool.submit(self.alone, job)
+
+    def prepare(self) -> None:
+        """Compiles all programs, writes weights, asks the reference: on all processors at once."""
+        plan, references = self.plan, self.kept("reference")
+        with ThreadPoolExecutor(processors()) as pool:
+            written: dict[str, Future[list[float]]] = {}
+            for case in [of(net) for of in (plan.case, plan.check_case) for net in plan.nets]:
+                path = str(weights_path(case, self.folder))
+                if path not in written:
+                    job = Job("weights", case, "train", 1, weights=path)
+                    written[path] = pool.submit(self.alone, job)
+            begun: list[Future[Any]] = [pool.submit(self.alone, job) for job in self.programs()]
+            for net in plan.nets:
+                if self.wanted("reference", net):
+                    case = plan.check_case(net)
+                    path = str(weights_path(case, self.folder))
+                    job = Job("netdef", case, "train", 2, "reference", weights=path)
+                    begun.append(pool.submit(self.reference, job, written[path], references))
+        for one in (*written.values(), *begun):
+            if not isinstance(error := one.exception(), LeftOut | None):
+                raise error
+
+    def programs(self) -> Iterator[Job]:
+        """Yields the programs that will be run, the largest first."""
+        plan = self.plan
+        target = self.gpu["target"] if self.gpu else "sm_90"
+        for net, precision in product(reversed(plan.nets), plan.precisions):
+            made = partial(Job, "program", threads=1, device=target, precision=precision)
+            for mode in plan.modes:
+                if self.peers(mode, (OURS,), precision, net):
+                    yield made(case=plan.case(net), mode=mode)
+            if self.checked(net, precision):
+                yield made(case=plan.check_case(net), mode="train")
+        for which, precision in product(plan.operations, plan.precisions):
+            if self.wanted("operations", f"{which} {precision}"):
+                case = plan.operation(which)
+                yield Job("operation", case, "train", 1, device=target, precision=precision)
+
+    def alone(self, job: Job) -> list[float]:
+        """Returns what a job's peer gives after three steps, in a process of its own."""
+        try:
+            side = Side(job, timeout=self.left(PREPARING))
+            try:
+                found: list[float] = side.ask("more", steps=2)["result"]
+            finally:
+                side.stop()
+        except LeftOut as reason:
+            self.say(f"{job.peer} of {job.case.net} {job.precision}: {reason}\n{reason.trace}")
+            raise
+        return found
+
+    def reference(self, job: Job, written: Future[list[float]], references: Document) -> None:
+        """Keeps the first three losses of a net on the reference backend."""
+        written.result()
+        references[job.case.net] = self.alone(job)
+
+    def check(self, net: str, precision: Precision) -> None:
+        """Compares the first three losses of a net with the reference's, from the same weights."""
+        key, case = f"{net} {precision}", self.plan.check_case(net)
+        answer = self.kept("check")[key] = {"batch": case.batch, "item": case.item}
+        expected = self.kept("reference").get(net)
+        if expected is None:
+            answer["left_out"] = "the reference has no losses"
+            self.say(f"{net} {precision}: there are no losses of the reference to compare with")
+            return
+        weights = str(weights_path(case, self.folder))
+        backend = "reference" if self.plan.dry_run else "triton"
+        job = Job("netdef", case, "train", 1, backend, weights=weights)
+        try:
+            losses = self.alone(replace(job, precision=precision))
+        except LeftOut as reason:
+            answer.update(error=str(reason), trace=reason.trace)
+            self.locate(net, precision, case)
+            return
+        worst = difference(losses, expected)
+        near = worst <= TOLERANCE[precision]
+        verdict = "as expected" if near else f"MORE than {TOLERANCE[precision]:.0e}"
+        self.say(f"{net}: first three losses differ by {worst:.1e} in {precision}, {verdict}")
+        answer.update(losses=losses, difference=worst, within_tolerance=near)
+        if not near:
+            self.locate(net, precision, case)
+
+    def locate(self, net: str, precision: Precision, case: Case) -> None:
+        """Looks for the kernel that fails or is off, in a process of its own; keeps what it says.
+
+        A kernel that hangs is stopped with it: it is in the last line.
+        """
+        if self.plan.dry_run:
+            return
+        options = ["--batch", str(case.batch), "--precision", precision]
+        options += ["--side", str(case.item[-1])] if len(case.item) > 1 else []
+        command = [sys.executable, "-m", "bench", "locate", net, *options]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                timeout=self.left(LOCATING),
+            )  # fmt: skip
+            said = done.stdout
+        except subprocess.TimeoutExpired as late:
+            said = _text(late.stdout) + "not done in its share of the time\n"
+        self.kept("located")[f"{net} {precision} {case.batch}"] = said[-8000:]
+        self.say("\n".join(said.splitlines()[-12:]))
+
+    def timing(self, net: str, mode: Mode, precision: Precision, peers: tuple[str, ...]) -> None:
+        """Measures peers on a net, one after the other, and adds them to its row."""
+        plan, key = self.plan, (net, mode, precision)
+        options = Options(
+            threads=1, rounds=plan.rounds, precision=precision, apart=True,
+            backend="fake" if plan.dry_run else "triton",
+            device="cpu" if plan.dry_run else "cuda",
+            timeout=max(LIMITS.get(peer, LIMIT) for peer in peers),
+            deadline=self.deadline, folder=self.folder,
+        )  # fmt: skip
+        if plan.dry_run:
+            options = replace(options, rounds=1, seconds=0.0)
+        one = compare(plan.case(net), mode, peers, options, self.say)
+        if key in self.rows:
+            one = merged(self.rows[key], one)
+        ceilings = self.kept("ceilings").get(precision, {})
+        one.ceiling_gbytes, one.ceiling_gflops = ceilings.get("copy"), ceilings.get("matmul")
+        one.commit = commit()
+        self.rows[key] = one
+        if mode == "train" and one.left_out.get(OURS, LATE) != LATE and OURS in peers:
+            self.locate(net, precision, plan.case(net))
+
+    def operation(self, which: str, precision: Precision) -> None:
+        """Times a single operation beside cuBLAS or cuDNN."""
+        from bench.micro import time_operation
+
+        backend, device = ("fake", "cpu") if self.plan.dry_run else ("triton", "cuda")
+        job = Job("", self.plan.operation(which), "train", 1, backend, device, precision)
+        one = time_operation(job, self.left(LIMIT), self.say)
+        self.kept("operations")[f"{which} {precision}"] = one.plain()
+
+    def ceiling(self, precision: Precision) -> None:
+        """Keeps the speeds of a copy (GB/s) and of a product (GFLOP/s) in PyTorch."""
+        found = self.kept("ceilings")[precision] = {}
+        for peer, fact in (("copy", "gbyte"), ("matmul", "gflop")):
+            job = Job(peer, GPU_CASES["lenet"], "train", 1, device="cuda", precision=precision)
+            side = Side(job, timeout=self.left(LIMIT))
+            try:
+                ms = min(side.ask("time", seconds=0.2)["ms"] for _ in range(3))
+                found[peer] = side.ask("facts")[fact] / ms * 1e3
+            finally:
+                side.stop()
+            self.say(f"{peer} {precision}: {found[peer]:,.0f} G{fact[1:]}/s")
 
 
-def _plain(plan: Plan) -> dict[str, Any]:
-    return {name: getattr(plan, name) for name in Plan.__dataclass_fields__}
+def _text(output: str | bytes | None) -> str:
+    """Returns what a process that was stopped has printed: bytes, whatever was asked for."""
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""

@@ -21,7 +21,7 @@ from compiler.arena import plan_arena
 from compiler.build import build
 from compiler.index import Axis
 from compiler.kernel import Kernel
-from compiler.pipeline import compile_unit
+from compiler.pipeline import plan_unit
 from compiler.schedule import Loop
 from compiler.unit import Unit
 from compiler.update import train_step
@@ -67,10 +67,11 @@ def locate(case: Case, engine: Engine, say: Say) -> list[Wrong]:
     spec = solver_spec(case)
     graph = build(net_spec(case), "TRAIN")
     arena = plan_arena(graph)
-    unit = engine.unit(train_step(graph, arena, spec), arena)
-    assert engine.device is not None
-    exe = engine.device.load(compile_unit(unit))
+    step = train_step(graph, arena, spec)
+    exe = engine.load(step, arena)
     assert isinstance(exe, CudaExecutable)
+    unit = engine.unit(step, arena)
+    plan_unit(unit)
     initialise(exe, 1)
     for name, value in synthetic(case).items():
         exe.write(name, value)

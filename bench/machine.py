@@ -1,4 +1,4 @@
-"""What a measurement depends on: processor, versions, commit, load, date."""
+"""What a measurement depends on: processor, GPU, versions, commit, load, date."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,31 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if changed else "")
+
+
+def find_gpu(say: Callable[[str], None]) -> tuple[str, dict[str, Any] | None]:
+    """Returns a name for the result file, and the GPU as netdef's runtime and the driver see it."""
+    try:
+        from runtime.cuda import usable_gpu
+
+        target = usable_gpu()
+    except Exception as error:  # a broken installation is a finding, not a reason to stop
+        say(f"no GPU runtime: {error}")
+        target = None
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        asked = subprocess.run(query, capture_output=True, text=True, timeout=30)
+        line = asked.stdout.splitlines()[0] if asked.stdout else ""
+    except (OSError, subprocess.TimeoutExpired):
+        line = ""
+    if target is None:
+        say("netdef finds no usable GPU here")
+        return "no-gpu", None
+    name = line.split(",")[0].strip() or target
+    say(f"{name} ({target})")
+    return file_name(name), {"name": name, "target": target, "driver": line}
+
+
+def file_name(gpu: str) -> str:
+    """Returns a GPU's name as one of a file: `NVIDIA H100 80GB HBM3` is nvidia-h100-80gb-hbm3."""
+    return re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")

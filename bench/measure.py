@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from schemas.precision import Precision
 
 Say = Callable[[str], None]
 OURS = "netdef"
+LATE = "the time is over"
 # Seconds in which the threads of the peer before fall asleep: OpenMP's spin, and would take a core.
 _PAUSE = 0.3
 
@@ -35,6 +36,7 @@ class Options:
     apart: bool = False  # one peer after the other, as all of them do not fit into a GPU's memory
     timeout: float = 300.0
     deadline: float = float("inf")
+    folder: Path | None = None  # where weights are kept for other comparisons
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class Comparison:
     trace: str = ""  # what netdef printed last, where it is left out
     precision: Precision = "fp32"
     ceiling_gbytes: float | None = None  # of memory, in a second; known on a GPU
+    commit: str | None = None  # that this was last added to by
 
     @property
     def gflop(self) -> float | None:
@@ -94,7 +97,7 @@ def compare(
     found = Comparison(case.net, mode, case.batch, precision=options.precision)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            weights = _weights(case, Path(folder))
+            weights = _weights(case, options.folder or Path(folder))
             layers = plain_net(case, mode)
         except Exception as error:  # the net does not build here: nobody can be measured on it
             found.left_out = dict.fromkeys(peers, f"{case.net}: {error}")
@@ -114,11 +117,31 @@ def compare(
     return found
 
 
+def merged(old: Comparison, new: Comparison) -> Comparison:
+    """Returns two comparisons of one net as one: of who is in both, what is new."""
+    again = {r.peer for r in new.results} | new.left_out.keys()
+    kept = [r for r in old.results if r.peer not in again]
+    left_out = {peer: why for peer, why in old.left_out.items() if peer not in again}
+    results = sorted([*new.results, *kept], key=lambda r: r.peer != OURS)
+    both = replace(new, results=results, left_out=left_out | new.left_out)
+    both.trace = new.trace if OURS in again else old.trace
+    _check(both, lambda text: None)
+    _conclude(both)
+    return both
+
+
+def weights_path(case: Case, folder: Path) -> Path:
+    """Returns the file of the weights that all start from; they are the same for every batch."""
+    item = "x".join(map(str, case.item))
+    return folder / f"{case.net}-{item}.safetensors"
+
+
 def _weights(case: Case, folder: Path) -> str:
     from bench.netdef_side import write_weights
 
-    path = folder / "weights.safetensors"
-    write_weights(case, path)
+    path = weights_path(case, folder)
+    if not path.exists():
+        write_weights(case, path)
     return str(path)
 
 
@@ -143,13 +166,14 @@ def _start(jobs: Sequence[Job], found: Comparison, options: Options, say: Say) -
     """Starts one process after another, so that each has the machine for its first step."""
     sides = []
     for job in jobs:
+        left = options.deadline - time.monotonic()
         try:
-            left = options.deadline - time.monotonic()
             if left <= 0:
-                raise LeftOut("the time is over")
+                raise LeftOut(LATE)
             side = Side(job, timeout=min(options.timeout, left))
         except LeftOut as reason:
-            _leave_out(found, job.peer, reason, say)
+            late = left < options.timeout and time.monotonic() >= options.deadline
+            _leave_out(found, job.peer, LeftOut(LATE, reason.trace) if late else reason, say)
             continue
         sides.append(side)
         found.results.append(Result(job.peer, first_step_s=side.first_step_s))
@@ -176,11 +200,17 @@ def _values(sides: list[Side], found: Comparison, say: Say) -> None:
 
 
 def _check(found: Comparison, say: Say) -> None:
-    """Compares the first three losses, or the outputs, with those of the first peer."""
-    reference = next((r.values for r in found.results if r.values), [])
+    """Compares the first three losses, or the outputs, with those of the first peer.
+
+    Outputs are not kept in files: what was measured in another run is not compared again.
+    """
+    first = next((r for r in found.results if r.values or r.difference is not None), None)
+    if first is None:
+        return
+    reference = first.values
     for result in found.results:
         if result.values:
-            result.difference = difference(result.values, reference)
+            result.difference = difference(result.values, reference) if reference else None
     what = "three losses" if found.mode == "train" else "outputs"
     checked = [r for r in found.results if r.difference is not None]
     if len(checked) > 1:
@@ -204,7 +234,8 @@ def _rounds(sides: list[Side], found: Comparison, options: Options, say: Say) ->
     for number in range(options.rounds):
         turn = number % max(1, len(sides))
         for side in sides[turn:] + sides[:turn]:
-            time.sleep(_PAUSE)
+            if not options.apart:
+                time.sleep(_PAUSE)
             try:
                 _result(found, side).ms.append(side.ask("time", seconds=options.seconds)["ms"])
             except LeftOut as reason:

@@ -11,9 +11,11 @@ from typing import Any
 
 from bench.cases import Case
 from bench.measure import Say
-from bench.netdef_side import engine_for
+from bench.netdef_side import Made, compile_for, engine_for
 from bench.peer import STEPS, Array, Job
 from bench.side import LeftOut, Side
+from compiler.arena import Arena
+from compiler.update import Step
 from netdef.formats import read_net
 from netdef.measuring import by_layer, fill_inputs, measure
 from netdef.stepping import step_of
@@ -77,12 +79,20 @@ def time_operation(job: Job, timeout: float, say: Say) -> Finding:
     return found
 
 
+class OperationProgram(Made):
+    """The operation's program, compiled for the target `job.device` and kept in the cache."""
+
+    def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
+        step, arena = _step(job.case)
+        compile_for(job, step, arena)
+
+
 class NetdefOperation:
     """The operation between two others like it, so that it reads and writes activations."""
 
     def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
         self._engine = engine_for(job)
-        step, arena, *_ = step_of(read_net(text=_net(job.case), format="yaml"))
+        step, arena = _step(job.case)
         self._exe = self._engine.load(step, arena)
         fill_inputs(self._exe, step.graph.first)
 
@@ -106,6 +116,11 @@ class NetdefOperation:
     def close(self) -> None:
         """Frees the device's memory."""
         self._engine.close()
+
+
+def _step(case: Case) -> tuple[Step, Arena]:
+    step, arena, *_ = step_of(read_net(text=_net(case), format="yaml"))
+    return step, arena
 
 
 def _net(case: Case) -> str:

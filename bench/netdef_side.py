@@ -13,10 +13,10 @@ import numpy as np
 from bench.cases import Case, flops, net_spec, solver_spec
 from bench.peer import STEPS, Array, Job
 from bench.roofline import ideal
-from compiler.arena import plan_arena
+from compiler.arena import Arena, plan_arena
 from compiler.backends import get_backend
 from compiler.build import build
-from compiler.update import train_step
+from compiler.update import Step, train_step
 from netdef.engine import Engine, open_engine, plain
 from netdef.measuring import Measured, measure
 from runtime.cuda import CudaDevice
@@ -64,6 +64,59 @@ def engine_for(job: Job) -> Engine:
     return open_engine(job.backend, threads=job.threads, precision=precision)
 
 
+def graph_of(job: Job) -> Graph:
+    """Returns the net of a job in the phase of its mode."""
+    if job.mode == "train":
+        return build(net_spec(job.case), "TRAIN")
+    return build(net_spec(job.case), "TEST", deploy=True)
+
+
+def step_of(job: Job, graph: Graph, arena: Arena) -> Step:
+    """Returns what is run again and again: a training step, or a forward pass."""
+    if job.mode == "train":
+        return train_step(graph, arena, solver_spec(job.case))
+    return plain(graph)
+
+
+class Made:
+    """Work that is over when the peer is there: it only has to be done, in a process of its own."""
+
+    def run(self, count: int) -> None:
+        """Does nothing."""
+
+    def result(self) -> list[float]:
+        """Returns nothing: there is nothing to compare."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """Returns nothing."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class NetdefProgram(Made):
+    """A step of a net, compiled for the target `job.device` and kept in the cache."""
+
+    def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
+        graph = graph_of(job)
+        arena = plan_arena(graph)
+        compile_for(job, step_of(job, graph, arena), arena)
+
+
+class NetdefWeights(Made):
+    """The file of a net's first weights."""
+
+    def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
+        write_weights(job.case, Path(job.weights))
+
+
+def compile_for(job: Job, step: Step, arena: Arena) -> None:
+    """Compiles a step for the target `job.device`, if it is not in the cache, and keeps it."""
+    Engine(get_backend("triton", job.device, job.precision), None).compile(step, arena)
+
+
 class NetdefPeer:
     """A net of nets/, trained or run forward by netdef."""
 
@@ -71,21 +124,14 @@ class NetdefPeer:
         self._engine = engine_for(job)
         self._data = data
         self._training: Training | None = None
-        if job.mode == "train":
-            spec = solver_spec(job.case)
-            assert spec.net_param is not None
-            graph = build(spec.net_param, "TRAIN")
-            arena = plan_arena(graph)
-            self._exe = self._engine.load(train_step(graph, arena, spec), arena)
-        else:
-            graph = build(net_spec(job.case), "TEST", deploy=True)
-            self._exe = self._engine.load(plain(graph), plan_arena(graph))
-        self._graph: Graph = graph
+        self._graph = graph_of(job)
+        arena = plan_arena(self._graph)
+        self._exe = self._engine.load(step_of(job, self._graph, arena), arena)
         initialise(self._exe, 1)
         if job.weights:
             load_weights(self._exe, Path(job.weights))
         if job.mode == "train":
-            self._training = Training(spec, self._exe, openers=[self._open])
+            self._training = Training(solver_spec(job.case), self._exe, openers=[self._open])
 
     def _open(self, feed: Feed, seed: int) -> Resident:
         return Resident({top: self._data[top] for top in feed.tops})

@@ -27,7 +27,7 @@ class Job:
     mode: Mode
     threads: int
     backend: str = "cpu"  # netdef's
-    device: str = "cpu"  # PyTorch's
+    device: str = "cpu"  # PyTorch's; of who only compiles, the target
     precision: Precision = "fp32"  # on a GPU
     rates: Rates | None = None  # of training
     weights: str = ""  # safetensors; "": the peer's own
@@ -57,6 +57,9 @@ class Peer(Protocol):
 # name -> module:class:flavour. Modules are imported by the worker only.
 PEERS = {
     "netdef": "bench.netdef_side:NetdefPeer",
+    "program": "bench.netdef_side:NetdefProgram",
+    "weights": "bench.netdef_side:NetdefWeights",
+    "operation": "bench.micro:OperationProgram",
     "eager": "bench.torch_side:TorchPeer:eager",
     "channels_last": "bench.torch_side:TorchPeer:channels_last",
     "compile": "bench.torch_side:TorchPeer:compile",

@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,14 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         if len(result["values"]) > 3:  # outputs are there to be compared, not to be kept
             result["values"] = []
     return plain
+
+
+def from_json(plain: Mapping[str, Any]) -> Comparison:
+    """Returns the comparison that `as_json` wrote."""
+    known = {f.name: plain[f.name] for f in fields(Comparison)}
+    of_result = [f.name for f in fields(Result)]
+    known["results"] = [Result(**{n: one[n] for n in of_result}) for one in plain["results"]]
+    return Comparison(**known)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -27,7 +27,8 @@ def fingerprint(unit: Unit) -> str | None:
     if compiler is None or unit.graph.hosts:
         return None
     digest = hashlib.sha256()
-    for part in (compiler, sys.version, np.__version__, *_backend(unit), *_graph(unit)):
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for part in (compiler, python, np.__version__, *_backend(unit), *_graph(unit)):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()
 

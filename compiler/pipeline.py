@@ -220,6 +220,13 @@ def compile_unit(unit: Unit, instrument: Instrument | None = None) -> Program:
     return assemble(unit)
 
 
+def plan_unit(unit: Unit) -> None:
+    """Runs all passes but the last: what is computed, when, and where it lies, without code."""
+    unit.graph = replace(unit.graph, updates=dict(unit.graph.updates))
+    for _, run in PASSES[:-1]:
+        run(unit)
+
+
 def recompiled(unit: Unit) -> Program:
     """Returns the Program of a unit that was compiled, its code made anew."""
     generate(unit)

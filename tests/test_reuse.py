@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,6 +168,16 @@ def test_every_field_of_a_graph_is_part_of_the_key():
             setattr(unit.graph, field.name, "more")
         same = fingerprint(unit) == known
         assert same == (field.name in ("spec", "warnings")), field.name
+
+
+def test_another_python_of_the_same_version_has_the_same_key(monkeypatch):
+    """A program that was compiled on one machine is found on another, and in another folder."""
+    known = fingerprint(unit_of())
+    monkeypatch.setattr(sys, "version", f"{sys.version} of another day")
+    assert fingerprint(unit_of()) == known
+    minor = SimpleNamespace(major=3, minor=sys.version_info.minor + 1)
+    monkeypatch.setattr(sys, "version_info", minor)
+    assert fingerprint(unit_of()) != known
 
 
 def test_processors_compilers_and_libraries_have_keys_of_their_own(monkeypatch):

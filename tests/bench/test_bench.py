@@ -11,16 +11,15 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bench import gpu, report
+from bench import report
 from bench.__main__ import main
-from bench.cases import CASES, Case, Mode, case_of, flops, net_spec, rates
+from bench.cases import CASES, ROOT, Case, Mode, case_of, flops, net_spec, rates
 from bench.measure import Comparison, Options, Result, compare, difference
 from bench.peer import Job, decode, encode
 from bench.plain_net import Layer, plain_net
 from bench.side import LeftOut, Side
 from bench.startup import measure
 from compiler.build import build
-from schemas.precision import PRECISIONS
 
 FAKE = "tests.bench.fakes:Fake:"
 CASE = case_of("mlp", 2)
@@ -137,6 +136,13 @@ def test_work_of_a_training_step(net: str, gflop: float) -> None:
     assert flops(graph, training=True) / 1e9 == pytest.approx(gflop, abs=0.006)
 
 
+def test_a_net_is_named_as_seen_from_the_checkout(monkeypatch) -> None:
+    """So a program that was compiled in one checkout is found in the cache from another."""
+    monkeypatch.chdir(ROOT)
+    span = net_spec(CASES["mlp"]).layers[0].name.span
+    assert span is not None and span.file == "nets/mlp/net.yaml"
+
+
 def comparison() -> Comparison:
     ours = Result("netdef", [1.0, 2.0, 3.0], 0.5, 2**20, {"gflop": 0.3}, [3.0, 2.0, 1.0], 0.0)
     other = Result("eager", [4.0, 4.0, 4.0], 3.0, 2**28, {}, [3.0, 2.0, 1.0], float("inf"))
@@ -159,6 +165,7 @@ def test_table(terminal: bool) -> None:
 def test_json_is_valid(tmp_path) -> None:
     report.write_json(tmp_path / "new" / "x.json", {"all": [report.as_json(comparison())]})
     read = json.loads((tmp_path / "new" / "x.json").read_text())["all"][0]
+    assert report.as_json(report.from_json(read)) == read
     assert read["ratio_median"] == 0.5
     assert read["results"][0]["median_ms"] == 2.0
     assert read["results"][1]["difference"] is None  # infinity is no JSON
@@ -211,119 +218,6 @@ def test_startup_has_cold_and_warm(tmp_path) -> None:
     found = measure(["mlp"], names("fine", "missing"), 1, 2, say_nothing)
     assert [(one.net, len(one.warm)) for one in found] == [("mlp", 2)]
     assert found[0].cold > 0
-
-
-def nothing(*args: object) -> None:
-    """Takes the place of a part of the GPU script."""
-
-
-def test_gpu_dry_run(tmp_path, monkeypatch) -> None:
-    """Everything of the GPU script but the GPU: its order, its check, its file."""
-    monkeypatch.setattr(gpu, "run_tests", nothing)
-    path = tmp_path / "gpu.json"
-    words = ["--operation", "conv3x3_64", "--dry-run"]
-    done = CliRunner().invoke(main, ["gpu", "mlp", *words, "--json", str(path)])
-    assert done.exit_code == 0, done.output
-    assert "mlp: first three losses differ by" in done.output
-    document = json.loads(path.read_text())
-    assert [one["precision"] for one in document["check"]] == [p for p in PRECISIONS if p != "fp32"]
-    assert document["check"][0]["within_tolerance"] is True
-    assert "failed" not in document
-    for one in document["comparisons"]:
-        ours = one["results"][0]
-        assert ours["peer"] == "netdef" and ours["facts"]["slowest"][0]["ms"] > 0, one["left_out"]
-    for one in document["operations"]:
-        assert set(one["netdef"]) >= {"forward", "backward"}, one
-    assert len(document["operations"]) == 2
-
-
-def test_gpu_rows_share_the_time_and_are_saved_one_by_one(tmp_path, monkeypatch) -> None:
-    """Three peers that run anywhere stand for those that need a GPU."""
-    peers = names("fine", "failing", "loud")
-    monkeypatch.setattr(gpu, "PEERS", peers)
-    monkeypatch.setattr(gpu, "run_tests", nothing)
-    monkeypatch.setattr(gpu, "find_gpu", lambda say: ("some-gpu", {"name": "some"}))
-    monkeypatch.setattr(gpu, "check", nothing)
-    monkeypatch.setattr(gpu, "ceiling", lambda peer, *others: {"copy": 2.0, "matmul": 500.0}[peer])
-    said: list[str] = []
-    saved: list[tuple[str, int]] = []
-
-    def save(name: str, document: gpu.Document) -> None:
-        saved.append((name, len(document["comparisons"])))
-
-    plan = gpu.Plan(("mlp", "lenet"), 1, ("fp32", "tf32"))
-    name, found = gpu.run(plan, said.append, save)
-    assert name == "some-gpu"
-    assert sorted(set(saved)) == [(name, count) for count in range(5)]
-    assert [(c.net, c.precision) for c in found][:2] == [("mlp", "fp32"), ("mlp", "tf32")]
-    for comparison in found:
-        assert [r.peer for r in comparison.results] == [peers[0], peers[2]]
-        assert comparison.left_out == {peers[1]: "ValueError: no such kernel"}
-        assert comparison.floor_ms == 1.0  # the fake's 0.5 GFLOP
-    late: list[Comparison] = []
-    gpu.timing(plan, "mlp", "train", "tf32", (None, None), {}, late, 0.0, said.append)
-    assert set(late[0].left_out.values()) == {"the time is over"}
-
-
-def test_gpu_part_that_fails_leaves_the_others(monkeypatch) -> None:
-    def failing(*args: object) -> None:
-        raise ZeroDivisionError("in this net")
-
-    monkeypatch.setattr(gpu, "run_tests", nothing)
-    monkeypatch.setattr(gpu, "check", failing)
-    monkeypatch.setattr(gpu, "compare", lambda *args: comparison())
-    said: list[str] = []
-    documents: list[gpu.Document] = []
-    plan = gpu.Plan(("mlp", "lenet"), dry_run=True)
-    _, found = gpu.run(plan, said.append, lambda name, document: documents.append(document))
-    assert len(found) == 2
-    assert "in this net" in said[0] and "Traceback" in said[0]
-    assert list(documents[-1]["failed"]) == ["mlp tf32", "lenet tf32"]
-
-
-def test_gpu_precisions_that_are_none(tmp_path) -> None:
-    done = CliRunner().invoke(main, ["gpu", "mlp", "--precision", "tf32,fp33"])
-    assert done.exit_code == 2 and "fp33: give some of fp32, tf32" in done.output
-
-
-def test_large_nets_are_not_checked_against_the_reference() -> None:
-    said: list[str] = []
-    document: gpu.Document = {}
-    gpu.check("vgg16", "tf32", False, document, [], 0.0, said.append)
-    assert (
-        "GFLOP" in document["check"][0]["left_out"] and "PyTorch's losses are the check" in said[0]
-    )
-
-
-def test_gpu_tests_are_run_first(monkeypatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(gpu, "TESTS", [*gpu.TESTS, "--collect-only"])
-    plan, document = gpu.Plan(("mlp",), budget=100.0, dry_run=True), {}
-    gpu.run_tests(plan, document, [], 0.0, said.append)
-    assert document["tests"]["rc"] == 0 and said[0].startswith("GPU tests: ")
-    monkeypatch.setattr(gpu, "TEST_SHARE", 1e-4)
-    gpu.run_tests(plan, document, [], 0.0, said.append)
-    assert document["tests"]["last"] == "timeout"
-
-
-def test_locate_without_a_gpu(monkeypatch) -> None:
-    monkeypatch.setattr("netdef.engine._gpu", lambda: None)
-    done = CliRunner().invoke(main, ["locate", "mlp", "--batch", "2", "--precision", "bf16"])
-    assert done.exit_code == 0 and done.output.startswith("FAILS: error: no usable NVIDIA GPU")
-
-
-def test_gpu_file_name() -> None:
-    assert gpu.file_name("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
-
-
-def test_gpu_script_without_a_gpu(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(gpu, "run_tests", nothing)
-    monkeypatch.setattr(gpu, "find_gpu", lambda say: ("no-gpu", None))
-    monkeypatch.setattr(gpu, "check", nothing)
-    path = tmp_path / "gpu.json"
-    done = CliRunner().invoke(main, ["gpu", "mlp", "--json", str(path)])
-    assert done.exit_code == 0, done.output
-    assert "no usable GPU: no timings" in done.output
 
 
 @pytest.mark.parametrize("net", ["lenet", "cifar10_full"])
