@@ -43,11 +43,15 @@ def usable_gpu() -> str | None:
 
 
 class CudaDevice:
-    """An NVIDIA GPU. `api` stands in for cuda.bindings.driver in tests."""
+    """An NVIDIA GPU. `api` stands in for cuda.bindings.driver in tests.
 
-    def __init__(self, ordinal: int = 0, api: Any = None) -> None:
+    pdl: kernels may begin before those before them have ended. It is off until a GPU has shown what
+    it gains: `bench gpu` measures both.
+    """
+
+    def __init__(self, ordinal: int = 0, api: Any = None, pdl: bool = False) -> None:
         self.name = f"cuda:{ordinal}"
-        self.driver = Driver(ordinal, api)
+        self.driver = Driver(ordinal, api, pdl)
         self.architecture = architecture(self.driver.api, ordinal)
 
     def load(

@@ -76,11 +76,13 @@ def architecture(api: Any, ordinal: int = 0) -> tuple[int, int]:
 class Driver:
     """One GPU, its primary context, and two streams.
 
-    On `stream` everything happens in order; on `copies` inputs come while a step runs.
+    On `stream` everything happens in order; on `copies` inputs come while a step runs. `pdl` says
+    whether kernels may begin early (programmatic dependent launch, see Step).
     """
 
-    def __init__(self, ordinal: int = 0, api: Any = None) -> None:
+    def __init__(self, ordinal: int = 0, api: Any = None, pdl: bool = False) -> None:
         self.api = api if api is not None else bindings()
+        self.pdl = pdl
         self.call("cuInit", 0)
         self.device = self.call("cuDeviceGet", ordinal)
         self.context = self.call("cuDevicePrimaryCtxRetain", self.device)
@@ -150,17 +152,23 @@ class Driver:
         shared: int,
         arguments: Arguments,
         cooperative: bool = False,
+        early: bool = False,
     ) -> None:
         """Enqueues a kernel; the driver copies the arguments at once.
 
-        cooperative: all of its blocks run at once, or none do.
+        cooperative: all of its blocks run at once, or none do. early: it may begin before the
+        kernel before it has ended, which it waits for itself.
         """
         api, attributes = self.api, []
+        kinds = api.CUlaunchAttributeID
         if cooperative:
-            attribute = api.CUlaunchAttribute()
-            attribute.id = api.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
-            attribute.value.cooperative = 1
-            attributes.append(attribute)
+            attributes.append(api.CUlaunchAttribute())
+            attributes[-1].id = kinds.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+            attributes[-1].value.cooperative = 1
+        if early:
+            attributes.append(api.CUlaunchAttribute())
+            attributes[-1].id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            attributes[-1].value.programmaticStreamSerializationAllowed = 1
         config = api.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = grid
         config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1

@@ -17,7 +17,13 @@ from schemas.program import Launch, Program
 
 
 class Step:
-    """Captured when it first runs, then replayed; the first `time` captures it once more."""
+    """Captured when it first runs, then replayed; the first `time` captures it once more.
+
+    With programmatic dependent launch a kernel right behind another may begin while that one ends.
+    This changes no result: such a kernel (`waits`, see compiler/triton_source/function.py) waits,
+    before it touches memory, until the one before has ended and all that it wrote can be seen, and
+    so has that one. A kernel that is first, behind an event, or cooperative, begins late.
+    """
 
     def __init__(
         self,
@@ -102,7 +108,7 @@ class Step:
                 driver.record_in_graph(event)
             for n, (launch, t) in enumerate(part, 1):
                 with _about(launch):
-                    self._launch(launch, t)
+                    self._launch(launch, t, early=driver.pdl and n > 1 and not events)
                 for event in events[n : n + 1]:
                     driver.record_in_graph(event)
         except BackendError:  # a stream left capturing would be of no use
@@ -115,7 +121,7 @@ class Step:
         driver.call("cuGraphUpload", ready, driver.stream)
         return ready
 
-    def _launch(self, launch: Launch, t: int) -> None:
+    def _launch(self, launch: Launch, t: int, early: bool) -> None:
         meta, (_, function) = launch.meta, self._modules[launch.code]
         assert not meta["global_scratch"] and not meta["profile_scratch"], launch.name
         args = [self._blocks[slot].address + offset for slot, offset in launch.args_at(t)]
@@ -123,8 +129,9 @@ class Step:
         together = bool(meta.get("cooperative"))  # its programs wait for each other
         if together:
             grid[0] = min(grid[0], self._driver.processors)
+        early = early and not together and meta.get("waits", False)
         size = grid, meta["threads"], meta["shared"]
-        self._driver.launch(function, *size, Arguments(args), cooperative=together)
+        self._driver.launch(function, *size, Arguments(args), together, early)
 
     def release(self) -> None:
         """Frees graphs, events and code, which nothing may use any more."""

@@ -90,7 +90,8 @@ class Backend:
         return render_kernel(kernel, self._target, self.precision, tilings=self.tilings)
 
     def render(self, kernel: Kernel) -> str:
-        return module([self._rendered(kernel)], kernel.name).source
+        waits = self.binary and self._target.overlaps
+        return module([self._rendered(kernel)], kernel.name, waits=waits).source
 
     def note(self, launch: Launch) -> str:
         if not isinstance(launch, Loop):

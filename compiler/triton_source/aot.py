@@ -63,6 +63,7 @@ def compile_module(m: Module, target: Target, aligned: Sequence[bool]) -> Binary
         "threads": d.num_warps * target.warp,
         "num_warps": d.num_warps,
         "shared": d.shared,
+        "waits": m.waits,
         "global_scratch": getattr(d, "global_scratch_size", 0) or 0,
         "profile_scratch": getattr(d, "profile_scratch_size", 0) or 0,
     }

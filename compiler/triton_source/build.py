@@ -262,7 +262,7 @@ class Build:
 
     def tried(self, group: Group, functions: Sequence[Function], last: bool = False) -> Made | None:
         """Compiles a group; None if it takes more than there is, unless it is the `last` try."""
-        m = module(functions, group.label, group.steps)
+        m = module(functions, group.label, group.steps, self.binary and self.target.overlaps)
         order = tuple(group.buffers.index(b) for b, _, _ in m.pointers)
         if not self.binary:
             return Made(group.label, m, order, None)

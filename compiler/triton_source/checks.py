@@ -10,6 +10,9 @@ from pathlib import Path
 
 from compiler.triton_source.aot import require_triton
 
+_WAIT = "ACQBULK"  # griddepcontrol.wait
+_ACCESS = "LDG|STG|LDGSTS|LD|ST|ATOMG?|REDG?|UTMA[A-Z]+|UBLK[A-Z]+"
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -55,6 +58,12 @@ def resources(cubin: bytes) -> tuple[int, int] | None:
 def _spills(sass: str | None) -> int:
     """Returns how many instructions use the stack; one where that is not known."""
     return len(re.findall(r"\b(?:LDL|STL)\b", sass)) if sass is not None else 1
+
+
+def waits(cubin: bytes) -> bool:
+    """Whether a kernel waits for the launch before it, once, before it touches global memory."""
+    words = re.findall(rf"\b(?:{_WAIT}|{_ACCESS})\b", _run("nvdisasm", cubin, "-c") or "")
+    return words[:1] == [_WAIT] and words.count(_WAIT) == 1
 
 
 def amd_resources(assembly: str) -> tuple[int, int]:

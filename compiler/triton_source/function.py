@@ -96,23 +96,25 @@ def finish(
     )
 
 
-def function_text(f: Function, name: str, grouped: bool = False) -> str:
-    """Returns the function's definition; in a group it is told its program number."""
+def function_text(f: Function, name: str, opening: Sequence[str]) -> str:
+    """Returns the definition; a function that does not open a launch is told its program number."""
     parameters = [p for _, p, _ in f.pointers]
-    if grouped:
+    if not opening:
         parameters = ["pid", *parameters]
     lines = ["@triton.jit", f"def {name}({', '.join(parameters)}):"]
     layers = f"Layers: {', '.join(f.kernel.layers)}.\n\n" if f.kernel.layers else ""
     text = quoted(f"{layers}{render(f.kernel)}")
     doc = [f'"""{text.splitlines()[0]}', *text.splitlines()[1:], '"""']
-    body = [] if grouped else ["pid = tl.program_id(0)"]
-    lines += [f"    {line}" if line else "" for line in (*doc, *body, *f.lines)]
+    lines += [f"    {line}" if line else "" for line in (*doc, *opening, *f.lines)]
     return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """The source of one launch: `entry` is the function that is launched over `programs`."""
+    """The source of one launch: `entry` is the function that is launched over `programs`.
+
+    `waits`: it may be launched before the launch before it has ended.
+    """
 
     source: str
     entry: str
@@ -120,6 +122,7 @@ class Module:
     programs: int
     num_warps: int
     num_stages: int
+    waits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +145,18 @@ BARRIER = "<barrier>"  # the buffer at which the programs of a loop meet: one i3
 # launch, of which each function uses as many as it has tiles. All are 0 between launches.
 ARRIVALS = "<arrivals>"
 
+# Programmatic dependent launch (sm_90): a launch may begin while the one before it ends. Before a
+# program touches memory it waits until that one has ended, which itself waited so, and all that was
+# written can be seen. Then it lets the next launch have what room there is on the processors. In a
+# launch that may not begin early, and where the next one may not, both lines do nothing.
+_WAIT = ("tl.extra.cuda.gdc_wait()", "tl.extra.cuda.gdc_launch_dependents()")
 
-def module(functions: Sequence[Function], name: str, steps: Steps | None = None) -> Module:
+
+def module(
+    functions: Sequence[Function], name: str, steps: Steps | None = None, waits: bool = False
+) -> Module:
     """Returns the source of a launch; several functions are called by ranges of program numbers."""
+    opening = (*(_WAIT if waits else ()), "pid = tl.program_id(0)")
     names = Names()
     if steps is not None:
         names.used |= {"step", "t", "tile"}
@@ -162,11 +174,12 @@ def module(functions: Sequence[Function], name: str, steps: Steps | None = None)
         pointers[BARRIER] = names.fresh("barrier_ptr"), "i32"
         helpers.append("meet")
     parts = [_header(functions, name), *(_helper(h) for h in helpers)]
-    parts += [function_text(f, n, grouped) for f, n in zip(functions, called, strict=True)]
+    own = () if grouped else opening
+    parts += [function_text(f, n, own) for f, n in zip(functions, called, strict=True)]
     if steps is not None:
-        parts.append(_through_time(functions, called, entry, pointers, steps))
+        parts.append(_through_time(functions, called, entry, pointers, opening, steps))
     elif grouped:
-        parts.append(_dispatcher(functions, called, entry, pointers))
+        parts.append(_dispatcher(functions, called, entry, pointers, opening))
     return Module(
         "\n\n".join(parts),
         entry,
@@ -174,6 +187,7 @@ def module(functions: Sequence[Function], name: str, steps: Steps | None = None)
         steps.programs if steps is not None else sum(f.programs for f in functions),
         max(f.num_warps for f in functions),
         max(f.num_stages for f in functions),
+        waits,
     )
 
 
@@ -195,14 +209,13 @@ def _dispatcher(
     called: Sequence[str],
     entry: str,
     pointers: dict[str, tuple[str, Dtype]],
+    opening: Sequence[str],
 ) -> str:
     lines = ["@triton.jit", f"def {entry}({', '.join(n for n, _ in pointers.values())}):"]
-    lines += [
-        '    """Gives each kernel its own range of programs."""',
-        "    pid = tl.program_id(0)",
-    ]
+    doc = '"""Gives each kernel its own range of programs."""'
     given = {buffer: name for buffer, (name, _) in pointers.items()}
-    lines += [f"    {line}" for line in _calls(functions, called, given, "pid")]
+    calls = _calls(functions, called, given, "pid")
+    lines += [f"    {line}" for line in (doc, *opening, *calls)]
     return "\n".join(lines) + "\n"
 
 
@@ -229,6 +242,7 @@ def _through_time(
     called: Sequence[str],
     entry: str,
     pointers: dict[str, tuple[str, Dtype]],
+    opening: Sequence[str],
     steps: Steps,
 ) -> str:
     """Writes the loop: in each step the tiles of each row, shared by all programs."""
@@ -237,7 +251,7 @@ def _through_time(
     at = f"{steps.count - 1} - step" if steps.backwards else "step"
     # Without num_stages=1 Triton might load for the next step before this one has stored.
     lines = [
-        "pid = tl.program_id(0)",
+        *opening,
         f"for step in tl.range({steps.count}, num_stages=1):",
         f"    t = tl.cast({at}, tl.int64)",
     ]

@@ -36,6 +36,11 @@ class Target:
         return isinstance(self.arch, int) and 90 <= self.arch < 120
 
     @property
+    def overlaps(self) -> bool:
+        """Whether a launch may begin while the one before it ends."""
+        return isinstance(self.arch, int) and self.arch >= 90
+
+    @property
     def precisions(self) -> tuple[Precision, ...]:
         """What products can be computed in, the default first."""
         if self.amd:

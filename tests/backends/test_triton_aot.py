@@ -43,6 +43,18 @@ def assert_sound(launch, usage, target) -> None:
     json.dumps(launch.meta)
 
 
+@pytest.mark.parametrize("target, waits", [("sm_80", False), ("sm_90", True), ("sm_100", True)])
+def test_kernels_wait_for_the_launch_before(target, waits):
+    """Once, and before they touch memory: a product, a group, a sum that joins its parts."""
+    sums = hand.in_parts(hand.column_sums(1 << 15, 64), 16)
+    launches = ((large("conv_forward", "bf16"),), (hand.update(5000), hand.dropout(4000)), (sums,))
+    program = runs.program(Backend(target, "bf16"), *launches)
+    assert len(program.launches) == 3
+    for launch in program.launches:
+        assert launch.meta["waits"] == checks.waits(program.code[launch.code]) == waits
+        assert program.text[f"{launch.code}.ptx"].count("griddepcontrol.wait") == waits
+
+
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("name", ["conv", "unpool", "softmax", "total", "dropout"])
 def test_every_kind_for_nvidia(target, name):

@@ -274,6 +274,7 @@ def test_loops_do_not_spill(name, target, persistent):
         assert usage.spills == usage.stack == 0, (launch.name, usage)
         assert usage.registers <= 255
         assert usage.parameters == len(launch.args) + 2
+        assert checks.waits(program.code[launch.code]) == (target == "sm_90")
 
 
 @pytest.mark.parametrize("n, size, even", [(2, 4, True), (1, 3, False)])

@@ -64,7 +64,10 @@ class FakeDriver:
     )
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared")
     CUfunc_cache = SimpleNamespace(CU_FUNC_CACHE_PREFER_SHARED="prefer shared")
-    CUlaunchAttributeID = SimpleNamespace(CU_LAUNCH_ATTRIBUTE_COOPERATIVE="cooperative")
+    CUlaunchAttributeID = SimpleNamespace(
+        CU_LAUNCH_ATTRIBUTE_COOPERATIVE="cooperative",
+        CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION="early",
+    )
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread")
 
     def __init__(self, architecture: tuple[int, int] = (9, 0)) -> None:
@@ -324,6 +327,10 @@ class FakeDriver:
         assert isinstance(stream, Stream)
         if stream.capture is None:
             raise Misuse(f"{function.name} is launched outside of a graph")
+        if "early" in given and not (stream.capture and stream.capture[-1].function):
+            raise Misuse(f"{function.name} is to begin early, but there is no kernel before it")
+        if "early" in given and not function.waits:
+            raise Misuse(f"{function.name} is to begin early, but does not wait")
         stream.capture.append(Node(function, pointers))
         return None
 

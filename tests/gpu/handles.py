@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from compiler.triton_source.checks import waits
 from tests.gpu.simulator import Operation
 
 STATIC_SHARED = 48 * 1024  # bytes that a launch may have without asking
@@ -12,13 +14,17 @@ STATIC_SHARED = 48 * 1024  # bytes that a launch may have without asking
 
 @dataclass(frozen=True)
 class Kernel:
-    """What is in a module under a name. `aligned`: the pointers that are multiples of 16 bytes."""
+    """What is in a module under a name. `aligned`: the pointers that are multiples of 16 bytes.
+
+    `waits`: it waits for the launch before it. Machine code is asked when that matters.
+    """
 
     run: Callable[[list[int]], None]
     pointers: int
     aligned: Sequence[bool] = ()
     threads: int = 128
     milliseconds: float = 1.0
+    waits: bool = False
 
 
 @dataclass(eq=False)
@@ -52,6 +58,12 @@ class Function(Handle):
     name: str
     kernel: Kernel
     shared: int = STATIC_SHARED  # the most dynamic shared memory of a launch
+
+    @cached_property
+    def waits(self) -> bool:
+        """Whether it waits for the launch before it, before it touches memory."""
+        code = self.module.image
+        return self.kernel.waits or (code.startswith(b"\x7fELF") and waits(code))
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_the_bindings_take_all_calls() -> None:
     assert max(launch.meta["shared"] for launch in program.launches) > 48 * 1024
     given = replace(program.tensors["bias"], role="input")
     program = replace(program, tensors=program.tensors | {"bias": given})
-    executable = CudaDevice(0, api).load(program)
+    executable = CudaDevice(0, api, pdl=True).load(program)
     executable.write("bias", np.zeros(given.shape, np.float32))
     executable.run(log=("bias",))
     executable.time()

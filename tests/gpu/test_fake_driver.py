@@ -6,6 +6,7 @@ import ctypes
 import inspect
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,14 +51,22 @@ class Bench:
     def upload(self, stream: Any, to: int | None = None) -> None:
         self.call("cuMemcpyHtoDAsync", to or self.a, self.host, NBYTES, stream)
 
-    def launch(self, pointers: list[int], threads: int = 128, shared: int = 0, grid: int = 1):
+    def launch(
+        self,
+        pointers: list[int],
+        threads: int = 128,
+        shared: int = 0,
+        grid: int = 1,
+        attributes: tuple[str, ...] = (),
+    ):
         at, places = Arguments(pointers), (ctypes.c_void_p * 8)()  # behind too few stands nothing
         ctypes.memmove(places, at.address, 8 * (len(pointers) + 2))
         config = self.api.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = grid, 1, 1
         config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
         config.sharedMemBytes, config.hStream = shared, self.one
-        config.attrs, config.numAttrs = [], 0
+        config.attrs = [SimpleNamespace(id=name, value=1) for name in attributes]
+        config.numAttrs = len(attributes)
         place = ctypes.addressof(places)
         return self.status("cuLaunchKernelEx", config, self.function, place, 0)
 
@@ -173,6 +182,20 @@ def test_shared_memory_is_asked_for(bench):
     bench.call("cuStreamBeginCapture", bench.one, "thread")
     assert not bench.launch([bench.a], shared=50000)
     assert bench.launch([bench.a], shared=50001) == Status.CUDA_ERROR_INVALID_VALUE
+
+
+def test_who_may_begin_before_the_launch_before_has_ended(bench):
+    bench.call("cuStreamBeginCapture", bench.one, "thread")
+    with pytest.raises(Misuse, match="double is to begin early, but there is no kernel before it"):
+        bench.launch([bench.a], attributes=("early",))
+    assert not bench.launch([bench.a])
+    with pytest.raises(Misuse, match="double is to begin early, but does not wait"):
+        bench.launch([bench.a], attributes=("early",))
+    bench.function.waits = True
+    assert not bench.launch([bench.a], attributes=("early",))
+    bench.call("cuEventRecordWithFlags", bench.event, bench.one, 1)
+    with pytest.raises(Misuse, match="there is no kernel before it"):
+        bench.launch([bench.a], attributes=("early",))
 
 
 def test_other_calls_have_no_place_in_a_capture(bench):

@@ -148,6 +148,30 @@ def test_programs_that_wait_for_each_other_all_run_at_once(wanted, started, api)
     assert [(one.id, one.value.cooperative) for one in config.attrs] == [("cooperative", 1)]
 
 
+def test_kernels_begin_early_behind_kernels_that_end(api):
+    """Not the first one, not behind an event, not one that does not wait or is cooperative."""
+    api.kernels["step"] = Kernel(step, 4, waits=True)
+    one = program().launches[0]
+    kinds = {"first": {}, "second": {}, "deaf": {"waits": False}, "all": {"cooperative": True}}
+    kinds |= {"last": {}}
+    launches = tuple(
+        replace(one, name=name, meta=META | {"waits": True} | more) for name, more in kinds.items()
+    )
+    executable = CudaDevice(0, api, pdl=True).load(program(launches=launches))
+    executable.write("lr", 1.0)
+    executable.write("x", np.ones((1, 2, 3)))
+    executable.run(log=("loss",))
+    assert executable.drain() == [{"loss": 6.0 + 5 * 6.0}]
+    executable.time()
+    executable.close()
+    CudaDevice(0, api).load(program(launches=launches)).run()
+    given = [[one.id for one in config.attrs] for config, *_ in api.named("cuLaunchKernelEx")]
+    assert given == [
+        *([], ["early"], [], ["cooperative"], ["early"]),
+        *2 * ([], [], [], ["cooperative"], []),
+    ]
+
+
 def test_scalars_go_over_in_one_copy(api):
     executable = CudaDevice(0, api).load(program())
     executable.run()
