@@ -295,12 +295,12 @@ class Mirror:
 class Arguments:
     """The parameters of one launch as the driver wants them: addresses of their values.
 
-    All are 8-byte addresses: the kernel's pointers in order, then two that Triton always adds, for
-    scratch memory that our kernels do not use.
+    All are 8-byte addresses: the kernel's pointers in order, then two that Triton always adds: for
+    scratch memory, which kernels with descriptors use, and for profiles, which we do not make.
     """
 
-    def __init__(self, pointers: Sequence[int]) -> None:
-        values = [*pointers, 0, 0]
+    def __init__(self, pointers: Sequence[int], scratch: int = 0) -> None:
+        values = [*pointers, scratch, 0]
         self._values = (ctypes.c_uint64 * len(values))(*values)
         first, size = ctypes.addressof(self._values), ctypes.sizeof(ctypes.c_uint64)
         places = [first + size * i for i in range(len(values))]

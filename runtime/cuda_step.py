@@ -123,15 +123,16 @@ class Step:
 
     def _launch(self, launch: Launch, t: int, early: bool) -> None:
         meta, (_, function) = launch.meta, self._modules[launch.code]
-        assert not meta["global_scratch"] and not meta["profile_scratch"], launch.name
+        assert not meta["profile_scratch"], launch.name
         args = [self._blocks[slot].address + offset for slot, offset in launch.args_at(t)]
+        scratch = args.pop() if meta["global_scratch"] else 0
         grid = list(meta["grid"])
         together = bool(meta.get("cooperative"))  # its programs wait for each other
         if together:
             grid[0] = min(grid[0], self._driver.processors)
         early = early and not together and meta.get("waits", False)
         size = grid, meta["threads"], meta["shared"]
-        self._driver.launch(function, *size, Arguments(args), together, early)
+        self._driver.launch(function, *size, Arguments(args, scratch), together, early)
 
     def release(self) -> None:
         """Frees graphs, events and code, which nothing may use any more."""

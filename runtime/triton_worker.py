@@ -101,12 +101,14 @@ class Interpreter:
 def _take_any_mask(builder: Any, name: str, place: int) -> None:
     """Makes a method of the interpreter's builder take a mask whose booleans are stored as i32.
 
-    Conditions on numbers that Python knows come so; from version 3.9 on Triton refuses them.
+    Conditions on numbers that Python knows come so; from version 3.9 on Triton refuses them. Before
+    it, loads by a descriptor give a plain array of booleans.
     """
     given = getattr(builder, name)
 
     def method(self: Any, *args: Any, **options: Any) -> Any:
-        args[place].data = args[place].data.astype(np.bool_, copy=False)
+        if not isinstance(args[place], np.ndarray):
+            args[place].data = args[place].data.astype(np.bool_, copy=False)
         return given(self, *args, **options)
 
     setattr(builder, name, method)

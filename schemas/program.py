@@ -107,6 +107,7 @@ class HostCall:
 class Launch:
     """Kernels that may run at the same time: nothing in a launch depends on another part of it.
 
+    Where meta's `global_scratch` is not 0, the last pointer is that of the scratch memory.
     One of a loop has the pointers of time step 0; in step t each of them is t * `moves` further on.
     A launch with a `call` runs no code but calls a Python layer; its args are the block that comes
     out and then, if there is one, the block that goes in.

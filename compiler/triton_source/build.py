@@ -17,6 +17,7 @@ from compiler.schedule import Loop, Place, Schedule
 from compiler.tilings import Tilings
 from compiler.triton_source.aot import Binary, compile_if_it_fits, compile_module, require_triton
 from compiler.triton_source.checks import amd_resources, resources
+from compiler.triton_source.descriptors import SCRATCH
 from compiler.triton_source.function import ARRIVALS, BARRIER, Function, Module, Steps, module, wide
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import ALIGNMENT, Shape, renamed, shape_of, starts
@@ -69,6 +70,11 @@ class Made:
     order: tuple[int, ...]  # position in Group.buffers of each pointer
     binary: Binary | None
 
+    @property
+    def scratch(self) -> int:
+        """Returns the bytes of scratch memory that all programs together take."""
+        return self.module.programs * self.binary.meta["global_scratch"] if self.binary else 0
+
 
 class Build:
     """Compiles one schedule; what two launches share is compiled once."""
@@ -112,12 +118,17 @@ class Build:
         return Compiled(launches, code, text, slots=tuple(self.slots(groups, made)))
 
     def slots(self, groups: Sequence[Group | Launch], made: Mapping[Any, Made]) -> Iterator[Slot]:
-        """Yields the words at which programs meet, and those that say how many have come."""
+        """Yields the words at which programs meet, those that say how many have come, and scratch.
+
+        Launches make the same scratch memory their own one after another.
+        """
         own = [g for g in groups if isinstance(g, Group)]
         if any(BARRIER in g.buffers for g in own):
             yield Slot(BARRIER, 4, False)
         if counting := [made[g.key].module.programs for g in own if ARRIVALS in g.buffers]:
             yield Slot(ARRIVALS, 4 * max(counting), False)
+        if scratch := max((made[g.key].scratch for g in own), default=0):
+            yield Slot(SCRATCH, scratch, False)
 
     def settled(self, group: Group | Launch, made: Mapping[Any, Any]) -> list[Group | Launch]:
         """Returns a group that was made, or the parts of one that was not."""
@@ -161,16 +172,21 @@ class Build:
         return renamed(kernel, names, begin)
 
     def render(self, kernel: Kernel, accumulators: int = MOST) -> Function:
-        return render_kernel(kernel, self.target, self.precision, accumulators, self.tilings)
+        how = self.target, self.precision, accumulators, self.tilings, self.reads_aligned(kernel)
+        return render_kernel(kernel, *how)
+
+    def reads_aligned(self, kernel: Kernel) -> bool:
+        return all(self.aligned(load.buffer) for load in kernel.loads())
 
     def members(self, kernels: Sequence[Kernel]) -> list[Member]:
         """Renders kernels; those of equal shape share a function."""
         found = []
         for kernel in kernels:
             shape = shape_of(kernel)
-            if shape.key not in self.functions:
-                self.functions[shape.key] = self.render(kernel)
-            found.append((kernel, self.functions[shape.key], shape))
+            key = shape.key, self.reads_aligned(kernel)
+            if key not in self.functions:
+                self.functions[key] = self.render(kernel)
+            found.append((kernel, self.functions[key], shape))
         return found
 
     def groups(self, members: Sequence[Member], repeat: Repeat | None = None) -> list[Group]:
@@ -291,6 +307,8 @@ class Build:
         infos = tuple(KernelInfo(k.name, k.kind, k.layers, (), 0, 0) for k in group.kernels)
         code = made.label if made.binary is not None else ""
         args = tuple((place.slot, place.offset) for place, _ in at)
+        if made.scratch:
+            args = (*args, (SCRATCH, 0))
         if group.repeat is None:
             return Launch(group.label, infos, code, args, meta)
         if group.steps is not None:
@@ -322,12 +340,16 @@ def divide(functions: Sequence[Function], processors: int) -> list[list[int]]:
     Every block of a binary takes the registers and shared memory of the most demanding function in
     it, and has its number of warps. Where all blocks run at once that costs nothing. Else a
     function of fewer warps than others, or one that is no matrix product beside some that are,
-    shares only if it has few blocks: what is lost then is less than a launch costs.
+    shares only if it has few blocks: what is lost then is less than a launch costs. One whose
+    blocks stay shares with none.
     """
     groups: list[list[int]] = []
+    alone = [[i] for i, f in enumerate(functions) if f.stays]
     demand = [(f.heavy, f.num_warps) for f in functions]
     order = sorted(range(len(functions)), key=demand.__getitem__, reverse=True)
     for i in order:
+        if functions[i].stays:
+            continue
         grown = [[functions[j] for j in (*group, i)] for group in groups]
         suit = [g for g, both in enumerate(grown) if _at_once(both, processors)]
         suit += [g for g, both in enumerate(grown) if _alike(both, processors)]
@@ -335,6 +357,7 @@ def divide(functions: Sequence[Function], processors: int) -> list[list[int]]:
             groups[suit[0]].append(i)
         else:
             groups.append([i])
+    groups += alone
     groups.sort(key=lambda group: -max(functions[i].num_warps for i in group))
     return [sorted(group) for group in groups]
 

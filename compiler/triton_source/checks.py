@@ -20,7 +20,8 @@ class Usage:
 
     registers and stack bytes are a thread's; `spills` are instructions that move registers to
     local memory and back; `copies` are asynchronous copies to shared memory, `wide_copies` those of
-    16 bytes; `loads` reads of global memory, `wide_loads` those of 16 bytes.
+    16 bytes; `engine` those that the copy engine makes (TMA); `loads` reads of global memory,
+    `wide_loads` those of 16 bytes.
     """
 
     registers: int
@@ -31,6 +32,7 @@ class Usage:
     mma: int
     copies: int
     wide_copies: int
+    engine: int
     loads: int
     wide_loads: int
 
@@ -93,6 +95,7 @@ def usage(cubin: bytes, ptx: str) -> Usage:
         mma=count(r"\bmma\.sync", ptx),
         copies=count(r"cp\.async\.c[ag]\.", ptx),
         wide_copies=count(r"cp\.async\.cg\.[^;]*0x10", ptx),
+        engine=count(r"cp\.async\.bulk\.tensor", ptx),
         loads=count(r"ld\.global\b", ptx),
         wide_loads=count(r"ld\.global\.[^;{]*v4", ptx),
     )

@@ -2,34 +2,45 @@
 
 Space axes that only the first factor depends on are flattened to M, those of the second alone to
 N, those of both count matrices of a batch; the sum's axes are flattened to K. Each factor is read
-straight from its tensor: its address is computed from the parts of the flat indices. Where the
-epilogue sums over rows, they are those of a tile: a sum is a value of its columns.
+straight from its tensor: its address is computed from the parts of the flat indices, or a tile of
+it comes through a descriptor, if a search found that to be faster. Where the epilogue sums over
+rows, they are those of a tile: a sum is a value of its columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 
 from compiler.index import Axis, Index, axes_of, index, unravel
 from compiler.kernel import Kernel, Load, load_axes, product, shift, walk
 from compiler.parts import halves
 from compiler.tilings import Tiling, Tilings, Tunable, digest
+from compiler.triton_source.descriptors import Matrix, Reader, matrix
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import Function, each_of, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.parts import last
 from compiler.triton_source.same import shape_of
 from compiler.triton_source.text import ceil_div
-from compiler.triton_source.tiles import MOST, Product, Target, Tile, choose, ranked
+from compiler.triton_source.tiles import (
+    MOST,
+    Product,
+    Target,
+    Tile,
+    choose,
+    described,
+    ranked,
+    resident,
+)
 from schemas.precision import Precision
 
 _RESULT = frozenset(["row", "col"])
 _AHEAD = 64  # registers of a thread for parts that are on their way
 # Of a thread: for its accumulators and what is read beside each of them.
 _REGISTERS = 256
-_TRIED = 12  # tiles that a search tries
+_TRIED, _DESCRIBED = 12, 4  # tiles that a search tries; those of them through descriptors
 _SUMMED = 64  # accumulators of a thread whose rows are summed: the sums take registers as well
 _COLUMNS = frozenset(["col"])
 _SWIZZLE = 8  # tiles of this many rows run together, so that they share what they read
@@ -113,7 +124,9 @@ def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | N
     r = roles(made)
     asked = _asked(kernel, r, target, precision, MOST)
     tiles = dict.fromkeys((choose(asked), *ranked(asked)[:_TRIED]))
-    return Tunable(_key(kernel, precision), tuple(asdict(t) for t in tiles))
+    if _matrices(kernel, r, precision):
+        tiles |= dict.fromkeys(described(asked)[:_DESCRIBED])
+    return Tunable(_key(kernel, precision), tuple(t.tiling for t in tiles))
 
 
 def _key(kernel: Kernel, precision: Precision) -> str:
@@ -131,50 +144,99 @@ def _asked(
     return Product(*r.sizes, r.k[-1].size, target, precision, accumulators, rows)
 
 
-def _tile(asked: Product, found: Tiling | None) -> Tile:
-    """Returns the tile that a search found, if it is possible, else the model's."""
-    possible = ranked(asked) if found is not None else []
-    return next((t for t in possible if asdict(t) == found), choose(asked))
+def _matrices(kernel: Kernel, r: Roles, precision: Precision) -> tuple[Matrix, Matrix] | None:
+    """Returns both factors as matrices that the copy engine reads, None if they are none.
+
+    It counts in 32 bits. Steps of a loop move addresses by any number of bytes.
+    """
+    wanted = "bf16" if precision == "bf16" else "f32"
+    plain = kernel.parts is None and not kernel.loop and not r.batch and not wide(kernel)
+    if not plain or any(load.dtype != wanted for load in (r.a, r.b)):
+        return None
+    a, b = matrix(r.a, {"row": r.m, "k": r.k}), matrix(r.b, {"k": r.k, "col": r.n})
+    return (a, b) if a is not None and b is not None else None
+
+
+def _tile(asked: Product, found: Tiling | None, describable: bool) -> Tile:
+    """Returns the tile that a search found, if it is possible, else the model's.
+
+    One that is too large through descriptors gives way to a smaller one through descriptors.
+    """
+    if found is None:
+        return choose(asked)
+    through = described(asked) if describable and "descriptors" in found else []
+    possible = through or ranked(asked)
+    return next((t for t in possible if t.tiling == found), (*through, choose(asked))[0])
 
 
 def render_contract(
-    kernel: Kernel, target: Target, precision: Precision, accumulators: int, tilings: Tilings
+    kernel: Kernel,
+    target: Target,
+    precision: Precision,
+    accumulators: int,
+    tilings: Tilings,
+    aligned: bool,
 ) -> Function:
+    """`aligned`: what is read begins at multiples of 16 bytes, as the copy engine wants it."""
     parted = halves(kernel, kernel.parts) if kernel.parts is not None else None
     made = kernel if parted is None else parted[0]
     r = roles(made)
-    m, n, k, batch = r.sizes
+    m, n, _, batch = r.sizes
+    matrices = _matrices(kernel, r, precision) if aligned else None
+    asked = _asked(kernel, r, target, precision, accumulators)
     found = tilings.found.get(_key(kernel, precision)) if tilings.found else None
-    tile = _tile(_asked(kernel, r, target, precision, accumulators), found)
+    tile = _tile(asked, found, matrices is not None)
     em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k}, wide(kernel))
     for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step", "total", "each"):
         em.names.fresh(word)
-    axes = _bind_tiles(em, r, tile)
+    programs = tiles = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
+    if tile.descriptors and matrices is not None:
+        programs = min(tiles, resident(tile, asked))
+        readers = [each.describe(em) for each in matrices]
+        # Flattened, the first factors for a tile are on their way while the last one is stored.
+        with em.loop(f"for tile in tl.range(pid, {tiles}, {programs}, flatten=True):"):
+            _one_tile(em, made, r, tile, precision, "tile", readers)
+    else:
+        axes = _one_tile(em, made, r, tile, precision, "pid")
+        if kernel.parts is not None and parted is not None:
+            _, total, part = parted
+            with last(em, kernel.parts, tiles // kernel.parts.count):
+                _add_up(em, total, part, axes, tile)
+                store_results(em, total, axes)
+    return finish(kernel, em, programs, tile.warps, tile.stages, tile.accumulators)
+
+
+def _one_tile(
+    em: Emitter,
+    kernel: Kernel,
+    r: Roles,
+    tile: Tile,
+    precision: Precision,
+    number: str,
+    readers: Sequence[Reader] = (),
+) -> dict[Axis, Index]:
+    """Writes the tile of a number: its sums, and what is stored; returns all axes as parts."""
+    axes = _bind_tiles(em, r, tile, number)
+    k = r.sizes[2]
     blocks = ceil_div(k, tile.k)
-    em.line(f"lane = {em.arange(tile.k)}")
-    lane = Axis("lane", tile.k)
-    em.bind(lane, "lane", ["k"])
+    lane, step = Axis("lane", tile.k), Axis("step", blocks)
+    if not readers:
+        em.line(f"lane = {em.arange(tile.k)}")
+        em.bind(lane, "lane", ["k"])
     em.line(f"acc = tl.zeros(({tile.m}, {tile.n}), tl.float32)")
-    step = Axis("step", blocks)
     flat = index(step) * tile.k + index(lane)
     axes.update(zip(r.k, unravel(flat, [x.size for x in r.k]), strict=True))
     label(em, axes)
     if blocks == 1:
-        _multiply(em, r, axes, step, precision)
+        _multiply(em, r, axes, step, precision, readers)
     else:
         with em.loop(f"for step in tl.range({blocks}, num_stages={tile.stages}):"):
             em.bind_counter(step, "step")
-            _multiply(em, r, axes, step, precision)
-    em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", 0)
-    sum_rows(em, made, axes)
-    store_results(em, made, axes)
-    programs = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
-    if kernel.parts is not None and parted is not None:
-        _, total, part = parted
-        with last(em, kernel.parts, programs // kernel.parts.count):
-            _add_up(em, total, part, axes, tile)
-            store_results(em, total, axes)
-    return finish(kernel, em, programs, tile.warps, tile.stages, tile.accumulators)
+            _multiply(em, r, axes, step, precision, readers)
+    em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", em.level)
+    sum_rows(em, kernel, axes)
+    store_results(em, kernel, axes)
+    return axes
 
 
 def sum_rows(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
@@ -182,7 +244,7 @@ def sum_rows(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
     for r in kernel.reduces[1:]:
         total = em.names.fresh("total")
         em.line(f"{total} = tl.sum({em.full(em.expr(shift(r.value, axes)), _RESULT)}, 0)")
-        em.accs[r.id] = Value(total, _COLUMNS, "f32", 0)
+        em.accs[r.id] = Value(total, _COLUMNS, "f32", em.level)
 
 
 def store_results(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
@@ -222,22 +284,21 @@ def _read_with_results(kernel: Kernel, r: Roles) -> int:
     return sum(1 for e in loads if load_axes(e) & rows and load_axes(e) & columns)
 
 
-def _bind_tiles(em: Emitter, r: Roles, tile: Tile) -> dict[Axis, Index]:
-    """Writes which tile this program computes; returns M's, N's and the batch's axes as parts."""
+def _bind_tiles(em: Emitter, r: Roles, tile: Tile, number: str) -> dict[Axis, Index]:
+    """Writes which tile has a number; returns M's, N's and the batch's axes as parts."""
     m, n, _, batch = r.sizes
     rows, columns = ceil_div(m, tile.m), ceil_div(n, tile.n)
     axes: dict[Axis, Index] = {}
-    tile_number = "pid"
     if batch > 1:
         em.line(f"batch = pid // {rows * columns}")
         em.line(f"tile = pid % {rows * columns}")
-        tile_number = "tile"
+        number = "tile"
         flat, parts = flatten(r.batch, "batch")
         em.bind(flat, "batch", [])
         axes.update(parts)
     else:
         axes.update({x: Index(0) for x in r.batch})
-    _tile_numbers(em, rows, columns, tile_number)
+    _tile_numbers(em, rows, columns, number)
     for dim, length, members in (("row", tile.m, r.m), ("col", tile.n, r.n)):
         flat = Axis(dim, _size(members))
         parts = dict(zip(members, unravel(index(flat), [x.size for x in members]), strict=True))
@@ -260,16 +321,26 @@ def _tile_numbers(em: Emitter, rows: int, columns: int, number: str) -> None:
 
 
 def _multiply(
-    em: Emitter, r: Roles, axes: dict[Axis, Index], step: Axis, precision: Precision
+    em: Emitter,
+    r: Roles,
+    axes: dict[Axis, Index],
+    step: Axis,
+    precision: Precision,
+    readers: Sequence[Reader],
 ) -> None:
     """Writes one step along K."""
     length, k = em.block["k"], _size(r.k)
-    if k % length:
-        em.line(f"k = step * {length} + lane" if step.size > 1 else "k = lane")
-        em.tails["k"] = Axis("k", k)
-        em.bind(em.tails["k"], "k", ["k"])
-    a = _factor(em, r.a, axes, ("row", "k"), precision)
-    b = _factor(em, r.b, axes, ("k", "col"), precision)
+    if readers:
+        first = {dim: f"tile_{dim} * {em.block[dim]}" for dim in ("row", "col")}
+        first["k"] = f"step * {length}" if step.size > 1 else "0"
+        a, b = (read(first) for read in readers)
+    else:
+        if k % length:
+            em.line(f"k = step * {length} + lane" if step.size > 1 else "k = lane")
+            em.tails["k"] = Axis("k", k)
+            em.bind(em.tails["k"], "k", ["k"])
+        a = _factor(em, r.a, axes, ("row", "k"), precision)
+        b = _factor(em, r.b, axes, ("k", "col"), precision)
     exact = "ieee" if precision == "fp32" else "tf32"
     how = "" if precision == "bf16" else f', input_precision="{exact}"'
     em.line(f"acc = tl.dot({a}, {b}, acc{how})")

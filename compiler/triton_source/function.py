@@ -39,6 +39,11 @@ class Function:
         """Whether it works with matrix tiles, which take most registers and shared memory."""
         return any("tl.dot(" in line for line in self.lines)
 
+    @property
+    def stays(self) -> bool:
+        """Whether its programs go through several tiles, with all that a processor has."""
+        return any("tl.make_tensor_descriptor(" in line for line in self.lines)
+
 
 def flatten(axes: Sequence[Axis], fallback: str) -> tuple[Axis, dict[Axis, Index]]:
     """Returns one axis over all points of `axes`, and what each of them is in terms of it."""

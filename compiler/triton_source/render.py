@@ -19,15 +19,17 @@ def render_kernel(
     precision: Precision,
     accumulators: int = MOST,
     tilings: Tilings = MODEL,
+    aligned: bool = True,
 ) -> Function:
     """Returns the kernel as a Triton function for a target.
 
     A thread that works on a tile of rows by columns adds up `accumulators` results at most.
+    `aligned`: what is read begins at multiples of 16 bytes.
     """
     if kernel.kind == "map":
         return render_map(kernel, target)
     if kernel.kind == "contract" and suits(kernel):
-        return render_contract(kernel, target, precision, accumulators, tilings)
+        return render_contract(kernel, target, precision, accumulators, tilings, aligned)
     if kernel.rows:
         return render_windows(kernel, target, accumulators)
     if kernel.kind == "row":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
+from compiler.tilings import Tiling
 from compiler.triton_source.text import ceil_div
 from schemas.precision import Precision
 
@@ -75,16 +76,24 @@ def target_named(name: str) -> Target | None:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
+    """`descriptors`: programs stay, and the copy engine reads their factors (descriptors.py)."""
+
     m: int
     n: int
     k: int
     stages: int
     warps: int
+    descriptors: bool = False
 
     @property
     def accumulators(self) -> int:
         """How many results a thread adds up, each in a register."""
         return self.m * self.n // (32 * self.warps)
+
+    @property
+    def tiling(self) -> Tiling:
+        """Returns it in the words of a table."""
+        return {name: int(value) for name, value in asdict(self).items() if value}
 
 
 # Accumulators a thread: half of the registers that it can have, and those of the smallest tile.
@@ -173,6 +182,32 @@ def ranked(p: Product) -> list[Tile]:
     if p.precision != "fp32" and p.target.grouped_warps and p.m >= 64 and p.n >= 64:
         fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4] or fitting
     return sorted(fitting, key=lambda t: (_time(t, p), -t.m * t.n))
+
+
+def described(p: Product) -> list[Tile]:
+    """Returns tiles whose factors the copy engine may read, where both are matrices that it can.
+
+    The model does not choose them: no GPU has shown yet where they win.
+    """
+    if not p.target.grouped_warps or p.precision == "fp32" or min(p.m, p.n) < 64:
+        return []
+    large = (t for t in ranked(p) if t.m >= 64 and t.n >= 64 and _shared(t, p) <= p.target.shared)
+    return [replace(t, descriptors=True) for t in large]
+
+
+def resident(t: Tile, p: Product) -> int:
+    """Returns how many programs that stay a product has: as many as run at once."""
+    each = max(1, min(16 // t.warps, p.target.shared // _shared(t, p)))
+    return each * p.target.processors
+
+
+def _shared(t: Tile, p: Product) -> int:
+    """Returns about how many bytes of shared memory a program that stays takes.
+
+    A tile is stored by way of it, while the first factors for the next one come.
+    """
+    itemsize = 2 if p.precision == "bf16" else 4
+    return ((t.m + t.n) * t.k * t.stages + t.m * t.n) * itemsize
 
 
 def _largest(p: Product) -> Tile:

@@ -9,12 +9,14 @@ from tests.gpu.handles import Kernel
 
 _SIZED = 4  # a format of attributes: two bytes of length, then as many bytes
 _PARAMETER, _THREADS = 0x17, 0x10  # EIATTR_KPARAM_INFO, EIATTR_REQNTID
+_READ_TILE = 0x5B4  # opcode of UTMALDG: the copy engine reads a tile by a descriptor
 
 
 def kernel_in(image: bytes, name: str) -> Kernel | None:
     """Returns a kernel that does nothing, but takes what the one in the machine code takes."""
-    info = _sections(image).get(f".nv.info.{name}")
-    if info is None:
+    sections = _sections(image)
+    info, code = (sections.get(f".{kind}.{name}") for kind in ("nv.info", "text"))
+    if info is None or code is None:
         return None
     attributes = list(_attributes(info))
     pointers = [struct.unpack("<IHHI", data) for kind, data in attributes if kind == _PARAMETER]
@@ -22,7 +24,9 @@ def kernel_in(image: bytes, name: str) -> Kernel | None:
     places = sorted((ordinal, offset, flags >> 18) for _, ordinal, offset, flags in pointers)
     assert places == [(n, 8 * n, 8) for n in range(len(places))], places
     (threads,) = (struct.unpack("<III", data)[0] for kind, data in attributes if kind == _THREADS)
-    return Kernel(lambda pointers: None, len(places) - 2, threads=threads)
+    opcodes = {first & 0xFFF for first, _ in struct.iter_unpack("<QQ", code)}
+    scratch = _READ_TILE in opcodes  # where its programs make the descriptors
+    return Kernel(lambda pointers: None, len(places) - 2, threads=threads, scratch=scratch)
 
 
 def _sections(image: bytes) -> dict[str, bytes]:

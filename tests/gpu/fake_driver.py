@@ -31,6 +31,7 @@ from tests.gpu.simulator import Memory, Misuse, Order, Span
 
 CONTEXT, DEVICE = "context", 7
 NO_TIMING, EXTERNAL = 2, 1
+DESCRIPTOR = 128  # bytes of one, and what its address is a multiple of
 _ANYWHERE = {"cuInit", "cuDeviceGet", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain"}
 _WHILE_CAPTURING = {
     "cuCtxSetCurrent", "cuLaunchKernelEx", "cuEventRecordWithFlags", "cuStreamEndCapture",
@@ -318,8 +319,12 @@ class FakeDriver:
         places = (ctypes.c_void_p * (kernel.pointers + 2)).from_address(parameters)
         pointers = [ctypes.c_uint64.from_address(p).value for p in places if p]
         *pointers, scratch, profile = pointers
-        if len(pointers) != kernel.pointers or scratch or profile:
+        if len(pointers) != kernel.pointers or bool(scratch) != kernel.scratch or profile:
             raise Misuse(f"{function.name} is launched with other parameters than it has")
+        if kernel.scratch:  # each program makes a descriptor at least
+            self.device.span(scratch, grid[0] * DESCRIPTOR)
+            if scratch % DESCRIPTOR:
+                raise Misuse(f"the scratch memory of {function.name} is not aligned")
         for n, pointer in enumerate(pointers):
             self.device.span(pointer, 1)
             if pointer % (16 if n < len(kernel.aligned) and kernel.aligned[n] else 4):
@@ -331,7 +336,7 @@ class FakeDriver:
             raise Misuse(f"{function.name} is to begin early, but there is no kernel before it")
         if "early" in given and not function.waits:
             raise Misuse(f"{function.name} is to begin early, but does not wait")
-        stream.capture.append(Node(function, pointers))
+        stream.capture.append(Node(function, [*pointers, scratch] if kernel.scratch else pointers))
         return None
 
     # Graphs.
@@ -376,8 +381,9 @@ class FakeDriver:
                 if node.event is not None:
                     node.event.time = self.clock
                 elif node.function is not None:
-                    node.function.kernel.run(node.pointers)
-                    self.clock += node.function.kernel.milliseconds
+                    kernel = node.function.kernel
+                    kernel.run(node.pointers[: kernel.pointers])
+                    self.clock += kernel.milliseconds
 
         self._enqueue(stream, "a graph", act, writes=list(blocks.values()))
         for node in ready.nodes:

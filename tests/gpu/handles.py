@@ -17,6 +17,7 @@ class Kernel:
     """What is in a module under a name. `aligned`: the pointers that are multiples of 16 bytes.
 
     `waits`: it waits for the launch before it. Machine code is asked when that matters.
+    `scratch`: whether it makes descriptors in scratch memory.
     """
 
     run: Callable[[list[int]], None]
@@ -25,6 +26,7 @@ class Kernel:
     threads: int = 128
     milliseconds: float = 1.0
     waits: bool = False
+    scratch: bool = False
 
 
 @dataclass(eq=False)

@@ -57,9 +57,11 @@ class Bench:
         threads: int = 128,
         shared: int = 0,
         grid: int = 1,
+        scratch: int = 0,
         attributes: tuple[str, ...] = (),
     ):
-        at, places = Arguments(pointers), (ctypes.c_void_p * 8)()  # behind too few stands nothing
+        at = Arguments(pointers, scratch)
+        places = (ctypes.c_void_p * 8)()  # behind too few stands nothing
         ctypes.memmove(places, at.address, 8 * (len(pointers) + 2))
         config = self.api.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = grid, 1, 1
@@ -196,6 +198,23 @@ def test_who_may_begin_before_the_launch_before_has_ended(bench):
     bench.call("cuEventRecordWithFlags", bench.event, bench.one, 1)
     with pytest.raises(Misuse, match="there is no kernel before it"):
         bench.launch([bench.a], attributes=("early",))
+
+
+def test_scratch_memory_is_enough_for_a_descriptor_a_program(bench):
+    scratch = bench.call("cuMemAlloc", 300)
+    bench.function.kernel = Kernel(bench.double, 1, scratch=True)
+    bench.call("cuStreamBeginCapture", bench.one, "thread")
+    with pytest.raises(Misuse, match="other parameters"):
+        bench.launch([bench.a])
+    with pytest.raises(Misuse, match="384 bytes at .* are not in device memory"):
+        bench.launch([bench.a], grid=3, scratch=scratch)
+    with pytest.raises(Misuse, match="scratch memory of double is not aligned"):
+        bench.launch([bench.a], scratch=scratch + 16)
+    assert not bench.launch([bench.a], grid=2, scratch=scratch)
+    ready = bench.call("cuGraphInstantiate", bench.call("cuStreamEndCapture", bench.one), 0)
+    bench.call("cuGraphLaunch", ready, bench.one)
+    with pytest.raises(Misuse, match="is freed, but a graph may still use it"):
+        bench.call("cuMemFree", scratch)
 
 
 def test_other_calls_have_no_place_in_a_capture(bench):
