@@ -19,7 +19,7 @@ from schemas.errors import SourceError
 from schemas.program import Program
 
 FORMAT = "netdef-program"
-VERSION = 6
+VERSION = 7
 MANIFEST = "manifest.json"
 # Fields of Program that are files of their own; the manifest says which file holds what.
 FILES = ("code", "text", "weights")

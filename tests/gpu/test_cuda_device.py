@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compiler.backends.triton import Backend
+from compiler.tilings import Tilings
 from runtime.cuda import CudaDevice, usable_gpu
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
@@ -54,6 +55,17 @@ def test_larger_kernels(device, name):
 @pytest.mark.parametrize("name", ["conv", "conv_data_gradient", "inner_product"])
 def test_tensor_cores(device, name):
     check(device, Backend(usable_gpu(), "tf32"), (LARGE[name],), tolerance=5e-2)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_descriptors(device, transposed):
+    kernel, backend = hand.inner_product(1000, 520, 136, transposed), Backend(usable_gpu(), "tf32")
+    found = backend.tunable(kernel)
+    tilings = [t for t in found.tilings if "descriptors" in t]
+    assert bool(tilings) == (usable_gpu() in ("sm_90", "sm_100", "sm_103"))
+    for tiling in tilings:
+        table = Tilings(usable_gpu(), {found.key: tiling})
+        check(device, backend.tuned(table), (kernel,), tolerance=5e-2)
 
 
 def test_groups(device):

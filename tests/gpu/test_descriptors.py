@@ -1,0 +1,102 @@
+"""A search finds descriptors: the next program has them, and runs. All is real but the clock."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from compiler import tilings
+from compiler.backends import get_backend
+from compiler.triton_source import contract
+from netdef.engine import Engine, open_engine
+from netdef.formats import read_net
+from netdef.stepping import step_of
+from netdef.tuning import Search, fill_inputs, merge
+from runtime.cuda import CudaDevice
+from runtime.executable import Executable
+from tests.gpu.fake_driver import FakeDriver
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
+
+NET = """
+layers:
+- {name: data, type: Input, top: data, shape: [72, 64]}
+- {name: one, type: InnerProduct, num_output: 64, weight_filler: xavier}
+- {name: relu, type: ReLU, top: one}
+- {name: two, type: InnerProduct, num_output: 64, weight_filler: xavier}
+- {name: loss, type: Reduction, operation: SUMSQ, loss_weight: 0.1}
+"""
+
+
+def load(engine: Engine) -> Executable:
+    step, arena, *_ = step_of(read_net(text=NET, format="yaml"))
+    exe = engine.load(step, arena)
+    fill_inputs(exe, step.graph.first)
+    return exe
+
+
+def described(exe: Executable) -> list[str]:
+    """Returns the launches of a program that read through descriptors."""
+    program = exe.program
+    return [x.name for x in program.launches if "_descriptor(" in program.text[x.meta["source"]]]
+
+
+def made_up(exe: Executable) -> dict[str, float]:
+    """Seconds by which descriptors are twice as fast."""
+    fast = described(exe)
+    return {k.name: 0.5 if x.name in fast else 1.0 for x in exe.program.launches for k in x.kernels}
+
+
+def search(engine: Engine, monkeypatch, folder) -> None:
+    """Tries one tile and its form with descriptors, and writes what was found."""
+    monkeypatch.setattr(contract, "_TRIED", 1)
+    monkeypatch.setattr(contract, "_DESCRIBED", 1)
+    monkeypatch.setattr(tilings, "FOLDER", folder)
+    step, arena, *_ = step_of(read_net(text=NET, format="yaml"))
+    found = Search(engine, step, arena, made_up)
+    list(found.run())
+    assert all("descriptors" in t for t in found.found().values()) and found.found()
+    device = engine.backend.tilings.device
+    merge(tilings.file_of(device), device, found.contractions)
+
+
+def test_machine_code_with_descriptors_is_launched(monkeypatch, tmp_path):
+    def engine() -> tuple[Engine, FakeDriver]:
+        api = FakeDriver()
+        return Engine(get_backend("triton", "sm_90", "bf16"), CudaDevice(0, api)), api
+
+    before, _ = engine()
+    assert not described(load(before))
+    search(before, monkeypatch, tmp_path)
+    after, api = engine()
+    exe = load(after)
+    assert len(described(exe)) == 3  # the second product, and both of its gradients
+    for _ in range(2):
+        exe.run()
+    exe.synchronize()
+    assert [x.meta["global_scratch"] > 0 for x in exe.program.launches].count(True) == 3
+    exe.close()
+    assert not api.unreleased()
+
+
+def test_results_of_descriptors_are_those_of_pointers(monkeypatch, tmp_path):
+    results = []
+    for searched in (False, True):
+        engine = open_engine("triton", "interpreter", precision="tf32")
+        if searched:
+            search(engine, monkeypatch, tmp_path)
+            engine.close()
+            engine = open_engine("triton", "interpreter", precision="tf32")
+        exe = load(engine)
+        assert bool(described(exe)) == searched
+        for _ in range(2):
+            exe.run()
+        results.append([exe.read(name) for name in ("loss", "one/weight", "two/weight")])
+        exe.close()
+        engine.close()
+    for before, after in zip(*results, strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
