@@ -28,7 +28,7 @@ layers:
 - {name: one, type: InnerProduct, num_output: 64, weight_filler: xavier}
 - {name: relu, type: ReLU, top: one}
 - {name: two, type: InnerProduct, num_output: 64, weight_filler: xavier}
-- {name: loss, type: Reduction, operation: SUMSQ, loss_weight: 0.1}
+- {name: loss, type: Reduction, operation: SUMSQ, loss_weight: 1000}
 """
 
 
