@@ -185,6 +185,8 @@ def test_tiles_come_through_the_copy_engine(name, precision):
     assert found.engine > 0 == found.copies and found.wgmma > 0 == found.mma
     assert found.spills == found.stack == 0 and found.registers <= 255
     assert launch.meta["shared"] <= TARGETS["sm_90"].shared
+    # Launches share scratch memory: nothing is written to it before the one before has ended.
+    assert checks.waits(program.code[launch.code])
     programs, each = launch.meta["grid"][0], launch.meta["global_scratch"]
     assert each >= 2 * 128  # two descriptors
     slot = next(s for s in program.slots if s.name == launch.args[-1][0])
