@@ -26,6 +26,7 @@ from typing import Any
 from bench.cases import CHECK_CASES, GPU_CASES, OPERATIONS, ROOT, Case, Mode
 from bench.machine import commit, describe, processors
 from bench.measure import (
+    EARLY,
     LATE,
     OURS,
     Comparison,
@@ -46,10 +47,12 @@ TESTS = [sys.executable, "-m", "pytest", "-q", "tests/gpu/test_cuda_device.py"]
 TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 # What takes long to start comes when everybody else was measured on every net.
 QUICK, SLOW, SLOWEST = (
-    (OURS, "cuda_graph", "channels_last", "eager"),
+    (OURS, EARLY, "cuda_graph", "channels_last", "eager"),
     ("compile",),
     ("max_autotune",),
 )
+# Training of these says what programmatic dependent launch gains: short launches, and long ones.
+EARLY_NETS = ("lenet", "mlp", "resnet50")
 # Seconds that a process may take before its first step is done, or to answer.
 LIMIT, LIMITS = 90.0, {"compile": 150.0, "max_autotune": 300.0}
 TESTING, PREPARING, LOCATING = 120.0, 180.0, 120.0
@@ -180,7 +183,9 @@ class Script:
         if mode not in self.plan.modes:
             return ()
         if self.plan.dry_run:  # on the CPU, PyTorch's eager mode stands for all
-            peers = tuple(p for p in peers if p in (OURS, "eager"))
+            peers = tuple(p for p in peers if p in (OURS, EARLY, "eager"))
+        if mode != "train" or net not in EARLY_NETS:
+            peers = tuple(p for p in peers if p != EARLY)
         known = self.rows.get((net, mode, precision))
         if known is None or not self.plan.missing:
             return peers

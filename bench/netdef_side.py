@@ -50,18 +50,20 @@ class Resident:
         return dict(self.arrays)
 
 
-def engine_for(job: Job) -> Engine:
+def engine_for(job: Job, pdl: bool = False) -> Engine:
     """Returns the engine of the job's backend, in the job's precision on a GPU.
 
     Backend `fake` is triton on the driver made of Python: machine code for sm_90 is loaded and
-    launched under its checks, and nothing is computed.
+    launched under its checks, and nothing is computed. `pdl`: see CudaDevice.
     """
     if job.backend == "fake":
         from tests.gpu.fake_driver import FakeDriver
 
-        return Engine(get_backend("triton", "sm_90", job.precision), CudaDevice(0, FakeDriver()))
+        device = CudaDevice(0, FakeDriver(), pdl)
+        return Engine(get_backend("triton", "sm_90", job.precision), device)
     precision = job.precision if job.backend == "triton" else None
-    return open_engine(job.backend, threads=job.threads, precision=precision)
+    engine = open_engine(job.backend, threads=job.threads, precision=precision)
+    return Engine(engine.backend, CudaDevice(pdl=True)) if pdl else engine
 
 
 def graph_of(job: Job) -> Graph:
@@ -120,8 +122,8 @@ def compile_for(job: Job, step: Step, arena: Arena) -> None:
 class NetdefPeer:
     """A net of nets/, trained or run forward by netdef."""
 
-    def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
-        self._engine = engine_for(job)
+    def __init__(self, job: Job, data: Mapping[str, Array], flavour: str = "") -> None:
+        self._engine = engine_for(job, pdl=flavour == "pdl")
         self._data = data
         self._training: Training | None = None
         self._graph = graph_of(job)

@@ -57,6 +57,7 @@ class Peer(Protocol):
 # name -> module:class:flavour. Modules are imported by the worker only.
 PEERS = {
     "netdef": "bench.netdef_side:NetdefPeer",
+    "netdef_pdl": "bench.netdef_side:NetdefPeer:pdl",
     "program": "bench.netdef_side:NetdefProgram",
     "weights": "bench.netdef_side:NetdefWeights",
     "operation": "bench.micro:OperationProgram",

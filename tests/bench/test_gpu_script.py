@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,9 +12,10 @@ from click.testing import CliRunner
 
 from bench import gpu, machine
 from bench.__main__ import main
-from bench.cases import CHECK_CASES, GPU_CASES
+from bench.cases import CHECK_CASES, GPU_CASES, synthetic
 from bench.gpu import Plan, Script
-from bench.measure import LATE, Comparison, Result
+from bench.measure import EARLY, LATE, Comparison, Result, merged
+from bench.peer import Job, make_peer
 
 FINE, FAILING, LOUD = (f"tests.bench.fakes:Fake:{f}" for f in ("fine", "failing", "loud"))
 GPU = {"name": "some", "target": "sm_90"}
@@ -52,6 +55,23 @@ def test_dry_run(tmp_path, monkeypatch) -> None:
         ours = one["results"][0]
         assert ours["peer"] == "netdef" and ours["facts"]["slowest"][0]["ms"] > 0, one["left_out"]
     assert set(document["operations"]["conv3x3_64 tf32"]["netdef"]) >= {"forward", "backward"}
+
+
+def test_kernels_that_begin_early_are_a_peer_of_their_own() -> None:
+    """In training of a few nets; it is no rival of netdef. The driver made of Python checks it."""
+    peers = partial(script(Plan(("mlp",), modes=("train", "infer"))).peers, peers=gpu.QUICK)
+    early = [("train", "mlp"), ("infer", "mlp"), ("train", "alexnet")]
+    found = [EARLY in peers(mode=mode, precision="tf32", net=net) for mode, net in early]
+    assert found == [True, False, False]
+    new = Comparison("mlp", "train", 128, [Result(n, [1.0]) for n in ("netdef", EARLY, "eager")])
+    assert merged(new, new).best == "eager"
+    case = replace(GPU_CASES["mlp"], batch=2)
+    peer = make_peer(Job(EARLY, case, "train", 1, "fake", precision="tf32"), synthetic(case))
+    peer.run(1)
+    driver = peer._engine.device.driver
+    given = [[one.id for one in c.attrs] for c, *_ in driver.api.named("cuLaunchKernelEx")]
+    assert len(given) == peer.facts()["launches"] and given == [[], *[["early"]] * (len(given) - 1)]
+    peer.close()
 
 
 def test_quick_peers_are_timed_on_every_net_before_slow_ones(short) -> None:
