@@ -22,6 +22,7 @@ from runtime.params import initialise
 from runtime.solver import Training
 from runtime.triton_worker import Interpreter
 from schemas.params import Feed
+from schemas.precision import Precision
 from schemas.program import Program
 from tests.gpu.fake_driver import FakeDriver
 from tests.gpu.handles import Kernel
@@ -117,13 +118,15 @@ class SpoilingDevice(InterpretingDevice):
         return super().load(replace(program, launches=tuple(launches)), share, hosts)
 
 
-def located(case: Case, spoilt: str = "", whole: bool = False) -> tuple[list[str], list[str]]:
+def located(
+    case: Case, spoilt: str = "", whole: bool = False, precision: Precision = "fp32"
+) -> tuple[list[str], list[str]]:
     """Returns the kernels that bench/locate.py finds to be off in a step, and what it says.
 
     One kernel may be `spoilt`; `whole`: loops are one launch.
     """
     device = SpoilingDevice(spoilt) if spoilt else InterpretingDevice()
-    engine = Engine(Backend("interpreter", "fp32", persistent=whole), device)
+    engine = Engine(Backend("interpreter", precision, persistent=whole), device)
     said: list[str] = []
     with np.errstate(all="ignore"):
         wrong = locate(case, engine, said.append)

@@ -29,7 +29,7 @@ def test_a_net_trains_as_on_the_cpu(case: Case) -> None:
 def test_a_wrong_kernel_is_located() -> None:
     """It alone: those that read what it wrote do what they should."""
     case = replace(CASES["lenet"], batch=2)
-    wrong, said = apart(located, case)
+    wrong, said = apart(located, case, "", False, "bf16")
     assert wrong == [] and said[0] == "1 conv1: conv1"
     wrong, said = apart(located, case, "conv1")
     assert wrong == ["conv1"]
