@@ -96,6 +96,13 @@ def in_a_callback():
     del one
     time.sleep(600)
 
+def in_a_callback_amid_work():
+    "What was lost in the callback is heard in the work after it, which closes what it has open."
+    try:
+        in_a_callback()
+    finally:
+        print("closed", flush=True)
+
 def in_native_code():
     "A signal is not seen before the call is over."
     threading.Timer(0.1, print, ("ready",), {"flush": True}).start()
@@ -117,7 +124,9 @@ main()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a pipe cannot be told of signals")
-@pytest.mark.parametrize("name", ["in_a_callback", "in_native_code", "at_its_end"])
+@pytest.mark.parametrize(
+    "name", ["in_a_callback", "in_a_callback_amid_work", "in_native_code", "at_its_end"]
+)
 def test_whatever_the_command_is_doing(name):
     text = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     command = [sys.executable, "-c", text + BAD.replace("{name}", name)]
@@ -127,7 +136,8 @@ def test_whatever_the_command_is_doing(name):
         assert running.stdout.readline() == "ready\n"
         running.send_signal(signal.SIGINT)
         try:
-            _, complaint = running.communicate(timeout=30)
+            shown, complaint = running.communicate(timeout=30)
         finally:
             running.kill()
     assert (running.returncode, complaint.strip()) == (130, "interrupted")
+    assert shown == ("closed\n" if name == "in_a_callback_amid_work" else "")
