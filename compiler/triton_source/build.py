@@ -100,7 +100,7 @@ class Build:
     def run(self, schedule: Schedule) -> Compiled:
         groups = [g for launch in schedule.launches for g in self.all_groups(schedule, launch)]
         made = self.make([g for g in groups if isinstance(g, Group)])
-        # What did not compile without spilling falls apart, in the end into single kernels.
+        # What did not compile without spilling falls apart, one kernel after another.
         while any(isinstance(g, Group) and g.key not in made for g in groups):
             groups = [part for g in groups for part in self.settled(g, made)]
             made.update(
@@ -223,10 +223,12 @@ class Build:
         )
 
     def apart(self, group: Group) -> list[Group]:
-        """Returns the groups of a loop's rows, or a group for each kernel."""
+        """Returns the groups of a loop's rows, or the kernel that holds most and the others."""
         members = self.members(group.kernels)
         if group.steps is None:
-            return [self.group([member], group.repeat) for member in members]
+            alone = max(reversed(members), key=lambda member: member[1].held)
+            rest = [member for member in members if member is not alone]
+            return [self.group(row, group.repeat) for row in (rest, [alone])]
         ends = list(accumulate(group.steps.rows, initial=0))
         rows = [members[start:end] for start, end in pairwise(ends)]
         return [part for row in rows for part in self.groups(row, group.repeat)]

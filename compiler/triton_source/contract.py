@@ -137,7 +137,7 @@ def _asked(
     kernel: Kernel, r: Roles, target: Target, precision: Precision, accumulators: int
 ) -> Product:
     """Returns what a kernel's tiles are chosen by."""
-    accumulators = min(accumulators, _REGISTERS // (1 + _read_with_results(kernel, r)))
+    accumulators = min(accumulators, _REGISTERS // _held(kernel, r))
     if kernel.rows:
         accumulators = min(accumulators, _SUMMED)
     rows = _size(kernel.rows) if kernel.rows else 0
@@ -203,7 +203,8 @@ def render_contract(
             with last(em, kernel.parts, tiles // kernel.parts.count):
                 _add_up(em, total, part, axes, tile)
                 store_results(em, total, axes)
-    return finish(kernel, em, programs, tile.warps, tile.stages, tile.accumulators)
+    held = tile.accumulators * _held(kernel, r)
+    return finish(kernel, em, programs, tile.warps, tile.stages, tile.accumulators, held)
 
 
 def _one_tile(
@@ -277,11 +278,16 @@ def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], ti
     em.accs[kernel.reduces[0].id] = Value("total", _RESULT, "f32", em.level)
 
 
-def _read_with_results(kernel: Kernel, r: Roles) -> int:
-    """Returns how many numbers each result is stored with: a mask, what it is added to."""
+def _held(kernel: Kernel, r: Roles) -> int:
+    """Returns how many numbers a thread holds for each sum when it stores the results.
+
+    They are the sum and what its result is made with: a mask, what it is added to. A result that is
+    spread over a window leaves all of them there for the next: it and its address come on top.
+    """
     rows, columns = {*r.m, *r.batch}, {*r.n, *r.batch}
     loads = {e for s in kernel.stores for e in walk(s.value) if isinstance(e, Load)}
-    return sum(1 for e in loads if load_axes(e) & rows and load_axes(e) & columns)
+    read = sum(1 for e in loads if load_axes(e) & rows and load_axes(e) & columns)
+    return 1 + read + (2 if any(s.axes for s in kernel.stores) else 0)
 
 
 def _bind_tiles(em: Emitter, r: Roles, tile: Tile, number: str) -> dict[Axis, Index]:

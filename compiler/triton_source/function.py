@@ -20,7 +20,8 @@ class Function:
     """A rendered kernel: `pointers` are its parameters, as (buffer, name, element type).
 
     `tile` is the number of elements of its smallest tile: more threads than that would be idle.
-    `accumulators` are the results of a tile of rows by columns that a thread adds up.
+    `accumulators` are the results of a tile of rows by columns that a thread adds up, `held` the
+    numbers that it holds when it stores them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Function:
     helpers: frozenset[str] = frozenset()
     tile: int = 1024
     accumulators: int = 0
+    held: int = 0
 
     @property
     def heavy(self) -> bool:
@@ -83,6 +85,7 @@ def finish(
     num_warps: int,
     num_stages: int = 2,
     accumulators: int = 0,
+    held: int = 0,
 ) -> Function:
     """Returns the function whose body the emitter holds."""
     first, *others = emitter.block.values()
@@ -98,6 +101,7 @@ def finish(
         frozenset(emitter.helpers),
         first * min(others, default=1),
         accumulators,
+        held,
     )
 
 

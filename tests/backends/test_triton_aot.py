@@ -175,6 +175,19 @@ def test_a_group_that_spills_falls_apart(monkeypatch):
     assert len(program.launches) == 4 and len(program.code) == 2
 
 
+def test_a_group_that_spills_loses_only_what_holds_most(monkeypatch):
+    products = hand.inner_product(64, 64, 64), hand.spread(hand.inner_product(64, 128, 64), 2, 2)
+    kernels = (hand.update(500), *(replace(k, name=f"ip{i}") for i, k in enumerate(products)))
+    monkeypatch.setattr(build, "divide", lambda functions, processors: [[0, 1, 2]])
+    spilling = [(255, 16), (255, 0), (255, 0)]
+    monkeypatch.setattr(build, "resources", lambda cubin: spilling.pop(0))
+    program = runs.program(Backend("sm_90"), kernels)
+    assert [[k.name for k in launch.kernels] for launch in program.launches] == [
+        ["update", "ip0"],
+        ["ip1"],
+    ]
+
+
 def test_a_group_of_more_shared_memory_than_there_is_falls_apart(monkeypatch):
     given = build.compile_if_it_fits
 
