@@ -11,10 +11,9 @@ from compiler.launches import call_launch
 from compiler.llvm.bound import bound
 from compiler.llvm.candidates import candidates, planned
 from compiler.llvm.contract import emit_contract
-from compiler.llvm.helpers import compile_all
 from compiler.llvm.host import Host
 from compiler.llvm.loops import emit_loops
-from compiler.llvm.native import key_of
+from compiler.llvm.native import compile_all, key_of
 from compiler.llvm.piece import Piece
 from compiler.llvm.simplify import collapse
 from compiler.llvm.step import Call, emit_step

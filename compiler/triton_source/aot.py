@@ -70,14 +70,14 @@ def compile_module(m: Module, target: Target, aligned: Sequence[bool]) -> Binary
     return Binary(made.asm[kind], {s: str(made.asm[s]) for s in suffixes}, meta)
 
 
-def compile_if_it_fits(m: Module, target: Target, aligned: Sequence[bool]) -> Binary | None:
-    """Compiles a module; None if ptxas refuses it: too much shared memory or too many registers."""
-    from triton.runtime.errors import PTXASError
+def compile_if_it_fits(m: Module, target: Target, aligned: Sequence[bool]) -> Binary | str:
+    """Compiles a module, or returns why Triton or ptxas refuse it."""
+    triton = require_triton()
 
     try:
         return compile_module(m, target, aligned)
-    except PTXASError:
-        return None
+    except (triton.TritonError, RuntimeError) as error:  # RuntimeError: what LLVM's passes raise
+        return f"{type(error).__name__}: {error}"
 
 
 def warps(m: Module, target: Target) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
@@ -15,14 +13,15 @@ from compiler.launches import call_launch
 from compiler.schedule import Launch as Scheduled
 from compiler.schedule import Loop, Place, Schedule
 from compiler.tilings import Tilings
-from compiler.triton_source.aot import Binary, compile_if_it_fits, compile_module, require_triton
-from compiler.triton_source.checks import amd_resources, resources
+from compiler.triton_source.aot import Binary, require_triton
+from compiler.triton_source.attempts import Attempt, Task, compile_all
 from compiler.triton_source.descriptors import SCRATCH
 from compiler.triton_source.function import ARRIVALS, BARRIER, Function, Module, Steps, module, wide
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import ALIGNMENT, Shape, renamed, shape_of, starts
 from compiler.triton_source.text import POINTERS, Names
 from compiler.triton_source.tiles import LEAST, MOST, Target
+from schemas.errors import BackendError
 from schemas.precision import Precision
 from schemas.program import ITEMSIZE, KernelInfo, Launch, Repeat, Slot
 
@@ -94,6 +93,7 @@ class Build:
         self.names = Names()
         self.functions: dict[tuple[Any, ...], Function] = {}
         self.pointers: dict[str, Pointer] = {}  # by name; others begin where their buffer does
+        self.refused: dict[str, str] = {}  # kernels that do not compile, and why
         if binary:
             require_triton()
 
@@ -106,6 +106,9 @@ class Build:
             made.update(
                 self.make([g for g in groups if isinstance(g, Group) and g.key not in made])
             )
+        if self.refused:
+            each = "; ".join(f"{name}: {why}" for name, why in self.refused.items())
+            raise BackendError(f"kernels that do not compile for {self.target.name}: {each}")
         code, text = {}, {}
         for m in made.values():
             text[f"{m.label}.py"] = m.module.source
@@ -246,53 +249,50 @@ class Build:
         return place.offset % ALIGNMENT == move % ALIGNMENT == 0
 
     def make(self, groups: Sequence[Group]) -> dict[tuple[Any, ...], Made]:
-        """Compiles each distinct group; leaves out groups of several kernels that would spill.
+        """Compiles each distinct group; leaves out groups of several kernels that do not fit.
 
-        What fails beside others is tried again alone: `ast.parse`, which Triton calls, counts its
-        depth for all threads together in some versions of Python, and then raises a SystemError.
+        What a single kernel takes, its tile decides: it is tried with smaller ones, and the last is
+        taken if it compiles at all.
         """
-        distinct = {g.key: g for g in reversed(groups)}
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            running = {key: pool.submit(self.make_one, g) for key, g in distinct.items()}
-        made = {
-            key: self.make_one(distinct[key]) if f.exception() is not None else f.result()
-            for key, f in running.items()
-        }
-        return {key: m for key, m in made.items() if m is not None}
+        made: dict[tuple[Any, ...], Made] = {}
+        left = {g.key: (g, self.own(g)) for g in reversed(groups)}
+        while left:
+            found, again = self.compiled([*left.values()]), {}
+            for (key, (group, functions)), (m, one) in zip(left.items(), found, strict=True):
+                single = len(functions) == 1 and group.steps is None
+                if one is not None and one.unfit and not single:
+                    continue
+                if one is not None and one.unfit and functions[0].accumulators > LEAST:
+                    (f,) = functions
+                    again[key] = group, [self.render(f.kernel, f.accumulators // 2)]
+                    continue
+                binary = one.binary if one is not None else None
+                if one is not None and binary is None:
+                    self.refused[group.kernels[0].name] = one.unfit
+                made[key] = Made(group.label, m, self.order(group, m), binary)
+            left = again
+        return made
 
-    def make_one(self, group: Group) -> Made | None:
-        """Compiles a group; None if it is of several kernels and takes more than there is.
+    def own(self, group: Group) -> list[Function]:
+        """Returns the functions of a group's own kernels: others of equal shape have its text."""
+        pairs = zip(group.kernels, group.functions, strict=True)
+        return [f if f.kernel is k else self.render(k) for k, f in pairs]
 
-        What a single kernel takes, its tile decides: it is tried with smaller ones.
-        """
-        functions = [
-            f if f.kernel is k else self.render(k)
-            for k, f in zip(group.kernels, group.functions, strict=True)
-        ]
-        made = self.tried(group, functions)
-        if made is not None or len(functions) > 1 or group.steps is not None:
-            return made
-        (f,) = functions
-        while made is None and f.accumulators > LEAST:
-            f = self.render(f.kernel, f.accumulators // 2)
-            made = self.tried(group, [f])
-        return made or self.tried(group, [f], last=True)
-
-    def tried(self, group: Group, functions: Sequence[Function], last: bool = False) -> Made | None:
-        """Compiles a group; None if it takes more than there is, unless it is the `last` try."""
-        m = module(functions, group.label, group.steps, self.binary and self.target.overlaps)
-        order = tuple(group.buffers.index(b) for b, _, _ in m.pointers)
+    def compiled(
+        self, sources: Sequence[tuple[Group, Sequence[Function]]]
+    ) -> list[tuple[Module, Attempt | None]]:
+        """Returns the module of each group, and what has been made of it if binaries are asked."""
+        overlaps = self.binary and self.target.overlaps
+        modules = [module(fs, group.label, group.steps, overlaps) for group, fs in sources]
         if not self.binary:
-            return Made(group.label, m, order, None)
-        aligned = [self.aligned(b) for b, _, _ in m.pointers]
-        if last:
-            return Made(group.label, m, order, compile_module(m, self.target, aligned))
-        binary = compile_if_it_fits(m, self.target, aligned)
-        # Triton does not always give parts of a binary the same shared memory, one after another.
-        if binary is None or binary.meta["shared"] > self.target.shared:
-            return None
-        used = amd_resources(binary.text["amdgcn"]) if self.target.amd else resources(binary.code)
-        return None if used is not None and used[1] else Made(group.label, m, order, binary)
+            return [(m, None) for m in modules]
+        tasks = [
+            Task(m, self.target, tuple(self.aligned(b) for b, _, _ in m.pointers)) for m in modules
+        ]
+        return [*zip(modules, compile_all(tasks), strict=True)]
+
+    def order(self, group: Group, m: Module) -> tuple[int, ...]:
+        return tuple(group.buffers.index(b) for b, _, _ in m.pointers)
 
     def launch(self, group: Group, made: Made) -> Launch:
         m = made.module

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from compiler import helpers
 from compiler.backends.cpu import Backend
 from compiler.cache import Cache
-from compiler.llvm import helpers, native
-from compiler.llvm.helpers import compile_all
+from compiler.llvm import native
 from compiler.llvm.host import find_host
+from compiler.llvm.native import compile_all
 from tests.backends.hand_kernels import chain
 from tests.backends.test_cpu_kernels import negations, program
 
@@ -143,7 +144,7 @@ def test_helpers_make_what_one_process_makes():
 
 
 def test_little_work_starts_no_helper(monkeypatch):
-    monkeypatch.setattr(helpers, "_start", lambda host: pytest.fail("a helper was started"))
+    monkeypatch.setattr(helpers, "_start", lambda: pytest.fail("a helper was started"))
     assert len(compile_all(MODULES, HOST)) == len(MODULES)
 
 
@@ -172,15 +173,15 @@ def test_an_interrupted_compilation_leaves_no_process(monkeypatch):
     started = []
     start = helpers._start
 
-    def remember(host):
-        started.append(start(host))
+    def remember():
+        started.append(start())
         return started[-1]
 
-    def interrupted(ir, host):
+    def interrupted(work):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(helpers, "_start", remember)
-    monkeypatch.setattr(helpers, "compile_object", interrupted)
+    monkeypatch.setattr(helpers._Work, "here", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compile_all(MODULES, HOST, 3)
     assert [helper.returncode for helper in started] == [-signal.SIGKILL] * 2

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from compiler import helpers
 from compiler.backends.triton import Backend
 from compiler.tilings import Tilings
-from compiler.triton_source import aot, build, checks
+from compiler.triton_source import aot, attempts, build, checks
 from compiler.triton_source.aot import require_triton
 from compiler.triton_source.tiles import TARGETS, Product, choose
 from schemas.errors import BackendError, UsageError
@@ -166,7 +167,7 @@ def test_a_group_does_not_spill():
 
 def test_a_group_that_spills_falls_apart(monkeypatch):
     maps = (hand.update(500), hand.dropout(400))
-    monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: (255, 16))
+    monkeypatch.setattr("compiler.triton_source.attempts.resources", lambda cubin: (255, 16))
     program = runs.program(Backend("sm_90"), maps, maps)
     assert [k.name for launch in program.launches for k in launch.kernels] == [
         "update",
@@ -180,7 +181,7 @@ def test_a_group_that_spills_loses_only_what_holds_most(monkeypatch):
     kernels = (hand.update(500), *(replace(k, name=f"ip{i}") for i, k in enumerate(products)))
     monkeypatch.setattr(build, "divide", lambda functions, processors: [[0, 1, 2]])
     spilling = [(255, 16), (255, 0), (255, 0)]
-    monkeypatch.setattr(build, "resources", lambda cubin: spilling.pop(0))
+    monkeypatch.setattr(attempts, "resources", lambda cubin: spilling.pop(0))
     program = runs.program(Backend("sm_90"), kernels)
     assert [[k.name for k in launch.kernels] for launch in program.launches] == [
         ["update", "ip0"],
@@ -189,34 +190,70 @@ def test_a_group_that_spills_loses_only_what_holds_most(monkeypatch):
 
 
 def test_a_group_of_more_shared_memory_than_there_is_falls_apart(monkeypatch):
-    given = build.compile_if_it_fits
+    given = attempts.compile_if_it_fits
 
     def greedy(*args):
         made = given(*args)
         return replace(made, meta={**made.meta, "shared": TARGETS["sm_90"].shared + 1})
 
-    monkeypatch.setattr(build, "compile_if_it_fits", greedy)
+    monkeypatch.setattr(attempts, "compile_if_it_fits", greedy)
     program = runs.program(Backend("sm_90"), (hand.update(500), hand.dropout(400)))
     assert [len(launch.kernels) for launch in program.launches] == [1, 1]
 
 
-@pytest.mark.parametrize("failures", [1, 2])
-def test_a_group_that_does_not_compile_beside_others_compiles_alone(monkeypatch, failures):
-    given, left = aot.compile_module, [OSError("busy")] * failures
+def several(monkeypatch, tmp_path, processes):
+    """Returns the code of kernels that so many processes compile, with an empty cache."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / str(processes)))
+    monkeypatch.setenv("TRITON_DISABLE_LINE_INFO", "1")  # it has the name of a temporary file
+    monkeypatch.setattr(attempts, "processors", lambda: processes)
+    monkeypatch.setattr(attempts, "_WORTH", 1)
+    launches = [(hand.update(500),), (hand.dropout(400),), (LARGE["inner_product"],)]
+    return runs.program(Backend("sm_90"), *launches).code
 
+
+def test_processes_make_what_one_makes(monkeypatch, tmp_path):
+    assert several(monkeypatch, tmp_path, 3) == several(monkeypatch, tmp_path, 1)
+
+
+def test_a_process_that_fails_leaves_its_kernels_to_others(monkeypatch, tmp_path):
+    expected = several(monkeypatch, tmp_path, 1)
+    monkeypatch.setattr(helpers, "_START", "raise SystemExit(3)")
+    assert several(monkeypatch, tmp_path, 2) == expected
+
+
+def test_kernels_that_do_not_compile_are_all_named(monkeypatch):
+    given = attempts.compile_if_it_fits
+
+    def partly(m, *args):
+        return given(m, *args) if m.entry == "loss" else "PTXASError: no such instruction"
+
+    monkeypatch.setattr(attempts, "compile_if_it_fits", partly)
+    with pytest.raises(BackendError) as error:
+        runs.program(Backend("sm_90"), (hand.update(500), hand.dropout(400)), (hand.total(99),))
+    for name in ("update", "dropout"):
+        assert f"{name}: PTXASError: no such instruction" in str(error.value)
+    assert "sm_90" in str(error.value) and "loss" not in str(error.value)
+
+
+@pytest.mark.parametrize("error", ["PTXASError", "RuntimeError"])
+def test_what_the_compiler_refuses_is_told_with_its_reason(monkeypatch, error):
+    from triton.runtime.errors import PTXASError
+
+    def refuses(*args):
+        raise {"PTXASError": PTXASError, "RuntimeError": RuntimeError}[error]("too large")
+
+    monkeypatch.setattr(aot, "compile_module", refuses)
+    with pytest.raises(BackendError, match=f"update: {error}: .*too large"):
+        runs.program(Backend("sm_90"), (hand.update(500),))
+
+
+def test_errors_of_the_machine_are_passed_on(monkeypatch):
     def busy(*args):
-        if left:
-            raise left.pop()
-        return given(*args)
+        raise OSError("busy")
 
     monkeypatch.setattr(aot, "compile_module", busy)
-    maps = (hand.update(500), hand.dropout(400))
-    if failures == 1:
-        (launch,) = runs.program(Backend("sm_90"), maps).launches
-        assert len(launch.kernels) == 2
-    else:
-        with pytest.raises(OSError, match="busy"):
-            runs.program(Backend("sm_90"), maps)
+    with pytest.raises(OSError, match="busy"):
+        runs.program(Backend("sm_90"), (hand.update(500), hand.dropout(400)))
 
 
 def test_offsets_beyond_32_bits():

@@ -318,7 +318,7 @@ def test_programs_of_a_loop_wait_for_each_other_after_each_row():
 
 
 def test_a_loop_of_one_launch_that_spills_falls_apart(monkeypatch):
-    monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: (255, 16))
+    monkeypatch.setattr("compiler.triton_source.attempts.resources", lambda cubin: (255, 16))
     program = compiled(net_of("rnn"), "sm_90", persistent=True)
     assert all(launch.repeat for launch in program.launches)
     assert BARRIER not in {slot.name for slot in program.slots}

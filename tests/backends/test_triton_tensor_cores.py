@@ -9,7 +9,7 @@ import pytest
 
 from compiler.backends.triton import Backend
 from compiler.kernel import Acc, Const, Expr, Kernel, Load
-from compiler.triton_source import build, checks
+from compiler.triton_source import attempts, checks
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.tiles import LEAST, MOST, TARGETS, Product, choose
 from schemas.precision import PRECISIONS
@@ -63,8 +63,8 @@ PRODUCTS = {
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_take_wgmma_and_do_not_spill(name, precision, monkeypatch):
-    given, tries = build.compile_if_it_fits, []
-    monkeypatch.setattr(build, "compile_if_it_fits", lambda *a: tries.append(a) or given(*a))
+    given, tries = attempts.compile_if_it_fits, []
+    monkeypatch.setattr(attempts, "compile_if_it_fits", lambda *a: tries.append(a) or given(*a))
     kernel, whole = PRODUCTS[name]
     if precision == "bf16":
         kernel = hand.narrowed(kernel)
@@ -84,13 +84,13 @@ def test_a_product_that_spills_is_given_a_smaller_tile(monkeypatch):
     kernel = hand.inner_product(4096, 1024, 256)
     (first,) = runs.program(Backend("sm_90", "tf32"), (kernel,)).launches
     spilling = [(255, 16), (255, 16), (128, 0)]
-    monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: spilling.pop(0))
+    monkeypatch.setattr("compiler.triton_source.attempts.resources", lambda cubin: spilling.pop(0))
     (second,) = runs.program(Backend("sm_90", "tf32"), (kernel,)).launches
     assert not spilling and second.meta["grid"][0] > first.meta["grid"][0]
 
 
 def test_what_always_spills_is_taken_as_it_is(monkeypatch):
-    monkeypatch.setattr("compiler.triton_source.build.resources", lambda cubin: (255, 16))
+    monkeypatch.setattr("compiler.triton_source.attempts.resources", lambda cubin: (255, 16))
     for kernel in (hand.inner_product(64, 64, 64), hand.update(500)):
         (launch,) = runs.program(Backend("sm_90", "tf32"), (kernel,)).launches
         assert launch.code

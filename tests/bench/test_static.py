@@ -66,7 +66,7 @@ def test_a_plan_needs_no_compiling(precision, tmp_path, monkeypatch) -> None:
     def refuses(*args):
         raise AssertionError("compiled")
 
-    monkeypatch.setattr("compiler.triton_source.build.compile_if_it_fits", refuses)
+    monkeypatch.setattr("compiler.triton_source.attempts.compile_if_it_fits", refuses)
     path = tmp_path / "static.json"
     path.write_text('{"nets": {"lenet tf32": {}}}')
     words = ["predict", "lenet", "--precision", precision, "--json", str(path)]
