@@ -173,7 +173,7 @@ def _replaced(kernel: Kernel, old: Load, new: Load) -> Kernel:
 
 def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
     """Splits sums with too few result tiles along their outermost axis."""
-    parts = Parts(_parts(kernel, traits), f"{kernel.name}.parts")
+    parts = Parts(count_parts(kernel, traits), f"{kernel.name}.parts")
     if parts.count == 1:
         return [kernel]
     size = prod(a.size for a in kernel.space) * parts.count * len(kernel.reduces)
@@ -184,7 +184,8 @@ def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
     return [first, second]
 
 
-def _parts(kernel: Kernel, traits: Traits) -> int:
+def count_parts(kernel: Kernel, traits: Traits) -> int:
+    """Returns in how many parts a kernel's sums are made."""
     if traits.parallel == 1 or kernel.kind not in ("contract", "reduce") or kernel.rows:
         return 1
     reduce = kernel.reduces[0]

@@ -9,8 +9,9 @@ A value (`Expr`) may use the results of the Reduces before it (`Acc`). So a map 
 Store; a convolution is a Reduce(sum) of a product of two Loads, then Stores of maps of its Acc
 (the epilogue: bias, activation); a softmax is Reduce(max), Reduce(sum), Store over the row.
 Nothing depends on the order of the points of `space`: they may all run at once. An epilogue may
-also have a Reduce over an axis of `space` itself, the rows of a tile: its result is the same for
-all of them, and a Store of it that does not depend on the row is made once a tile. The
+also have Reduces over axes of `space` itself, the rows of a tile or the places of a window: their
+result is the same for all of them, and a Store of it that does not depend on the row (the place) is
+made once for all. The
 values of all Stores at the point (without axes of their own) are computed before the first of them
 is stored: a kernel may update a buffer in place, reading the very element that the same point
 stores. Otherwise no kernel reads a buffer that it writes.
@@ -222,7 +223,7 @@ class Kernel:
         """What the generators choose by; it follows from the body alone.
 
         contract  the first statement is a sum of a product of two Loads; none after it reduces,
-                  but over rows of the space; a Store with axes of its own spreads the result over
+                  but over axes of the space; a Store with axes of its own spreads the result over
                   several elements
         transform likewise, of a value between two constant matrices
         row       statements with axes of their own (Stores over a row), or several Reduces
@@ -254,7 +255,7 @@ class Kernel:
 
     @cached_property
     def rows(self) -> tuple[Axis, ...]:
-        """The axis of the space that Reduces fold over, if they do."""
+        """The axes of the space that Reduces fold over, if they do."""
         return next((r.axes for r in self.reduces if r.axes and r.axes[0] in self.space), ())
 
     @cached_property

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 
-from compiler.adapt import adapt
+from compiler.adapt import adapt, count_parts
 from compiler.arena import on_arena, plan_arena
 from compiler.assemble import assemble
 from compiler.backends import get_backend
 from compiler.calls import asked
 from compiler.cut import cut
+from compiler.epilogues import fold_results, pooled_mask
 from compiler.fold import fold_weights
 from compiler.fuse import fuse
 from compiler.graph import Graph
@@ -63,7 +64,8 @@ def ask(unit: Unit) -> None:
 
 def simplify_graph(unit: Unit) -> None:
     """Algebra: see the rules."""
-    new = rewrite(unit.graph.roots(), RULES)
+    masks = (pooled_mask,) if unit.backend.traits.wide_epilogues else ()
+    new = rewrite(unit.graph.roots(), (*RULES, *masks))
     unit.graph = mapped(unit.graph, new)
     _rename(unit, new)
 
@@ -136,7 +138,7 @@ def _plain_kernels(unit: Unit) -> list[Kernel]:
 def merge(unit: Unit) -> None:
     """Epilogues, siblings, rows."""
     kernels = _plain_kernels(unit)
-    fused = fuse(kernels, unit.buffers, unit.plan.steps, unit.backend.traits.spreads)
+    fused = fuse(kernels, unit.buffers, unit.plan.steps, unit.backend.traits.wide_epilogues)
     unit.kernels, unit.refused = fused.kernels, fused.refused
 
 
@@ -146,6 +148,16 @@ def add_up_rows(unit: Unit) -> None:
         unit.kernels = take_sums(unit.kernels, unit.backend.traits.rows)
         left = {kernel.name for kernel in unit.kernels}
         unit.refused = [pair for pair in unit.refused if left.issuperset(pair[:2])]
+
+
+def widen_epilogues(unit: Unit) -> None:
+    """Poolings of what a contraction makes, in its epilogue."""
+    traits = unit.backend.traits
+    if traits.wide_epilogues:
+        folded = fold_results(
+            unit.kernels, unit.buffers, unit.refused, lambda k: count_parts(k, traits) > 1
+        )
+        unit.kernels, unit.refused = folded.kernels, folded.refused
 
 
 def step_by_step(unit: Unit) -> None:
@@ -192,6 +204,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("narrow", store_narrow),
     ("fuse", merge),
     ("sums", add_up_rows),
+    ("epilogues", widen_epilogues),
     ("roll", step_by_step),
     ("adapt", fit),
     ("launches", group),

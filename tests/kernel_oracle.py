@@ -151,10 +151,6 @@ def stored(
         n, lead = len(grid.shape) - len(free), len(grid.shape) - len(grid.axes)
         value = np.broadcast_to(_value(s.value, grid, buffers, accs), grid.shape)
         rows = [lead + grid.axes.index(a) for a in kernel.rows]
-        if isinstance(s, Reduce) and s.axes and s.axes == kernel.rows:  # all rows get the sum
-            total = _sum(value, rows[0], doubt, keepdims=True)
-            accs[s.id] = np.broadcast_to(total.astype(TYPES[s.dtype]), grid.shape)
-            continue
         if not isinstance(s, Reduce):
             offset = np.broadcast_to(grid.index(s.offset), grid.shape)
             if kernel.rows and not axes_of(s.offset).issuperset(kernel.rows):  # once for all rows
@@ -164,23 +160,31 @@ def stored(
             assert len(np.unique(offset)) == offset.size, "two points store to one place"
             found.append((s, offset, value.reshape(-1).copy()))
             continue
-        inner = value.reshape(grid.shape[:n] + (-1,))
-        if s.op == "sum":
-            accs[s.id] = _sum(inner, -1, doubt).astype(TYPES[s.dtype])
-        elif s.op == "max":
-            accs[s.id] = inner.max(-1)
+        over = tuple(rows) if s.axes and s.axes == kernel.rows else tuple(range(n, value.ndim))
+        payload = _value(s.payload, grid, buffers, accs) if s.payload is not None else value
+        total = _fold(s, value, np.broadcast_to(payload, grid.shape), over, doubt)
+        if over == tuple(rows):  # all points along these axes get the result
+            accs[s.id] = np.broadcast_to(np.expand_dims(total, over), grid.shape)
         else:
-            assert s.payload is not None
-            payload = np.broadcast_to(_value(s.payload, grid, buffers, accs), grid.shape)
-            best = inner.argmax(-1)[..., None]
-            accs[s.id] = np.take_along_axis(payload.reshape(inner.shape), best, -1)[..., 0]
+            accs[s.id] = total
     return found
 
 
-def _sum(terms: Array, axis: int, doubt: float, keepdims: bool = False) -> Array:
-    total: Array = terms.sum(axis, dtype=np.float64, keepdims=keepdims)
+def _fold(s: Reduce, value: Array, payload: Array, over: tuple[int, ...], doubt: float) -> Array:
+    """Returns the result of a Reduce over these dimensions."""
+    lined = [np.moveaxis(x, over, range(-len(over), 0)) for x in (value, payload)]
+    inner, payload = (x.reshape(*x.shape[: x.ndim - len(over)], -1) for x in lined)
+    if s.op == "sum":
+        return _sum(inner, doubt).astype(TYPES[s.dtype])
+    if s.op == "max":
+        return inner.max(-1)
+    return np.take_along_axis(payload, inner.argmax(-1)[..., None], -1)[..., 0]
+
+
+def _sum(terms: Array, doubt: float) -> Array:
+    total: Array = terms.sum(-1, dtype=np.float64)
     if doubt:
-        total += doubt * np.sqrt(np.square(terms, dtype=np.float64).sum(axis, keepdims=keepdims))
+        total += doubt * np.sqrt(np.square(terms, dtype=np.float64).sum(-1))
     return total
 
 

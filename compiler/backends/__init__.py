@@ -29,9 +29,9 @@ class Traits:
     contiguous_factor: bool = False
     # Convolutions may be rewritten in Winograd's form: kernels of kind `transform`.
     winograd: bool = False
-    # The epilogue of a contraction may store a few elements for each result: where a pooling's
-    # windows do not overlap, its gradient.
-    spreads: bool = False
+    # The epilogue of a contraction may fold a few results to one, and store a few elements for
+    # each: a pooling and its gradient, where the windows do not overlap.
+    wide_epilogues: bool = False
     # Independent kernels may share a launch.
     groups: bool = True
     # Sums are split in parts until a kernel has about `parallel` tiles of this many result

@@ -59,7 +59,7 @@ class Backend:
             parallel=parallel,
             last_adds=True,
             narrow=narrow,
-            spreads=True,
+            wide_epilogues=True,
             rows=(128, 64),
         )
         self.tilings = known(self.target)

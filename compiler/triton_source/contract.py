@@ -4,7 +4,8 @@ Space axes that only the first factor depends on are flattened to M, those of th
 N, those of both count matrices of a batch; the sum's axes are flattened to K. Each factor is read
 straight from its tensor: its address is computed from the parts of the flat indices, or a tile of
 it comes through a descriptor, if a search found that to be faster. Where the epilogue sums over
-rows, they are those of a tile: a sum is a value of its columns.
+rows, they are those of a tile: a sum is a value of its columns. Where it folds results over the
+places of a window, a program has a tile for each of them (places.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import Function, each_of, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.parts import last
+from compiler.triton_source.places import Place, fold_places, places, window
 from compiler.triton_source.same import shape_of
 from compiler.triton_source.text import ceil_div
 from compiler.triton_source.tiles import (
@@ -77,15 +79,18 @@ def roles(kernel: Kernel) -> Roles:
     if fastest in load_axes(a) and fastest not in load_axes(b):
         a, b = b, a
     in_a, in_b = load_axes(a), load_axes(b)
-    m = [x for x in kernel.space if x in in_a - in_b or x not in in_a | in_b]
-    outer = [x for x in m if x not in kernel.rows]
-    n = [x for x in kernel.space if x in in_b - in_a]
-    batch = tuple(x for x in kernel.space if x in in_a & in_b)
+    folded = window(kernel)
+    rows = () if folded else kernel.rows
+    space = [x for x in kernel.space if x not in folded]
+    m = [x for x in space if x in in_a - in_b or x not in in_a | in_b]
+    outer = [x for x in m if x not in rows]
+    n = [x for x in space if x in in_b - in_a]
+    batch = tuple(x for x in space if x in in_a & in_b)
     k = kernel.reduces[0].axes
     return Roles(
         a,
         b,
-        (*_by_stride(outer, out, a.offset), *kernel.rows),
+        (*_by_stride(outer, out, a.offset), *rows),
         _by_stride(n, out, b.offset),
         _by_stride(k, a.offset, b.offset),
         batch,
@@ -110,7 +115,8 @@ def suits(kernel: Kernel) -> bool:
         return False
     r = roles(kernel)
     m, n, k, _ = r.sizes
-    return m > 1 and n > 1 and k > 3 and r.a.other == 0 == r.b.other
+    pays = m > 1 and n > 1 and k > 3
+    return (pays or bool(window(kernel))) and r.a.other == 0 == r.b.other
 
 
 def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | None:
@@ -138,10 +144,13 @@ def _asked(
 ) -> Product:
     """Returns what a kernel's tiles are chosen by."""
     accumulators = min(accumulators, _REGISTERS // _held(kernel, r))
+    run, folded = r.k[-1].size, window(kernel)
+    if folded:
+        return Product(*r.sizes, run, target, precision, accumulators, places=_size(folded))
     if kernel.rows:
         accumulators = min(accumulators, _SUMMED)
     rows = _size(kernel.rows) if kernel.rows else 0
-    return Product(*r.sizes, r.k[-1].size, target, precision, accumulators, rows)
+    return Product(*r.sizes, run, target, precision, accumulators, rows)
 
 
 def _matrices(kernel: Kernel, r: Roles, precision: Precision) -> tuple[Matrix, Matrix] | None:
@@ -151,7 +160,7 @@ def _matrices(kernel: Kernel, r: Roles, precision: Precision) -> tuple[Matrix, M
     """
     wanted = "bf16" if precision == "bf16" else "f32"
     plain = kernel.parts is None and not kernel.loop and not r.batch and not wide(kernel)
-    if not plain or any(load.dtype != wanted for load in (r.a, r.b)):
+    if not plain or window(kernel) or any(load.dtype != wanted for load in (r.a, r.b)):
         return None
     a, b = matrix(r.a, {"row": r.m, "k": r.k}), matrix(r.b, {"k": r.k, "col": r.n})
     return (a, b) if a is not None and b is not None else None
@@ -203,8 +212,9 @@ def render_contract(
             with last(em, kernel.parts, tiles // kernel.parts.count):
                 _add_up(em, total, part, axes, tile)
                 store_results(em, total, axes)
-    held = tile.accumulators * _held(kernel, r)
-    return finish(kernel, em, programs, tile.warps, tile.stages, tile.accumulators, held)
+    accumulators = tile.accumulators * asked.places
+    held = accumulators * _held(kernel, r)
+    return finish(kernel, em, programs, tile.warps, tile.stages, accumulators, held)
 
 
 def _one_tile(
@@ -224,19 +234,24 @@ def _one_tile(
     if not readers:
         em.line(f"lane = {em.arange(tile.k)}")
         em.bind(lane, "lane", ["k"])
-    em.line(f"acc = tl.zeros(({tile.m}, {tile.n}), tl.float32)")
+    each = places(em, kernel)
+    for place in each:
+        em.line(f"{place.acc} = tl.zeros(({tile.m}, {tile.n}), tl.float32)")
     flat = index(step) * tile.k + index(lane)
     axes.update(zip(r.k, unravel(flat, [x.size for x in r.k]), strict=True))
     label(em, axes)
     if blocks == 1:
-        _multiply(em, r, axes, step, precision, readers)
+        _multiply(em, r, axes, step, precision, each, readers)
     else:
         with em.loop(f"for step in tl.range({blocks}, num_stages={tile.stages}):"):
             em.bind_counter(step, "step")
-            _multiply(em, r, axes, step, precision, readers)
-    em.accs[kernel.reduces[0].id] = Value("acc", _RESULT, "f32", em.level)
-    sum_rows(em, kernel, axes)
-    store_results(em, kernel, axes)
+            _multiply(em, r, axes, step, precision, each, readers)
+    em.accs |= {place.id: Value(place.acc, _RESULT, "f32", em.level) for place in each}
+    if window(kernel):
+        fold_places(em, kernel, each, axes, _RESULT)
+    else:
+        sum_rows(em, kernel, axes)
+        store_results(em, kernel, axes)
     return axes
 
 
@@ -332,6 +347,7 @@ def _multiply(
     axes: dict[Axis, Index],
     step: Axis,
     precision: Precision,
+    each: Sequence[Place],
     readers: Sequence[Reader],
 ) -> None:
     """Writes one step along K."""
@@ -339,17 +355,24 @@ def _multiply(
     if readers:
         first = {dim: f"tile_{dim} * {em.block[dim]}" for dim in ("row", "col")}
         first["k"] = f"step * {length}" if step.size > 1 else "0"
-        a, b = (read(first) for read in readers)
+        factors = [tuple(read(first) for read in readers)]
     else:
         if k % length:
             em.line(f"k = step * {length} + lane" if step.size > 1 else "k = lane")
             em.tails["k"] = Axis("k", k)
             em.bind(em.tails["k"], "k", ["k"])
-        a = _factor(em, r.a, axes, ("row", "k"), precision)
-        b = _factor(em, r.b, axes, ("k", "col"), precision)
+        factors = [_factors(em, r, axes | place.at, precision) for place in each]
     exact = "ieee" if precision == "fp32" else "tf32"
     how = "" if precision == "bf16" else f', input_precision="{exact}"'
-    em.line(f"acc = tl.dot({a}, {b}, acc{how})")
+    for place, (a, b) in zip(each, factors, strict=True):
+        em.line(f"{place.acc} = tl.dot({a}, {b}, {place.acc}{how})")
+
+
+def _factors(
+    em: Emitter, r: Roles, axes: dict[Axis, Index], precision: Precision
+) -> tuple[str, ...]:
+    a = _factor(em, r.a, axes, ("row", "k"), precision)
+    return a, _factor(em, r.b, axes, ("k", "col"), precision)
 
 
 def _factor(

@@ -9,11 +9,11 @@ from compiler.index import Axis, Index, axes_of, index, substitute
 from compiler.kernel import Acc, Kernel, Load, Reduce, Statement, Store, shift, values, walk
 from compiler.parts import halves
 from compiler.triton_source.emit import Emitter
+from compiler.triton_source.folds import greater, least, payload
 from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.parts import last
 from compiler.triton_source.text import ELEMENTS, ceil_div, next_power
-from compiler.triton_source.windows import greater, least, payload
 
 _WHOLE = 8192  # a row up to this length is held in registers, a longer one is read in blocks
 _TILE = 4096

@@ -151,7 +151,8 @@ class Product:
 
     `run` is the length of the last sum axis: a tile whose depth divides it reads whole runs, and
     decomposes the sum's index once a block instead of once an element. A thread has at most so many
-    `accumulators`. `rows` is the height that the tile must have, 0: any.
+    `accumulators`. `rows` is the height that the tile must have, 0: any. A program has tiles for so
+    many `places` of a window, of which m counts one.
     """
 
     m: int
@@ -163,6 +164,7 @@ class Product:
     precision: Precision
     accumulators: int = MOST
     rows: int = 0
+    places: int = 1
 
 
 @lru_cache(maxsize=4096)
@@ -175,10 +177,13 @@ def ranked(p: Product) -> list[Tile]:
     """Returns the tiles that a target has room for, that with the least estimated time first."""
     tiles = {"fp32": tuple(_plain()), "tf32": _TENSOR, "bf16": _BF16}[p.precision]
     itemsize = 2 if p.precision == "bf16" else 4
-    fitting = [t for t in tiles if (t.m + t.n) * t.k * itemsize * t.stages <= p.target.shared]
+    if p.places > 1:
+        tiles = tuple(_with_warps(t, p.places, itemsize) for t in tiles)
+    factors = {t: (p.places * t.m + t.n) * t.k * itemsize * t.stages for t in tiles}
+    fitting = [t for t in tiles if factors[t] <= p.target.shared]
     if p.rows:
         fitting = [t for t in fitting if t.m == p.rows]
-    fitting = [t for t in fitting if t.accumulators <= p.accumulators] or fitting[-1:]
+    fitting = [t for t in fitting if t.accumulators * p.places <= p.accumulators] or fitting[-1:]
     if p.precision != "fp32" and p.target.grouped_warps and p.m >= 64 and p.n >= 64:
         fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4] or fitting
     return sorted(fitting, key=lambda t: (_time(t, p), -t.m * t.n))
@@ -210,12 +215,24 @@ def _shared(t: Tile, p: Product) -> int:
     return ((t.m + t.n) * t.k * t.stages + t.m * t.n) * itemsize
 
 
+def _with_warps(t: Tile, places: int, itemsize: int) -> Tile:
+    """Returns a tile of each of so many places with more warps, if a thread would hold many.
+
+    Each thread still has 16 bytes of a factor to copy.
+    """
+    copies = t.m * t.k * itemsize // 16
+    while t.warps < 8 and t.accumulators * places > MOST // 2 and copies >= 64 * t.warps:
+        t = replace(t, warps=2 * t.warps)
+    return t
+
+
 def _largest(p: Product) -> Tile:
     """Returns the tile with which the interpreter does least work, a step of it costing most."""
 
     def work(t: Tile) -> float:
         steps = ceil_div(p.m, t.m) * ceil_div(p.n, t.n) * ceil_div(p.k, t.k)
-        return steps * (50_000 + (t.m + t.n) * t.k + t.m * t.n * (1 + t.k / 50))
+        rows = p.places * t.m
+        return steps * (50_000 * p.places + (rows + t.n) * t.k + rows * t.n * (1 + t.k / 50))
 
     sides = (16, 32, 64, 128, 256, 512, 1024)
     heights = (p.rows,) if p.rows else sides
@@ -230,10 +247,11 @@ def _time(t: Tile, p: Product) -> float:
     """Returns cycles: rounds of tiles over all processors, each the greater of sums and loads."""
     tiles = ceil_div(p.m, t.m) * ceil_div(p.n, t.n) * p.batch
     threads = t.warps * 32
-    sums = t.m * t.n * t.k / _SUMS[p.precision]
+    rows = p.places * t.m
+    sums = rows * t.n * t.k / _SUMS[p.precision]
     if p.precision == "fp32":  # few accumulators a thread: each loaded operand is used few times
-        sums *= 1 + 16 / (t.m * t.n / threads)
-    loads = (t.m + t.n) * t.k * (2 if p.precision == "bf16" else 4) / 24
+        sums *= 1 + 16 / (rows * t.n / threads)
+    loads = (rows + t.n) * t.k * (2 if p.precision == "bf16" else 4) / 24
     uneven = 1.4 if p.run % t.k else 1.0
     one = ceil_div(p.k, t.k) * ((max(sums, loads) + min(sums, loads) / 2) * uneven + 40) + 400
     # A processor works on several small tiles at a time: their waits overlap.

@@ -6,17 +6,17 @@ Where the results are summed over rows, the points are those rows by neighbourin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from compiler.index import Axis, Index, index, unravel
-from compiler.kernel import Kernel, Reduce, shift
+from compiler.kernel import Kernel
 from compiler.triton_source.contract import store_results, sum_rows
 from compiler.triton_source.emit import Emitter
+from compiler.triton_source.folds import fold_one, result, start
 from compiler.triton_source.function import Function, each_of, finish, flatten, label, wide
-from compiler.triton_source.lines import Value
 from compiler.triton_source.pointwise import block_length
-from compiler.triton_source.text import ELEMENTS, ceil_div, next_power
+from compiler.triton_source.text import ceil_div, next_power
 from compiler.triton_source.tiles import MOST, Target
 
 LONGEST = 64  # a longer window is folded as a tile (rows.py)
@@ -31,15 +31,15 @@ def render_windows(kernel: Kernel, target: Target, accumulators: int = MOST) -> 
     tile = _rows(kernel, accumulators) if kernel.rows else _block(kernel, target)
     em, axes = tile.em, {**tile.axes, **by_window}
     label(em, axes)
-    folds = [_start(em, r, tile.dims) for r in windows]
+    folds = [start(em, r, tile.dims) for r in windows]
     step = em.names.fresh(window.name)
     loop = "tl.static_range" if window.size <= UNROLLED else "range"
     with em.loop(f"for {step} in {loop}({window.size}):"):
         em.bind_counter(window, step)
         for r, fold in zip(windows, folds, strict=True):
-            _fold(em, r, fold, step, axes)
+            fold_one(em, r, fold, step, axes)
     for r, fold in zip(windows, folds, strict=True):
-        em.accs[r.id] = _result(em, r, fold, window, axes)
+        em.accs[r.id] = result(em, r, fold, window, axes)
     if kernel.rows:
         sum_rows(em, kernel, axes)
         store_results(em, kernel, axes)
@@ -110,64 +110,3 @@ def _rows(kernel: Kernel, accumulators: int) -> _Tile:
 def _flat(axes: Sequence[Axis], name: str) -> tuple[Axis, dict[Axis, Index]]:
     flat = Axis(name, prod(a.size for a in axes))
     return flat, dict(zip(axes, unravel(index(flat), [a.size for a in axes]), strict=True))
-
-
-def _start(em: Emitter, r: Reduce, dims: frozenset[str]) -> tuple[Value, str]:
-    """Writes the start of a fold; returns its variable, and for argmax that of the position."""
-    best = em.names.fresh({"sum": "total", "max": "most", "argmax": "most"}[r.op])
-    dtype = "f32" if r.op == "argmax" else r.dtype
-    start = least(r) if r.op != "sum" else "0" if dtype == "i32" else "0.0"
-    em.line(f"{best} = tl.full({em.shape(dims)}, {start}, {ELEMENTS[dtype]})")
-    where = ""
-    if r.op == "argmax":
-        where = em.names.fresh("where")
-        em.line(f"{where} = tl.zeros({em.shape(dims)}, tl.int32)")
-    return Value(best, dims, dtype, em.level), where
-
-
-def least(r: Reduce) -> str:
-    """Returns what no element of the Reduce is less than."""
-    return str(-(2**31)) if r.op == "max" and r.dtype == "i32" else 'float("-inf")'
-
-
-def _fold(
-    em: Emitter, r: Reduce, fold: tuple[Value, str], step: str, axes: dict[Axis, Index]
-) -> None:
-    (acc, where), value = fold, em.expr(shift(r.value, axes))
-    if value.dims != acc.dims and len(acc.dims) > 1:
-        value = replace(value, text=em.fit(value, acc.dims), dims=acc.dims, plain=True)
-    if r.op == "sum":
-        em.line(f"{acc.text} += {value.text}")
-    elif r.op == "max":
-        em.line(f"{acc.text} = {greater(acc.text, value.text)}")
-    else:  # strictly greater: of equal ones the first wins
-        value = em.define(value, "value")
-        better = em.names.fresh("better")
-        em.line(f"{better} = {value.text} > {acc.text}")
-        em.line(f"{where} = tl.where({better}, {step}, {where})")
-        em.line(f"{acc.text} = tl.where({better}, {value.text}, {acc.text})")
-
-
-def greater(a: str, b: str) -> str:
-    return f"tl.maximum({a}, {b}, propagate_nan=tl.PropagateNan.ALL)"
-
-
-def _result(
-    em: Emitter, r: Reduce, fold: tuple[Value, str], window: Axis, axes: dict[Axis, Index]
-) -> Value:
-    acc, where = fold
-    if r.op != "argmax":
-        return acc
-    assert r.payload is not None
-    return payload(em, r, window, where, acc.dims, axes)
-
-
-def payload(
-    em: Emitter, r: Reduce, window: Axis, where: str, dims: frozenset[str], axes: dict[Axis, Index]
-) -> Value:
-    """Evaluates the payload of an argmax at the position of the winner."""
-    assert r.payload is not None
-    winner = Axis(f"{window.name}@{r.id}", window.size)  # another axis: its values are not cached
-    em.bind(winner, where, sorted(dims))
-    at_winner = {window: Index(0, ((winner, 1),)) if window.size > 1 else Index(0)}
-    return em.expr(shift(shift(r.payload, axes), at_winner))

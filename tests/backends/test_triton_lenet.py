@@ -32,7 +32,7 @@ def program_for(target: str, precision: Precision | None = None, binary: bool = 
 
 
 # Measured with Triton 3.6 and 3.9.
-LAUNCHES = [("sm_80", 12), ("sm_90", 12), ("gfx942", 12)]
+LAUNCHES = [("sm_80", 10), ("sm_90", 10), ("gfx942", 10)]
 
 
 @pytest.mark.parametrize("target, launches", LAUNCHES)

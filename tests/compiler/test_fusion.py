@@ -10,7 +10,7 @@ from compiler.backends import Traits, get_backend
 from compiler.build import build
 from compiler.pipeline import PASSES
 from compiler.unit import Unit
-from compiler.update import RULES, accumulate_step, apply_step, train_step
+from compiler.update import RULES, Step, accumulate_step, apply_step, train_step
 from netdef.formats import read_net
 from schemas.solver import SolverSpec
 from tests.harness import CPU_LIKE, assert_close, run_both
@@ -18,7 +18,12 @@ from tests.strategies import nets
 
 SGD = SolverSpec(momentum=0.9, weight_decay=5e-4)
 GPU_LIKE = Traits(
-    contiguous_factor=False, groups=True, tile=(64, 64), parallel=64, last_adds=True, spreads=True
+    contiguous_factor=False,
+    groups=True,
+    tile=(64, 64),
+    parallel=64,
+    last_adds=True,
+    wide_epilogues=True,
 )
 ALONE = Traits(contiguous_factor=True, groups=False)
 
@@ -191,3 +196,37 @@ def test_the_gradient_of_a_pooling_goes_into_the_product_before_it(window, sprea
     step, arena = step_of(POOLED)
     kernels = run_both(step, arena, CPU_LIKE).unit.schedule.kernels()
     assert not any(s.axes for k in kernels if k.kind == "contract" for s in k.stores)
+
+
+FOLDED = {
+    "MAX, kernel_size: 2, stride: 2": True,
+    "AVE, kernel_size: 2, stride: 2": True,
+    "MAX, kernel_h: 1, kernel_w: 4, stride_h: 1, stride_w: 4": True,
+    "MAX, kernel_h: 5, kernel_w: 1, stride_h: 5, stride_w: 1": True,
+    "MAX, kernel_size: 2, stride_h: 4, stride_w: 5": False,  # its windows leave gaps
+    "MAX, kernel_size: 3, stride: 2": False,  # they overlap
+    "MAX, kernel_size: 4, stride: 4": False,  # the last of them reach over the edge
+    "AVE, kernel_h: 5, kernel_w: 2, stride_h: 5, stride_w: 2": False,  # of 10 elements
+}
+
+
+@pytest.mark.parametrize(("window", "folded"), FOLDED.items())
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_a_pooling_goes_into_the_product_before_it(window, folded, phase):
+    text = POOLED.replace("MAX, kernel_size: 2, stride: 2", window)
+    if phase == "TRAIN":
+        step, arena = step_of(text)
+    else:
+        graph = build(read_net(text=text, format="yaml"), "TEST")
+        step, arena = Step(graph), plan_arena(graph)
+    run = run_both(step, arena, GPU_LIKE)
+    assert_close(run)
+    (pool,) = (k for k in run.unit.schedule.kernels() if "pool1" in k.writes())
+    assert (pool.kind == "contract") == folded
+    # The mask of the ReLU is read from what is pooled, unless that is a mean.
+    kept = "conv1" in run.unit.schedule.buffers
+    assert kept == (not folded or (phase == "TRAIN" and "AVE" in window))
+    told = [why for first, second, why in run.unit.refused if second == "pool1"]
+    assert len(told) == (not folded)
+    kernels = run_both(step, arena, CPU_LIKE).unit.schedule.kernels()
+    assert not any(k.rows for k in kernels)
