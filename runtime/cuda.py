@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from runtime.cuda_driver import (
 )
 from runtime.cuda_step import Step
 from runtime.executable import Array, Executable
-from runtime.tensor_bytes import TYPES, dense, pack, rounded, span, unpack
+from runtime.tensor_bytes import TYPES, dense, fill, pack, rounded, span, strided, unpack
 from schemas.errors import BackendError, UsageError
 from schemas.program import Launch, Program, Tensor
 
@@ -106,6 +106,7 @@ class CudaExecutable:
         self._step = Step(driver, program, self.blocks, calls)
         self._inlets: dict[str, Inlet] = {}
         self._mirrors = _mirrors(program, self.blocks)
+        self._scalars = dict(self._words())
         self._log = _Log(driver)
         self._ends: list[Any] = []  # events before and after a step, once one was timed
         self._closed = False
@@ -120,18 +121,30 @@ class CudaExecutable:
         tensor = self._program.tensors[name]
         return tensor, self.blocks[tensor.slot].address + tensor.offset
 
+    def _words(self) -> Iterator[tuple[str, tuple[Mirror, Array]]]:
+        """Yields the name of each scalar, and where it stands in the host's copy."""
+        for name, tensor in self._program.tensors.items():
+            if tensor.role == "scalar":
+                mirror, end = self._mirrors[tensor.slot], tensor.offset + span(tensor)
+                yield name, (mirror, strided(tensor, mirror.bytes[tensor.offset : end]))
+
+    def _inlet(self, name: str, tensor: Tensor) -> Inlet | None:
+        """Returns the way of an input to the GPU; None for what has none."""
+        if name not in self._inlets and tensor.role == "input" and dense(tensor):
+            view = partial(strided, tensor)
+            self._inlets[name] = Inlet(self._driver, span(tensor), view)
+        return self._inlets.get(name)
+
     def write(self, name: str, value: Array | float | int) -> None:
         tensor, address = self._tensor(name)
-        self._driver.use()
-        if tensor.role == "scalar":
-            mirror = self._mirrors[tensor.slot]
-            pack(tensor, value, mirror.bytes[tensor.offset : tensor.offset + span(tensor)])
+        if name in self._scalars:  # several in each step: nothing is asked of the driver
+            mirror, word = self._scalars[name]
+            fill(tensor, value, word)
             mirror.dirty = True
-        elif tensor.role == "input" and dense(tensor):
-            if name not in self._inlets:
-                self._inlets[name] = Inlet(self._driver, span(tensor))
-            inlet = self._inlets[name]
-            pack(tensor, value, inlet.buffer())
+            return
+        self._driver.use()
+        if (inlet := self._inlet(name, tensor)) is not None:
+            fill(tensor, value, inlet.buffer())
             inlet.send(address)
         else:
             # What lies in the gaps of the tensor is another's and stays as it is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -213,17 +213,27 @@ class Pinned:
 
 
 class Staging:
-    """A ring of pinned buffers: filling one does not wait for the copy from the one before."""
+    """A ring of pinned buffers: filling one does not wait for the copy from the one before.
 
-    def __init__(self, driver: Driver, nbytes: int, depth: int = 2) -> None:
+    `view` says as what array the bytes of a buffer are filled.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        nbytes: int,
+        depth: int = 2,
+        view: Callable[[Array], Array] = np.asarray,
+    ) -> None:
         self.driver, self.nbytes, self._next = driver, nbytes, 0
         self._buffers = [Pinned(driver, nbytes) for _ in range(depth)]
+        self._views = [view(buffer.bytes) for buffer in self._buffers]
         self._copied = [driver.event() for _ in range(depth)]
 
     def buffer(self) -> Array:
         """Returns the next buffer, once the last copy from it is done."""
         self.driver.call("cuEventSynchronize", self._copied[self._next])
-        return self._buffers[self._next].bytes
+        return self._views[self._next]
 
     def send(self, address: int, stream: Any = None) -> Any:
         """Enqueues a copy of that buffer to the GPU; returns the event of its end."""
@@ -246,9 +256,9 @@ class Inlet:
     to a block beside it, on the stream of copies; the fast one from there stands between two steps.
     """
 
-    def __init__(self, driver: Driver, nbytes: int) -> None:
+    def __init__(self, driver: Driver, nbytes: int, view: Callable[[Array], Array]) -> None:
         self._driver, self._nbytes = driver, nbytes
-        self._staging = Staging(driver, nbytes)
+        self._staging = Staging(driver, nbytes, view=view)
         self._landing = int(driver.call("cuMemAlloc", max(nbytes, 16)))
         self._taken = driver.event()  # the landing may be written again
 

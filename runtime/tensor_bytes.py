@@ -42,13 +42,18 @@ def strided(tensor: Tensor, raw: Array) -> Array:
 
 def pack(tensor: Tensor, value: Array | float | int, raw: Array) -> None:
     """Writes a value of the user's shape into the bytes of the tensor's span."""
+    fill(tensor, value, strided(tensor, raw))
+
+
+def fill(tensor: Tensor, value: Array | float | int, elements: Array) -> None:
+    """Writes a value of the user's shape to the tensor's elements (see `strided`)."""
     array = np.asarray(value)
-    if array.ndim and array.size != prod(tensor.shape):
+    if array.ndim and array.size != elements.size:
         raise UsageError(
             f"'{tensor.name}' has shape {tensor.shape}, but the value has {array.shape}"
         )
     # A number fills the tensor; unsigned words (seeds) keep their bits.
-    strided(tensor, raw)[...] = array.reshape(tensor.view) if array.ndim else array
+    elements[...] = array.reshape(tensor.view) if array.ndim else array
 
 
 def rounded(raw: Array) -> Array:

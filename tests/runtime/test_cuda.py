@@ -177,7 +177,11 @@ def test_scalars_go_over_in_one_copy(api):
     executable.run()
     before = len(api.named("cuMemcpyHtoDAsync"))
     executable.write("lr", 0.1)
+    asked = len(api.calls)
     executable.write("seed_lo", 0xFFFFFFFF)
+    with pytest.raises(UsageError, match=r"'lr' has shape \(\), but the value has \(2,\)"):
+        executable.write("lr", np.zeros(2))
+    assert len(api.calls) == asked  # nothing of the driver: there are several in each step
     executable.run()
     executable.run()
     assert len(api.named("cuMemcpyHtoDAsync")) == before + 1
