@@ -129,7 +129,8 @@ def gpu(
 @_gpu_nets
 @_target
 @click.option("--precision", "precisions", default=",".join(_FAST), show_default=True)
-def compile_(nets: tuple[str, ...], target: str, precisions: str) -> None:
+@click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True, help="Default: both.")
+def compile_(nets: tuple[str, ...], target: str, precisions: str, mode: tuple[Mode, ...]) -> None:
     """Compile what `gpu` runs on NETS and the operations, for a GPU that need not be there.
 
     It lies in the cache afterwards.
@@ -139,7 +140,7 @@ def compile_(nets: tuple[str, ...], target: str, precisions: str) -> None:
     plan = Plan(
         nets or tuple(GPU_CASES),
         precisions=_precisions(precisions),
-        modes=get_args(Mode),
+        modes=mode or get_args(Mode),
         operations=() if nets else tuple(OPERATIONS),
         budget=float("inf"),
     )

@@ -56,6 +56,7 @@ EARLY_NETS = ("lenet", "mlp", "resnet50")
 # Seconds that a process may take before its first step is done, or to answer.
 LIMIT, LIMITS = 90.0, {"compile": 150.0, "max_autotune": 300.0}
 TESTING, PREPARING, LOCATING = 120.0, 180.0, 120.0
+COMPILING = 1200.0  # where nobody waits for it
 
 Document = dict[str, Any]
 Part = tuple[str, Callable[[], None]]  # what it is, and what it does
@@ -208,11 +209,12 @@ class Script:
     def tests(self) -> None:
         """Runs the tests that need a GPU, and keeps how it ended."""
         known = self.kept("tests")["gpu"] = {"rc": None, "last": "", "output": ""}
-        command = [*TESTS, *(["-n", "8"] if find_spec("xdist") else [])]
+        many = ["-n", str(min(8, processors()))] if find_spec("xdist") else []
         try:
             done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, timeout=self.left(TESTING)
-            )
+                [*TESTS, *many], cwd=ROOT, capture_output=True, text=True,
+                timeout=self.left(TESTING),
+            )  # fmt: skip
         except subprocess.TimeoutExpired as late:
             known.update(last="timeout", output=_text(late.stdout)[-8000:])
             self.say(f"GPU tests: not done in their share of the time\n{known['output']}")
@@ -233,7 +235,7 @@ class Script:
         self.deadline = time.monotonic() + self.plan.budget
         with ThreadPoolExecutor(processors()) as pool:
             for job in self.programs():
-                pool.submit(self.alone, job)
+                pool.submit(self.alone, job, COMPILING)
 
     def prepare(self) -> None:
         """Compiles all programs, writes weights, asks the reference: on all processors at once."""
@@ -244,8 +246,10 @@ class Script:
                 path = str(weights_path(case, self.folder))
                 if path not in written:
                     job = Job("weights", case, "train", 1, weights=path)
-                    written[path] = pool.submit(self.alone, job)
-            begun: list[Future[Any]] = [pool.submit(self.alone, job) for job in self.programs()]
+                    written[path] = pool.submit(self.alone, job, PREPARING)
+            begun: list[Future[Any]] = []
+            for job in self.programs():
+                begun.append(pool.submit(self.alone, job, PREPARING))
             for net in plan.nets:
                 if self.wanted("reference", net):
                     case = plan.check_case(net)
@@ -272,23 +276,28 @@ class Script:
                 case = plan.operation(which)
                 yield Job("operation", case, "train", 1, device=target, precision=precision)
 
-    def alone(self, job: Job) -> list[float]:
+    def alone(self, job: Job, limit: float) -> list[float]:
         """Returns what a job's peer gives after three steps, in a process of its own."""
+        what = f"{job.peer} of {job.case.net} ({job.mode}, {job.precision})"
+        if job.backend == "reference":
+            what = f"the reference's losses of {job.case.net}"
+        begun = time.monotonic()
         try:
-            side = Side(job, timeout=self.left(PREPARING))
+            side = Side(job, timeout=self.left(limit))
             try:
                 found: list[float] = side.ask("more", steps=2)["result"]
             finally:
                 side.stop()
         except LeftOut as reason:
-            self.say(f"{job.peer} of {job.case.net} {job.precision}: {reason}\n{reason.trace}")
+            self.say(f"{what}: {reason}\n{reason.trace}".rstrip())
             raise
+        self.say(f"{what}: {time.monotonic() - begun:.1f} s")
         return found
 
     def reference(self, job: Job, written: Future[list[float]], references: Document) -> None:
         """Keeps the first three losses of a net on the reference backend."""
         written.result()
-        references[job.case.net] = self.alone(job)
+        references[job.case.net] = self.alone(job, PREPARING)
 
     def check(self, net: str, precision: Precision) -> None:
         """Compares the first three losses of a net with the reference's, from the same weights."""
@@ -303,7 +312,7 @@ class Script:
         backend = "reference" if self.plan.dry_run else "triton"
         job = Job("netdef", case, "train", 1, backend, weights=weights)
         try:
-            losses = self.alone(replace(job, precision=precision))
+            losses = self.alone(replace(job, precision=precision), LIMIT)
         except LeftOut as reason:
             answer.update(error=str(reason), trace=reason.trace)
             self.locate(net, precision, case)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from bench import gpu, machine
 from bench.__main__ import main
-from bench.cases import CHECK_CASES, GPU_CASES, synthetic
+from bench.cases import CHECK_CASES, GPU_CASES, OPERATIONS, synthetic
 from bench.gpu import Plan, Script
 from bench.measure import EARLY, LATE, Comparison, Result, merged
 from bench.peer import Job, make_peer
@@ -145,7 +145,7 @@ def test_a_part_that_fails_leaves_the_others(short, monkeypatch) -> None:
 
 @pytest.mark.parametrize("losses", [[3.0, 2.0, 1.0], [3.0, 2.5, 1.0], None])
 def test_a_net_that_is_wrong_or_fails_is_looked_into(losses, monkeypatch, tmp_path) -> None:
-    def alone(self: Script, job: Any) -> list[float]:
+    def alone(self: Script, job: Any, limit: float) -> list[float]:
         if losses is None:
             raise gpu.LeftOut("CUDA_ERROR_ILLEGAL_ADDRESS", "the trace")
         return losses
@@ -210,6 +210,20 @@ def test_script_without_a_gpu(tmp_path, monkeypatch) -> None:
     done = CliRunner().invoke(main, ["gpu", "mlp", "--json", str(tmp_path / "gpu.json")])
     assert done.exit_code == 0, done.output
     assert "no usable GPU: no timings" in done.output
+
+
+def test_programs_are_compiled_for_a_gpu_that_is_not_there(monkeypatch) -> None:
+    """Those of checks and of rows, in both modes, and of operations."""
+    made: list[Any] = []
+    monkeypatch.setattr(Script, "alone", lambda self, job, limit: made.append(job))
+    words = ["--precision", "bf16", "--mode", "train", "--target", "sm_80"]
+    done = CliRunner().invoke(main, ["compile", "resnet50", *words])
+    assert done.exit_code == 0, done.output
+    assert [job.case for job in made] == [GPU_CASES["resnet50"], CHECK_CASES["resnet50"]]
+    assert {(job.peer, job.device, job.precision) for job in made} == {("program", "sm_80", "bf16")}
+    made.clear()
+    assert CliRunner().invoke(main, ["compile"]).exit_code == 0
+    assert len(made) == 2 * (3 * len(GPU_CASES) + len(OPERATIONS))
 
 
 def test_what_is_new_takes_the_place_of_what_was_there() -> None:
