@@ -70,7 +70,7 @@ def fold_results(
 def _merged(kernel: Kernel, other: Kernel) -> Kernel | str:
     """Returns a contraction with the body of its reader, which folds its results, or why not."""
     if kernel.rows or other.rows:
-        return "sums over its rows are in its epilogue"
+        return "one of them sums over rows of its own result"
     window = other.reduces[0].axes
     if prod(a.size for a in window) > WINDOW_LIMIT:
         return f"it folds more than {WINDOW_LIMIT} results to one"

@@ -216,7 +216,7 @@ def merge(kernel: Kernel, other: Kernel, spreads: bool = False) -> tuple[Kernel 
         return None, "it reads other elements than the point's own"
     kinds = (kernel.kind, merged.kind)
     if kinds[0] in ("contract", "transform") and kinds[1] != kinds[0]:
-        return None, f"a {kinds[0]} kernel takes only maps as its epilogue"
+        return None, "it sums again what a product made"
     if not in_place(merged.body):
         return None, "it overwrites what the other reads"
     return merged, ""
@@ -229,8 +229,12 @@ def _unsuited(kernel: Kernel, other: Kernel, found: Alignment, spreads: bool) ->
         most = f"a result is spread over more than {SPREAD_LIMIT} elements"
         return most if _extent(found.extra) > SPREAD_LIMIT else None
     alone = ("contract", "transform")
-    if kernel.kind in (*alone, "map") or other.kind in alone:
-        return f"a {other.kind} kernel does not fit behind a {kernel.kind} kernel"
+    if other.kind in alone:
+        return "a product is a kernel of its own"
+    if kernel.kind in alone:
+        return "rows or windows of what a product makes do not lie in one tile of it"
+    if kernel.kind == "map":
+        return "it reads rows or windows of what is made element by element"
     if any(r.op == "argmax" for r in (*kernel.reduces, *other.reduces)):
         return "a window is not a row"
     if found.extra and other.kind != "map":
