@@ -170,11 +170,16 @@ def locate(net: str, batch: int | None, side: int | None, precision: Precision |
 @_static_nets
 @_target
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Default: the target's own.")
+@click.option("--cached", is_flag=True, help="With the user's caches, and not timed.")
 @_static_json
 def static(
-    nets: tuple[str, ...], target: str, precision: Precision | None, path: Path | None
+    nets: tuple[str, ...],
+    target: str,
+    precision: Precision | None,
+    cached: bool,
+    path: Path | None,
 ) -> None:
-    """Training steps of NETS compiled for a GPU that need not be there: what can be counted.
+    """Training steps and forward passes of NETS compiled for a GPU that need not be there.
 
     Other nets that the file has stay in it.
     """
@@ -182,7 +187,7 @@ def static(
 
     path, table = path or RESULTS / f"static-{target}.json", []
     for net in nets or STATIC_CASES:
-        found = examine(net, target, precision)
+        found = examine(net, target, precision, cached)
         table.append(row(found))
         _keep(path, target, "nets", found)
     show(table, COLUMNS)

@@ -6,7 +6,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ from schemas.program import Program
 # The most launches that a step is meant to take.
 GOALS = {"lenet": 12, "resnet50": 250}
 COLUMNS = (
-    "net", "batch", "precision", "kernels", "launches", "peak MB", "traffic MB", "ideal MB",
-    "tensor cores", "spill", "too large", "registers", "cold s", "warm s", "step ms", "floor ms",
+    "net", "batch", "precision", "kernels", "launches", "planned", "forward", "peak MB",
+    "traffic MB", "ideal MB", "tensor cores", "spill", "too large", "registers", "cold s",
+    "warm s", "step ms", "floor ms",
 )  # fmt: skip
 PLANNED = (
     "net", "batch", "precision", "launches", "kernels", "peak MB", "traffic MB", "ideal MB",
@@ -49,6 +51,8 @@ class Findings:
     precision: str
     kernels: int = 0
     launches: int = 0  # with every time step of loops
+    planned: int = 0  # launches, before any of them falls apart
+    forward: int = 0  # launches of the test net's forward pass
     peak: int = 0
     traffic: int = 0
     ideal: int = 0
@@ -69,28 +73,47 @@ class Findings:
     error: str = ""
 
 
-def examine(net: str, target: str, precision: Precision | None) -> Findings:
-    """Compiles the training step of a net with empty caches, then with full ones."""
+def examine(net: str, target: str, precision: Precision | None, cached: bool = False) -> Findings:
+    """Compiles the training step of a net, and the forward pass of its test net.
+
+    The step is compiled with empty caches, then with full ones; if `cached`, with the user's
+    caches, and not timed: a call that was cut off goes on where it stopped.
+    """
     case = STATIC_CASES[net]
-    found = Findings(net, case.batch, precision or "")
+    found = predict(net, target, precision)
+    found.planned, found.precision = found.launches, precision or found.precision
+    with nullcontext() if cached else _empty_caches():
+        try:
+            cold, graph, program = _compiled(case, target, precision)
+            warm, _, _ = _compiled(case, target, precision)
+            forward = reuse.compile_or_load(
+                _forward(case, get_backend("triton", target, precision))
+            )
+        except Exception as error:  # one net that does not compile is a finding
+            found.error = f"{type(error).__name__}: {error}"
+            return found
+    count(found, graph, program)
+    if not cached:
+        found.cold, found.warm = cold, warm
+    found.forward = sum(1 for _ in forward.runs())
+    _binaries(found, forward)
+    return found
+
+
+@contextmanager
+def _empty_caches() -> Iterator[None]:
     before, cache = os.environ.get("TRITON_CACHE_DIR"), reuse.PROGRAMS
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRITON_CACHE_DIR"] = f"{folder}/triton"
         reuse.PROGRAMS = Cache(Path(folder) / "programs")
         try:
-            found.cold, graph, program = _compiled(case, target, precision)
-            found.warm, _, _ = _compiled(case, target, precision)
-        except Exception as error:  # one net that does not compile is a finding
-            found.error = f"{type(error).__name__}: {error}"
-            return found
+            yield
         finally:
             reuse.PROGRAMS = cache
             if before is None:
                 del os.environ["TRITON_CACHE_DIR"]
             else:
                 os.environ["TRITON_CACHE_DIR"] = before
-    count(found, graph, program)
-    return found
 
 
 def predict(net: str, target: str, precision: Precision | None) -> Findings:
@@ -118,6 +141,11 @@ def _unit(case: Case, backend: AnyBackend) -> tuple[Graph, Unit]:
     return graph, Unit(step.graph, arena, backend, step.names, step.tables)
 
 
+def _forward(case: Case, backend: AnyBackend) -> Unit:
+    graph = build(net_spec(case), "TEST", deploy=True)
+    return Unit(graph, plan_arena(graph), backend)
+
+
 def count(found: Findings, graph: Graph, program: Program) -> None:
     """Fills in what the program says, and what the net would take at best."""
     found.precision = program.meta["precision"]
@@ -139,7 +167,7 @@ def count(found: Findings, graph: Graph, program: Program) -> None:
 
 
 def _binaries(found: Findings, program: Program) -> None:
-    """Looks into the machine code: registers, stack, tensor cores."""
+    """Adds what the machine code says: registers, stack, tensor cores."""
     from compiler.triton_source.checks import amd_resources, resources
     from compiler.triton_source.tiles import target_named
 
@@ -156,7 +184,7 @@ def _binaries(found: Findings, program: Program) -> None:
     limit = target_named(program.target)
     assert limit is not None
     shared = {one.name: one.meta["shared"] for one in program.launches}
-    found.too_large = {name: held for name, held in shared.items() if held > limit.shared}
+    found.too_large |= {name: held for name, held in shared.items() if held > limit.shared}
     plain: dict[str, float] = {}
     for launch in program.launches:
         for kernel in launch.kernels:
@@ -165,7 +193,7 @@ def _binaries(found: Findings, program: Program) -> None:
                 found.on_tensor_cores += tensor[launch.code]
                 if not tensor[launch.code]:
                     plain[kernel.name] = kernel.flops / found.work
-    found.plain = _largest(plain)
+    found.plain = _largest(found.plain | plain)
 
 
 def _instruction(target: str) -> str:
@@ -184,7 +212,7 @@ def _largest(values: Mapping[str, float], most: int = 8) -> dict[str, float]:
 def row(found: Findings) -> Row:
     """Returns a line of the table."""
     if found.error:
-        return (found.net, str(found.batch), found.precision, found.error[:60], *[""] * 12)
+        return (found.net, str(found.batch), found.precision, found.error[:60], *[""] * 14)
     goal = f" (goal {GOALS[found.net]})" if found.net in GOALS else ""
     return (
         found.net,
@@ -192,6 +220,8 @@ def row(found: Findings) -> Row:
         found.precision,
         str(found.kernels),
         f"{found.launches}{goal}",
+        str(found.planned),
+        str(found.forward),
         f"{found.peak / 2**20:,.0f}",
         f"{found.traffic / 2**20:,.0f}",
         f"{found.ideal / 2**20:,.0f}",

@@ -79,6 +79,20 @@ def test_a_plan_needs_no_compiling(precision, tmp_path, monkeypatch) -> None:
     assert "lenet tf32" in kept["nets"]
 
 
+def test_a_net_is_compiled_as_planned_forward_too(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    path = tmp_path / "static.json"
+    done = CliRunner().invoke(main, ["static", "mlp", "--cached", "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    found = json.loads(path.read_text())["nets"]["mlp tf32"]
+    assert found["error"] == "" and found["launches"] == found["planned"] == 8
+    assert 0 < found["forward"] < found["launches"]
+    assert found["contractions"] == 8 + 3 and found["on_tensor_cores"] == 7 + 2  # ip3 has 10 rows
+    assert found["spilling"] == found["too_large"] == {} and found["cold"] == found["warm"] == 0
+    assert [*(tmp_path / "triton").iterdir()]
+
+
 def test_the_time_of_a_launch() -> None:
     peak = roofline.Peak(1e9, {"fp32": 1e9, "tf32": 1e10})
     moving = KernelInfo("map", "map", (), (), 0, 3_000_000)
