@@ -90,11 +90,6 @@ def read_weights(exe: Executable) -> dict[str, Array]:
     return {key: exe.read(key) for key in weight_shapes(exe.program)}
 
 
-def copy_weights(source: Executable, target: Executable) -> list[str]:
-    """Copies weights by name from one net to another; returns what `assign_weights` does."""
-    return assign_weights(target, read_weights(source), source.program.name)
-
-
 def assign_weights(exe: Memory, weights: Mapping[str, Array], origin: str) -> list[str]:
     """Writes weights to the layers of the same names (see `fitting`); returns the warnings."""
     arrays, warnings = fitting(exe.program, weights, origin)

@@ -101,10 +101,6 @@ def _erf(x: Array) -> Array:
     return result
 
 
-def _zero_like(node: Node) -> Node:
-    return moves.broadcast(leaves.const(0, node.dtype), node.shape)
-
-
 _map("add", 2, np.add, lambda n, g: (g, g))
 _map("sub", 2, np.subtract, lambda n, g: (g, neg(g)))
 _map("mul", 2, np.multiply, lambda n, g: (mul(g, n.src[1]), mul(g, n.src[0])))

@@ -23,7 +23,7 @@ def find(feed: Feed, name: str, fits: Callable[[Path], bool] = Path.is_file) -> 
     message = f"there is no {what} '{name}'"
     for folder in folders:
         place = (folder / name).parent
-        names = sorted(p.name for p in place.iterdir()) if place.is_dir() else []
+        names = sorted(p.name for p in place.iterdir() if fits(p)) if place.is_dir() else []
         if match := near(Path(name).name, names):
             raise wrong(feed, message, f"did you mean '{Path(name).parent / match}'?")
     raise wrong(feed, message, "paths are relative to the net's file, or to the working folder")

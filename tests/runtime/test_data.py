@@ -215,6 +215,16 @@ def test_errors(one: Feed, message: str) -> None:
     assert isinstance(caught.value, NetError)
 
 
+def test_a_name_of_the_same_kind_is_proposed(tmp_path: Path) -> None:
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits2.npz").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"there is no file .*\n.*did you mean '.*digits2.npz'"):
+        open_source(feed(source=str(tmp_path / "digits.npz")), 0)
+    (tmp_path / "digits2.npz").unlink()
+    with pytest.raises(SourceError, match=r"there is no file .*\n.*paths are relative"):
+        open_source(feed(source=str(tmp_path / "digits.npz")), 0)
+
+
 def test_dummy_data() -> None:
     fillers = [Filler("constant", value=3), {"type": "uniform", "max": 2.0}]
     one = Feed("d", "DummyData", ("a", "b"), ((2, 3), (5,)), {"data_filler": fillers})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from runtime.fillers import fill
-from runtime.params import Blobs, assign_weights, copy_weights, initialise, read_weights
+from runtime.params import Blobs, assign_weights, initialise, read_weights
 from runtime.weights import load_weights, save_weights, write_weight_file
 from schemas.errors import NetError, SourceError
 from schemas.params import ParamInfo, StateInfo
@@ -53,7 +53,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
     save_weights(one, tmp_path / "new" / "w.safetensors")
     assert load_weights(two, tmp_path / "new" / "w.safetensors") == []
     assert all(np.array_equal(one.read(k), two.read(k)) for k in NET)
-    assert copy_weights(one, Holder(NET, STATES)) == []
+    assert assign_weights(Holder(NET, STATES), read_weights(one), "one") == []
 
 
 def test_layers_of_one_side_only() -> None:
