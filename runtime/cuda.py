@@ -237,12 +237,18 @@ def _blocks(program: Program, driver: Driver, share: Executable | None) -> dict[
     """Allocates the program's slots; those that `share` has too are the same memory."""
     theirs = share.blocks if isinstance(share, CudaExecutable) else {}
     found: dict[str, DeviceBlock] = {}
-    for slot in program.slots:
-        block = theirs.get(slot.name) if slot.persistent else None
-        if block is None or block.nbytes != slot.nbytes or block.driver is not driver:
-            block = DeviceBlock(driver, slot.nbytes, program.initial.get(slot.name))
-        block.users += 1
-        found[slot.name] = block
+    try:
+        for slot in program.slots:
+            block = theirs.get(slot.name) if slot.persistent else None
+            if block is None or block.nbytes != slot.nbytes or block.driver is not driver:
+                block = DeviceBlock(driver, slot.nbytes, program.initial.get(slot.name))
+            block.users += 1
+            found[slot.name] = block
+    except BackendError:  # who tries again, with a smaller batch, has all memory again
+        driver.synchronize()
+        for block in found.values():
+            block.release()
+        raise
     return found
 
 

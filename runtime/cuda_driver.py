@@ -15,7 +15,6 @@ from schemas.program import Runs, written_out
 _PLAIN = {
     "CUDA_ERROR_NO_DEVICE": "there is no NVIDIA GPU in this machine",
     "CUDA_ERROR_INVALID_DEVICE": "there is no GPU of this number",
-    "CUDA_ERROR_INSUFFICIENT_DRIVER": "the NVIDIA driver is older than the package cuda-bindings",
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "the NVIDIA driver does not fit its kernel module",
     "CUDA_ERROR_OUT_OF_MEMORY": "the GPU has not enough free memory",
     "CUDA_ERROR_NO_BINARY_FOR_GPU": "the program was compiled for another GPU",
@@ -27,7 +26,6 @@ _PLAIN = {
 }
 _HINTS = {
     "CUDA_ERROR_OUT_OF_MEMORY": "use a smaller batch_size, or free the GPU (see nvidia-smi)",
-    "CUDA_ERROR_INSUFFICIENT_DRIVER": "update the driver, or install an older cuda-bindings",
     "CUDA_ERROR_NO_BINARY_FOR_GPU": "compile the net again with this GPU's --target",
 }
 _TIMING, _NO_TIMING = 0, 2  # CU_EVENT_DEFAULT, CU_EVENT_DISABLE_TIMING
@@ -52,8 +50,12 @@ def call(api: Any, name: str, *args: Any) -> Any:
     """Calls a driver function; returns what it returns beside its status."""
     try:
         status, *results = getattr(api, name)(*args)
-    except RuntimeError as error:  # the bindings did not find the driver's library
-        raise BackendError(f"no NVIDIA driver is installed ({error})") from error
+    except RuntimeError as error:  # the bindings did not find the driver's library, or this in it
+        if name == "cuInit":
+            raise BackendError(f"no NVIDIA driver is installed ({error})") from error
+        raise BackendError(
+            f"the NVIDIA driver is too old ({error})", hint="update the driver"
+        ) from error
     if int(status):
         word = getattr(status, "name", str(status))
         text = _PLAIN.get(word, f"the NVIDIA driver reports {word}")

@@ -13,6 +13,7 @@ import pytest
 
 import runtime
 from compiler.backends.triton import Backend
+from runtime import cuda_driver
 from runtime.cuda import CudaDevice
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
@@ -105,3 +106,13 @@ def test_the_bindings_take_all_calls() -> None:
     text = "".join(path.read_text() for path in Path(runtime.__file__).parent.glob("cuda*.py"))
     assert set(re.findall(r'"(cu[A-Z]\w+)"', text)) == api.called
     assert not api.fake.unreleased()
+
+
+def test_numbers_are_those_of_the_bindings() -> None:
+    events, records = driver.CUevent_flags, driver.CUevent_record_flags
+    assert cuda_driver._TIMING == events.CU_EVENT_DEFAULT
+    assert cuda_driver._NO_TIMING == events.CU_EVENT_DISABLE_TIMING
+    assert cuda_driver._EXTERNAL == records.CU_EVENT_RECORD_EXTERNAL
+    assert cuda_driver._NON_BLOCKING == driver.CUstream_flags.CU_STREAM_NON_BLOCKING
+    words = {status.name for status in driver.CUresult}
+    assert words >= {*cuda_driver._PLAIN, *cuda_driver._HINTS}

@@ -317,6 +317,11 @@ def test_errors_in_plain_words(api):
     with pytest.raises(BackendError, match="not enough free memory") as error:
         CudaDevice(0, api).load(program())
     assert error.value.hint.startswith("use a smaller batch_size")
+    api.limit = 500  # enough for what comes before the arena
+    slots = program().slots
+    with pytest.raises(BackendError, match="not enough free memory"):
+        CudaDevice(0, api).load(program(slots=(*slots[1:], slots[0])))
+    assert not api.unreleased()
     api.limit = 1 << 30
     executable = CudaDevice(0, api).load(program())
     api.fail["cuLaunchKernelEx"] = Status.CUDA_ERROR_NO_DEVICE
@@ -362,3 +367,12 @@ def test_no_driver():
 
     with pytest.raises(BackendError, match="no NVIDIA driver is installed"):
         CudaDevice(0, Missing())
+
+
+def test_a_driver_that_lacks_a_function(api, monkeypatch):
+    def missing(*args):
+        raise RuntimeError('Function "cuLaunchKernelEx" not found')
+
+    monkeypatch.setattr(api, "cuLaunchKernelEx", missing, raising=False)
+    with pytest.raises(BackendError, match='driver is too old .*"cuLaunchKernelEx" not found'):
+        CudaDevice(0, api).load(program()).run()
