@@ -132,6 +132,17 @@ def test_bf16_products_for_other_gpus(target):
     assert usage.copies == usage.wide_copies > 0
 
 
+@pytest.mark.parametrize(
+    ("target", "instruction"), [("sm_80", "mma.sync"), ("sm_100", "tcgen05.mma")]
+)
+def test_tf32_products_for_other_gpus(target, instruction):
+    program = runs.program(Backend(target, "tf32"), (LARGE["conv_forward"],))
+    (launch,) = program.launches
+    ptx = program.text[f"{launch.code}.ptx"]
+    assert_sound(launch, checks.usage(program.code[launch.code], ptx), target)
+    assert instruction in ptx
+
+
 def test_bf16_products_for_amd():
     program = runs.program(Backend("gfx942", "bf16"), (large("conv_forward", "bf16"),))
     (launch,) = program.launches
