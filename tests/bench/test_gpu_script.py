@@ -154,13 +154,17 @@ def test_a_net_that_is_wrong_or_fails_is_looked_into(losses, monkeypatch, tmp_pa
     monkeypatch.setattr(Script, "alone", alone)
     monkeypatch.setattr(Script, "locate", lambda self, *what: located.append(what))
     made = script(Plan(("resnet50",)), {"reference": {"resnet50": [3.0, 2.0, 1.0]}})
-    made.folder = tmp_path
+    made.folder, made.deadline = tmp_path, float("inf")
     made.check("resnet50", "tf32")
     right = losses == [3.0, 2.0, 1.0]
     assert located == ([] if right else [("resnet50", "tf32", CHECK_CASES["resnet50"])])
     answer = made.document["check"]["resnet50 tf32"]
     assert answer.get("within_tolerance", False) == right
     assert ("trace" in answer) == (losses is None)
+    late = script(Plan(("resnet50",)), {"reference": {"resnet50": [3.0, 2.0, 1.0]}})
+    late.folder, late.deadline = tmp_path, 0.0
+    late.check("resnet50", "tf32")  # what only the end of the time has stopped is tried again
+    assert bool(late.kept("check")) == (losses is not None)
 
 
 def test_a_row_without_netdef_is_looked_into(short, monkeypatch) -> None:
