@@ -119,14 +119,16 @@ class _Watch:
             kernels = [k for k in kernels if k.reads().isdisjoint(k.writes())]
             before = self._read({b for k in kernels for b in k.reads()})
             t = 0 if loop.backwards else last
-        after = self._read({s.buffer for k in kernels for s in k.stores})
+        made = [one for k in kernels for one in (k, *k.joins)]
+        after = self._read({s.buffer for one in made for s in one.stores})
         for kernel in kernels:
             moves = loop.moves.get(kernel.name, {}) if loop else {}
             then, now = (
                 {name: array[moves.get(name, 0) * t :] for name, array in memory.items()}
                 for memory in (before, after)
             )
-            yield from self._off(launch, kernel, then, now)
+            for part in (kernel, *kernel.joins):  # a join reads what was left by those before it
+                yield from self._off(launch, part, now | then, now)
 
     def _read(self, names: set[str]) -> dict[str, Array]:
         """Copies buffers to the host, as flat arrays."""

@@ -175,6 +175,9 @@ def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int
 
     In a loop, that of one time step: of a buffer that `moves`, so many bytes belong to it.
     """
+    if kernel.joins:
+        made = (replace(kernel, joins=()), *kernel.joins)
+        return sum(_traffic(one, buffers, moves) for one in made)
     total = 0
     for name in kernel.reads():
         whole = buffers[name].size

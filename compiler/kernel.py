@@ -11,10 +11,9 @@ Store; a convolution is a Reduce(sum) of a product of two Loads, then Stores of 
 Nothing depends on the order of the points of `space`: they may all run at once. An epilogue may
 also have Reduces over axes of `space` itself, the rows of a tile or the places of a window: their
 result is the same for all of them, and a Store of it that does not depend on the row (the place) is
-made once for all. The
-values of all Stores at the point (without axes of their own) are computed before the first of them
-is stored: a kernel may update a buffer in place, reading the very element that the same point
-stores. Otherwise no kernel reads a buffer that it writes.
+made once for all. The values of all Stores at the point (without axes of their own) are computed
+before the first of them is stored: a kernel may update a buffer in place, reading the very element
+that the same point stores. Otherwise no kernel reads a buffer that it writes.
 """
 
 from __future__ import annotations
@@ -217,6 +216,9 @@ class Kernel:
     loop: int = 0  # kernels of one loop go through time together, step by step; 0: none
     call: Call | None = None
     parts: Parts | None = None
+    # Kernels over columns, or groups of tiles and columns, whose sums run over what the one before
+    # stores once a tile, the first over this one's: each is done as soon as all of that is there.
+    joins: tuple[Kernel, ...] = ()
 
     @cached_property
     def kind(self) -> Kind:
@@ -268,16 +270,27 @@ class Kernel:
         """Yields every load, repeated ones too."""
         return (x for x in self.leaves if isinstance(x, Load))
 
+    def accesses(self) -> Iterator[Load | Store]:
+        """Yields whatever reads or writes memory, in the joins too."""
+        for one in (self, *self.joins):
+            yield from one.loads()
+            yield from one.stores
+
     def reads(self) -> set[str]:
         """Returns the buffers that the kernel reads, the scalar block included."""
         found = {x.buffer if isinstance(x, Load) else SCALAR_BUFFER for x in self.leaves}
         if self.call is not None:
             found |= {*self.call.before} | ({self.call.source} if self.call.source else set())
+        made = {s.buffer for s in self.stores}
+        for join in self.joins:
+            found |= join.reads() - made
+            made |= join.writes()
         return found
 
     def writes(self) -> set[str]:
         found = {s.buffer for s in self.stores}
         found |= {self.call.target} if self.call is not None else set()
+        found = found.union(*(join.writes() for join in self.joins))
         return found | ({self.parts.buffer} if self.parts is not None else set())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from compiler.kernel import (
     Acc,
     Const,
@@ -59,11 +61,20 @@ def render(kernel: Kernel) -> str:
     space = ", ".join(f"{a.name}<{a.size}" for a in kernel.space)
     parts = f" in {kernel.parts.count} parts" if kernel.parts is not None else ""
     lines = [f"{kernel.name} [{kernel.kind}]{parts} for {space or '(one point)'}:"]
+    lines += _statements(kernel, "  ")
+    for join in kernel.joins:
+        (count,) = {a.size for r in join.reduces for a in r.axes}
+        space = ", ".join(f"{a.name}<{a.size}" for a in join.space)
+        lines.append(f"  when {count} are there, for {space}:")
+        lines += _statements(join, "    ")
+    return "\n".join(lines) + "\n"
+
+
+def _statements(kernel: Kernel, margin: str) -> Iterator[str]:
     for s in kernel.body:
         over = f" for {', '.join(f'{a.name}<{a.size}' for a in s.axes)}" if s.axes else ""
         if isinstance(s, Reduce):
             payload = f" -> {show(s.payload)}" if s.payload else ""
-            lines.append(f"  acc{s.id} = {s.op}({show(s.value)}{payload}){over}")
+            yield f"{margin}acc{s.id} = {s.op}({show(s.value)}{payload}){over}"
         elif isinstance(s, Store):
-            lines.append(f"  {s.buffer}[{s.offset}] = {show(s.value)}{over}")
-    return "\n".join(lines) + "\n"
+            yield f"{margin}{s.buffer}[{s.offset}] = {show(s.value)}{over}"

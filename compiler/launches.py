@@ -140,4 +140,5 @@ def _settled(kernel: Kernel) -> Kernel:
         assert isinstance(s, Reduce)
         return replace(s, value=rebuild(s.value, visit))
 
-    return replace(kernel, body=tuple(settle(s) for s in kernel.body))
+    body, joins = (settle(s) for s in kernel.body), (_settled(join) for join in kernel.joins)
+    return replace(kernel, body=tuple(body), joins=tuple(joins))

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
 
 from compiler.fuse import ROW_LIMIT
 from compiler.graph import Graph
 from compiler.ir import Node
+from compiler.joins import MOST
 from compiler.prims import moves
 from compiler.prims.maps import SCALARS as MAPS
 from compiler.prims.maps import add, div, mul, sub
@@ -29,24 +30,31 @@ from compiler.prims.window import Window
 from compiler.simplify import splat
 from compiler.storage import SLID, memory_order
 
+_AT_ONCE = 256  # to read the sums of so many tiles takes as long as to wait once more
 _FEW = 32  # a part of fewer numbers is not worth its sums
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """How x falls into parts: which axes number the parts of its view, which are within."""
+    """How x falls into parts: which axes of its view are within a part, and how parts are joined.
+
+    They are joined over some axes of a shape, what comes of it over some of another, and so on.
+    """
 
     order: tuple[int, ...]  # of the axes of x in the view
     shape: tuple[int, ...]
-    across: tuple[int, ...]
     within: tuple[int, ...]
+    joins: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 
     def view(self, x: Node) -> Node:
         return moves.reshape(moves.transpose(x, self.order), self.shape)
 
     def total(self, x: Node, like: Node) -> Node:
         """Returns the sum of x, shaped as `like`."""
-        return moves.reshape(sum_(sum_(self.view(x), self.within), self.across), like.shape)
+        sums = sum_(self.view(x), self.within)
+        for shape, across in self.joins:
+            sums = sum_(moves.reshape(sums, shape), across)
+        return moves.reshape(sums, like.shape)
 
     def moments(self, x: Node, like: Node) -> tuple[Node, Node]:
         """Returns the mean of x and the sum of squared distances from it, shaped as `like`."""
@@ -55,15 +63,23 @@ class _Parts:
         means = div(sum_(x, self.within), size)
         away = sub(x, means)
         squares = sum_(mul(away, away), self.within)
-        first = means
-        for axis in self.across:
-            first = moves.slice_axis(first, axis, 0, 1)
-        apart, parts = sub(means, first), float(prod(self.shape[a] for a in self.across))
-        mean = add(div(sum_(apart, self.across), parts), first)
-        off = sub(mean, first)
-        spread = sub(sum_(mul(apart, apart), self.across), mul(mul(off, off), parts))
-        squares = add(sum_(squares, self.across), mul(spread, size))
-        return moves.reshape(mean, like.shape), moves.reshape(squares, like.shape)
+        for shape, across in self.joins:
+            means, squares = moves.reshape(means, shape), moves.reshape(squares, shape)
+            means, squares = _joined(means, squares, across, size)
+            size *= prod(shape[a] for a in across)
+        return moves.reshape(means, like.shape), moves.reshape(squares, like.shape)
+
+
+def _joined(means: Node, squares: Node, across: tuple[int, ...], size: float) -> tuple[Node, Node]:
+    """Returns mean and squared distances of parts of so many numbers together."""
+    first = means
+    for axis in across:
+        first = moves.slice_axis(first, axis, 0, 1)
+    apart, parts = sub(means, first), float(prod(means.shape[a] for a in across))
+    mean = add(div(sum_(apart, across), parts), first)
+    off = sub(mean, first)
+    spread = sub(sum_(mul(apart, apart), across), mul(mul(off, off), parts))
+    return mean, add(sum_(squares, across), mul(spread, size))
 
 
 def part_moments(graph: Graph, longest: int, rows: Sequence[int] = ()) -> dict[Node, Node]:
@@ -136,7 +152,9 @@ def _parts(total: Node, longest: int) -> _Parts | None:
             if length > 1 or axis not in axes:
                 kind.append(len(shape))
                 shape.append(length)
-    return _Parts(tuple(range(len(x.shape))), tuple(shape), tuple(across), tuple(within))
+    parts = tuple(1 if i in within else n for i, n in enumerate(shape))
+    joins = ((parts, tuple(across)),)
+    return _Parts(tuple(range(len(x.shape))), tuple(shape), tuple(within), joins)
 
 
 def _divisor(n: int, most: int) -> int:
@@ -155,7 +173,20 @@ def _tiles(total: Node, rows: Sequence[int], place: Mapping[Node, int]) -> _Part
     alike = last.type.size == x.type.size and last.type.rank >= x.type.rank
     if not _takes_sums(last) or not alike:
         return None
-    return _Parts(order, (count // size, size, total.type.size), (0,), (1,))
+    columns = total.type.size
+    return _Parts(order, (count // size, size, columns), (1,), _joins(count // size, columns))
+
+
+def _joins(tiles: int, columns: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """Returns how sums of tiles are joined: as groups first where they are many.
+
+    A program reads the fewest sums one after the other where the groups are about as many as the
+    tiles of each.
+    """
+    groups = _divisor(tiles, isqrt(tiles))
+    if tiles <= _AT_ONCE or tiles // groups > MOST:
+        return (((tiles, 1, columns), (0,)),)
+    return (((groups, tiles // groups, columns), (1,)), ((groups, 1, columns), (0,)))
 
 
 def _takes_sums(node: Node) -> bool:

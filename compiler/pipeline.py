@@ -17,6 +17,7 @@ from compiler.fold import fold_weights
 from compiler.fuse import fuse
 from compiler.graph import Graph
 from compiler.ir import Node
+from compiler.joins import join_tiles
 from compiler.kernel import Kernel
 from compiler.launches import schedule
 from compiler.lower import Lowering
@@ -143,9 +144,11 @@ def merge(unit: Unit) -> None:
 
 
 def add_up_rows(unit: Unit) -> None:
-    """Sums over rows of what a contraction stores, in its epilogue."""
+    """Sums over rows of what a contraction stores, in its epilogue; all its tiles' sums, joined."""
     if unit.backend.traits.rows:
         unit.kernels = take_sums(unit.kernels, unit.backend.traits.rows)
+        if unit.backend.traits.last_adds:
+            unit.kernels = join_tiles(unit.kernels)
         left = {kernel.name for kernel in unit.kernels}
         unit.refused = [pair for pair in unit.refused if left.issuperset(pair[:2])]
 

@@ -130,6 +130,8 @@ def run_kernel(kernel: Kernel, buffers: Buffers) -> None:
     """Runs the kernel in place on flat arrays by buffer name (float32 throughout)."""
     for store, offset, value in stored(kernel, buffers):
         buffers[store.buffer].reshape(-1)[offset] = value
+    for join in kernel.joins:
+        run_kernel(join, buffers)
 
 
 def stored(

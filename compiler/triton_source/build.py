@@ -213,7 +213,7 @@ class Build:
         for _, _, shape in members:
             for buffer in shape.buffers:
                 position.setdefault(buffer, len(position))
-        if any(kernel.parts is not None for kernel, _, _ in members):
+        if any(kernel.parts is not None or kernel.joins for kernel, _, _ in members):
             position[ARRIVALS] = len(position)
         key = tuple((s.key, tuple(position[b] for b in s.buffers)) for _, _, s in members)
         return Group(

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from compiler.index import Axis, Index, axes_of, index, unravel
+from compiler.index import Axis, Index, index, unravel
 from compiler.kernel import Kernel, Load, load_axes, product, shift, walk
 from compiler.parts import halves
 from compiler.tilings import Tiling, Tilings, Tunable, digest
 from compiler.triton_source.descriptors import Matrix, Reader, matrix
 from compiler.triton_source.emit import Emitter
-from compiler.triton_source.function import Function, each_of, finish, flatten, label, wide
+from compiler.triton_source.epilogue import store_results, sum_rows, write_joins
+from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.parts import last
 from compiler.triton_source.places import Place, fold_places, places, window
@@ -44,7 +45,6 @@ _AHEAD = 64  # registers of a thread for parts that are on their way
 _REGISTERS = 256
 _TRIED, _DESCRIBED = 12, 4  # tiles that a search tries; those of them through descriptors
 _SUMMED = 64  # accumulators of a thread whose rows are summed: the sums take registers as well
-_COLUMNS = frozenset(["col"])
 _SWIZZLE = 8  # tiles of this many rows run together, so that they share what they read
 
 
@@ -159,7 +159,8 @@ def _matrices(kernel: Kernel, r: Roles, precision: Precision) -> tuple[Matrix, M
     It counts in 32 bits. Steps of a loop move addresses by any number of bytes.
     """
     wanted = "bf16" if precision == "bf16" else "f32"
-    plain = kernel.parts is None and not kernel.loop and not r.batch and not wide(kernel)
+    plain = kernel.parts is None and not kernel.joins and not kernel.loop
+    plain = plain and not r.batch and not wide(kernel)
     if not plain or window(kernel) or any(load.dtype != wanted for load in (r.a, r.b)):
         return None
     a, b = matrix(r.a, {"row": r.m, "k": r.k}), matrix(r.b, {"k": r.k, "col": r.n})
@@ -209,7 +210,7 @@ def render_contract(
         axes = _one_tile(em, made, r, tile, precision, "pid")
         if kernel.parts is not None and parted is not None:
             _, total, part = parted
-            with last(em, kernel.parts, tiles // kernel.parts.count):
+            with last(em, kernel.parts.count, f"pid % {tiles // kernel.parts.count}"):
                 _add_up(em, total, part, axes, tile)
                 store_results(em, total, axes)
     accumulators = tile.accumulators * asked.places
@@ -252,32 +253,8 @@ def _one_tile(
     else:
         sum_rows(em, kernel, axes)
         store_results(em, kernel, axes)
+        write_joins(em, kernel, axes, tile.warps)
     return axes
-
-
-def sum_rows(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
-    """Writes the sums over the rows of the tile: values of its columns."""
-    for r in kernel.reduces[1:]:
-        total = em.names.fresh("total")
-        em.line(f"{total} = tl.sum({em.full(em.expr(shift(r.value, axes)), _RESULT)}, 0)")
-        em.accs[r.id] = Value(total, _COLUMNS, "f32", em.level)
-
-
-def store_results(em: Emitter, kernel: Kernel, axes: dict[Axis, Index]) -> None:
-    """Writes what is stored: at each point, or once for all rows of the tile."""
-    for s in kernel.stores:
-        once = not axes_of(s.offset).issuperset(kernel.rows)
-        at = axes | (_numbered(em, kernel) if once else {})
-        for one in each_of(s, at):
-            em.store(one, _COLUMNS if once else _RESULT)
-
-
-def _numbered(em: Emitter, kernel: Kernel) -> dict[Axis, Index]:
-    """Returns the axes that number the tiles: what is the same for all rows needs no others."""
-    outer = kernel.space[: kernel.space.index(kernel.rows[0])]
-    tile = Axis("tile_row", _size(outer))
-    em.bind(tile, "tile_row", [])
-    return dict(zip(outer, unravel(index(tile), [x.size for x in outer]), strict=True))
 
 
 def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], tile: Tile) -> None:

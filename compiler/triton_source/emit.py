@@ -35,6 +35,7 @@ class Emitter(Indices):
         self.pointers: dict[str, tuple[str, Dtype]] = {}  # buffer -> argument, element type
         self.helpers: set[str] = set()
         self.accs: dict[int, Value] = {}
+        self.earliest = 0  # nothing is loaded outside of the loop of this level
         self._alive: list[Expr] = []
 
     def pointer(self, buffer: str, dtype: Dtype) -> tuple[str, Dtype]:
@@ -67,7 +68,7 @@ class Emitter(Indices):
         test = self.mask(e.guards, offset.dims)
         dims = offset.dims | (test.dims if test else SCALAR)
         text = f"tl.load({self._address(pointer, offset, dims)}"
-        level = offset.level
+        level = max(offset.level, self.earliest)
         if test is not None:
             level = max(level, test.level)
             text += f", mask={self.fit(test, dims)}, other={_other(e.other, kept)}"

@@ -67,8 +67,7 @@ def each_of(s: Store, axes: dict[Axis, Index]) -> Iterator[Store]:
 
 def wide(kernel: Kernel) -> bool:
     """Whether some offset does not fit in 32 bits."""
-    offsets = [*(load.offset for load in kernel.loads()), *(s.offset for s in kernel.stores)]
-    return any(bounds(i)[1] >= 2**31 for i in offsets)
+    return any(bounds(part.offset)[1] >= 2**31 for part in kernel.accesses())
 
 
 def label(emitter: Emitter, substitution: dict[Axis, Index]) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from compiler.kernel import Parts
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import ARRIVALS
 
 
 @contextmanager
-def last(em: Emitter, parts: Parts, tiles: int) -> Iterator[None]:
-    """What is emitted inside, only the last of the programs with parts of one tile does.
+def last(em: Emitter, count: int, tile: str) -> Iterator[None]:
+    """What is emitted inside, only the last of the `count` programs with parts of one tile does.
 
-    Programs make the first parts of all `tiles`, then the second ones, and so on.
+    What it loads it loads then: the others' parts are not there before.
     """
     em.helpers.add("last")
     pointer, _ = em.pointer(ARRIVALS, "i32")
-    tile = f"{pointer} + pid % {tiles}" if tiles > 1 else pointer
-    with em.loop(f"if last({tile}, {parts.count}):"):
+    with em.loop(f"if last({pointer} + {tile}, {count}):"):
+        outside, em.earliest = em.earliest, em.level
         yield
+        em.earliest = outside

@@ -62,11 +62,20 @@ def render_rows(kernel: Kernel, processors: int) -> Function:
     em.bind(points, name, [dim])
     _write(em, dim, rows, axes, made)
     if kernel.parts is not None and parted is not None:
-        with last(em, kernel.parts, tiles):
+        with last(em, kernel.parts.count, f"pid % {tiles}"):
             _write(em, dim, sums, {**by_point, **by_sum}, parted[1])
     widest = max((r.length for r in rows.values()), default=1)
     warps = min(4, max(1, next_power(height * widest) // 512))
     return finish(kernel, em, tiles * count, warps)
+
+
+def write_join(em: Emitter, dim: str, kernel: Kernel, axes: dict[Axis, Index], most: int) -> None:
+    """Writes a kernel whose points lie along `dim`: its sums take at most so many terms at once."""
+    rows, by_row = _rows(kernel.body, set(em.order))
+    for name, row in rows.items():
+        row.length = em.block[name] = min(row.length, most)
+    em.order = (*em.order, *rows)
+    _write(em, dim, rows, axes | by_row, kernel)
 
 
 def _write(

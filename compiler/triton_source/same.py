@@ -37,7 +37,7 @@ def shape_of(kernel: Kernel) -> Shape:
     """Returns the kernel without its own name and the names of its buffers."""
     order: dict[str, str] = {}
     types: list[str] = []
-    for s in kernel.body:
+    for s in (s for one in (kernel, *kernel.joins) for s in one.body):
         for v in values(s):
             for e in walk(v):
                 if isinstance(e, Load):
@@ -63,8 +63,7 @@ def starts(kernel: Kernel) -> dict[str, int]:
     multiple of ALIGNMENT bytes: a pointer to it is as aligned as one to the buffer.
     """
     first: dict[str, int] = {}
-    parts: list[Load | Store] = [*kernel.loads(), *kernel.stores]
-    for part in parts:
+    for part in kernel.accesses():
         start = max(0, bounds(part.offset)[0])
         start -= start % (ALIGNMENT // ITEMSIZE[part.dtype])
         first[part.buffer] = min(first.get(part.buffer, start), start)
@@ -94,7 +93,8 @@ def renamed(kernel: Kernel, names: Mapping[str, str], starts: Mapping[str, int])
     parts = kernel.parts
     if parts is not None:
         parts = replace(parts, buffer=names.get(parts.buffer, parts.buffer))
-    return replace(kernel, body=tuple(one(s) for s in kernel.body), parts=parts)
+    joins = tuple(renamed(join, names, starts) for join in kernel.joins)
+    return replace(kernel, body=tuple(one(s) for s in kernel.body), parts=parts, joins=joins)
 
 
 def _name(order: dict[str, str], types: list[str], buffer: str, dtype: str) -> None:

@@ -11,8 +11,8 @@ from math import prod
 
 from compiler.index import Axis, Index, index, unravel
 from compiler.kernel import Kernel
-from compiler.triton_source.contract import store_results, sum_rows
 from compiler.triton_source.emit import Emitter
+from compiler.triton_source.epilogue import store_results, sum_rows, write_joins
 from compiler.triton_source.folds import fold_one, result, start
 from compiler.triton_source.function import Function, each_of, finish, flatten, label, wide
 from compiler.triton_source.pointwise import block_length
@@ -43,6 +43,7 @@ def render_windows(kernel: Kernel, target: Target, accumulators: int = MOST) -> 
     if kernel.rows:
         sum_rows(em, kernel, axes)
         store_results(em, kernel, axes)
+        write_joins(em, kernel, axes, tile.warps)
     else:
         for s in kernel.stores:
             for one in each_of(s, axes):
@@ -92,13 +93,13 @@ def _rows(kernel: Kernel, accumulators: int) -> _Tile:
     height = kernel.rows[0].size
     width = min(_COLUMNS, next_power(column.size), accumulators * 32 * _WARPS // height)
     em = Emitter(["row", "col"], {"row": height, "col": width}, wide(kernel))
-    for word in ("row", "col", "tile_row"):
+    for word in ("row", "col", "tile_row", "tile_col"):
         em.names.fresh(word)
     across = ceil_div(column.size, width)
     em.line(f"tile_row = pid // {across}" if across > 1 else "tile_row = pid")
     em.line(f"row = tile_row * {height} + {em.arange(height)}")
-    start = f"pid % {across} * {width} + " if across > 1 else ""
-    em.line(f"col = {start}{em.arange(width)}")
+    em.line(f"tile_col = pid % {across}" if across > 1 else "tile_col = 0")
+    em.line(f"col = tile_col * {width} + {em.arange(width)}")
     em.bind(row, "row", ["row"])
     em.bind(column, "col", ["col"])
     em.tails["col"] = column

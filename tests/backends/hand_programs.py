@@ -18,7 +18,7 @@ def sizes(kernels: Sequence[Kernel]) -> dict[str, tuple[int, str]]:
     """Returns the least length and the type of each buffer that the kernels touch."""
     found: dict[str, tuple[int, str]] = {}
     for kernel in kernels:
-        for e in (*kernel.loads(), *kernel.stores):
+        for e in kernel.accesses():
             length = max(bounds(e.offset)[1] + 1, found.get(e.buffer, (1, ""))[0])
             found[e.buffer] = length, e.dtype
     return {**found, SCALAR_BUFFER: (len(SCALARS), "f32")}

@@ -11,7 +11,7 @@ from compiler.adapt import adapt
 from compiler.arena import plan_arena
 from compiler.backends import Traits, get_backend
 from compiler.build import build
-from compiler.index import Axis, index
+from compiler.index import Axis, axes_of, index
 from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
 from compiler.schedule import Buffer
 from compiler.update import train_step
@@ -22,6 +22,7 @@ from tests.harness import assert_close, run_both
 
 SGD = SolverSpec(momentum=0.9, weight_decay=1e-3)
 TILED = Traits(parallel=64, rows=(128, 64))
+JOINED = Traits(parallel=64, rows=(128, 64), last_adds=True)
 UNIT = """
 name: unit
 layers:
@@ -154,6 +155,32 @@ def test_a_depthwise_weight_has_as_many_parts_as_processors_want():
     assert isinstance(split, Kernel) and split.parts is not None and split.parts.count >= 16
 
 
+@pytest.mark.parametrize("at_once", [256, 2])
+@pytest.mark.parametrize("name", SHAPES)
+def test_sums_of_tiles_are_joined_behind_the_contraction(name, at_once, monkeypatch):
+    monkeypatch.setattr("compiler.moments._AT_ONCE", at_once)
+    run = run_both(*step_of(SHAPES[name]), JOINED)
+    assert_close(run, rtol=3e-4)
+    tiled = [k for k in run.unit.schedule.kernels() if k.rows]
+    nine = name in ("spanning", "averaged", "pooled bias")  # tiles; the others' number is prime
+    deep = nine and at_once == 2
+    if name == "grouped":  # a kernel a group: what joins all groups' sums is none of theirs
+        assert {len(k.joins) for k in tiled} == {0, 1}
+        return
+    assert {len(k.joins) for k in tiled} == {1 + deep}
+    # What a tile's sums are stored for, nobody reads behind the contraction.
+    of_tiles = {s.buffer for k in tiled for s in k.stores if k.rows[0] not in axes_of(s.offset)}
+    read = set().union(*(k.reads() for k in run.unit.schedule.kernels()))
+    assert of_tiles and not of_tiles & read
+
+
+def test_very_many_sums_are_left_to_a_launch(monkeypatch):
+    monkeypatch.setattr("compiler.joins.MOST", 4)
+    run = run_both(*step_of(SHAPES["plain"]), JOINED)
+    assert_close(run, rtol=3e-4)
+    assert not any(k.joins for k in run.unit.schedule.kernels())
+
+
 def trained(engine: Engine, text: str, steps: int = 1) -> dict[str, np.ndarray]:
     graph = build(read_net(text=text, format="yaml"), "TRAIN")
     arena = plan_arena(graph)
@@ -175,8 +202,9 @@ def trained(engine: Engine, text: str, steps: int = 1) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-@pytest.mark.parametrize("name", SHAPES)
-def test_triton_follows_the_reference(name):
+@pytest.mark.parametrize("name, at_once", [*((name, 256) for name in SHAPES), ("spanning", 2)])
+def test_triton_follows_the_reference(name, at_once, monkeypatch):
+    monkeypatch.setattr("compiler.moments._AT_ONCE", at_once)
     want = trained(open_engine("reference"), SHAPES[name])
     got = trained(open_engine("triton", "interpreter"), SHAPES[name])
     for key, array in want.items():
