@@ -41,6 +41,7 @@ def compile_(net: str, target: str, path: str, **given: Any) -> None:
     from netdef.python_layers import without_python
     from schemas.errors import UsageError
 
+    output.check_ending(path, ".ndp")
     if not Path(path).parent.is_dir():  # asked before the long work
         raise UsageError(f"there is no folder '{Path(path).parent}' to write '{path}' to")
     rule = read_solver(given["solver"]) if given["solver"] is not None else None

@@ -37,10 +37,8 @@ def draw(
     """
     from netdef import drawing
     from netdef.probing import build_anyhow, shown_phase
-    from schemas.errors import UsageError
 
-    if Path(path).suffix.lower() != ".svg":
-        raise UsageError(f"cannot draw '{path}'", hint="give a name that ends in .svg")
+    output.check_ending(path, ".svg")
     spec = options.read_net(net, (), reading)
     graph, _ = build_anyhow(spec, phase or shown_phase(spec), options.read_shapes(shapes))
     output.write_file(Path(path), drawing.draw(graph, unroll).encode())

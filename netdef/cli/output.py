@@ -47,6 +47,15 @@ def json_text(document: Any) -> str:
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
 
 
+def check_ending(path: str, ending: str) -> None:
+    """Raises UsageError for a name that ends otherwise: a net's, say, which would be lost."""
+    from schemas.errors import UsageError
+
+    if Path(path).suffix.lower() != ending:
+        hint = f"give a name that ends in {ending}"
+        raise UsageError(f"'{path}' is no name for what is written", hint=hint)
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Writes a file whole, with the folders it needs. Raises UsageError."""
     from runtime.files import write_whole

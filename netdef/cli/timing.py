@@ -39,7 +39,9 @@ KERNELS = ("kernel", "kind", "way", "layers", "Mflop", "MB", *RATES)
 @options.precision_option
 @options.threads_option
 @options.json_option
-@click.option("--trace", metavar="FILE", help="Write the fastest step as a Chrome trace (JSON).")
+@click.option(
+    "--trace", metavar="FILE.json", help="Write the fastest step as a Chrome trace (JSON)."
+)
 def time_(
     net: str,
     phase: str | None,
@@ -83,6 +85,8 @@ def time_(
     from netdef.measuring import fill_inputs, measure
     from netdef.stepping import step_of
 
+    if trace is not None:
+        output.check_ending(trace, ".json")
     spec = options.read_net(net, sets, reading)
     step, arena, phase, _ = step_of(spec, phase, options.read_shapes(shapes))
     engine = open_engine(backend, threads=threads, precision=precision)

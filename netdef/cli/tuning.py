@@ -23,7 +23,7 @@ HEADS = ("kernel", "kernels", "of the model", "found", "ms", "ms found", "of it"
 
 @click.command()
 @click.argument("file", metavar="NET_OR_SOLVER")
-@click.option("-o", "--output", "out", metavar="FILE", help="Table to write, or to add to.")
+@click.option("-o", "--output", "out", metavar="FILE.json", help="Table to write, or to add to.")
 @options.reading_options
 @options.shape_option
 @options.set_option
@@ -59,6 +59,8 @@ def tune(
     from netdef.tuning import Search, clock_of, merge
     from schemas.errors import GraphError, UsageError
 
+    if out is not None:
+        output.check_ending(out, ".json")
     steps = list(_steps(file, sets, reading, options.read_shapes(shapes)))
     engine = open_engine(backend, threads=threads, precision=precision)
     found: list[Contraction] = []

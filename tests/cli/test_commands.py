@@ -182,6 +182,8 @@ def test_compile_writes_a_program_that_reads_back(tiny, netdef):
     assert result.stdout.startswith("net.ndp: tiny for numpy, ")
     program = compile("net.yaml", "reference", phase="TEST")
     assert read_program("net.ndp") == program
+    with pytest.raises(SourceError, match="cannot write .: Is a directory"):
+        save_program(program, ".")
     save_program(program, "again.ndp")
     assert (tiny / "again.ndp").read_bytes() == (tiny / "net.ndp").read_bytes()
 
@@ -205,14 +207,28 @@ def test_a_program_file_that_is_none(tiny, netdef):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("compile net.yaml -o .", "cannot write .: Is a directory"),
-        ("time net.yaml --iterations 1 --trace .", "cannot write '.': Is a directory"),
+        ("compile net.yaml -o FOLDER", "cannot write FOLDER: Is a directory"),
+        ("time net.yaml --iterations 1 --trace FOLDER", "cannot write 'FOLDER': Is a directory"),
         ("deploy net.yaml -o .", "the name '.' does not say which form to write"),
+        ("inspect net.yaml -o net.yaml --target cpu", "cannot write 'net.yaml/01_spec.yaml': "),
     ],
 )
 def test_a_folder_is_no_file_to_write(words, message, tiny, netdef):
-    result = netdef(*words.split())
+    folder = "x.ndp" if words.startswith("compile") else "x.json"
+    (tiny / folder).mkdir()
+    result = netdef(*words.replace("FOLDER", folder).split())
+    message = message.replace("FOLDER", folder)
     assert result.exit_code == 2 and result.stderr.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("words", ["compile -o", "draw -o", "tune -o", "time --trace"])
+@pytest.mark.parametrize("name", [".", "net.yaml"])
+def test_a_net_is_not_written_over(words, name, tiny, netdef):
+    command, option = words.split()
+    result = netdef(command, "net.yaml", option, name)
+    assert result.exit_code == 2
+    assert f"'{name}' is no name for what is written\n  hint: give a name" in result.stderr
+    assert (tiny / "net.yaml").read_text() == NET
 
 
 @pytest.mark.parametrize("kind", ["net", "solver"])
