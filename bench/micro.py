@@ -5,8 +5,10 @@ On both sides they are timed by events on the device, from and to activations of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bench.cases import Case
@@ -15,10 +17,12 @@ from bench.netdef_side import Made, compile_for, engine_for
 from bench.peer import STEPS, Array, Job
 from bench.side import LeftOut, Side
 from compiler.arena import Arena
+from compiler.tilings import Tilings, in_words
 from compiler.update import Step
 from netdef.formats import read_net
 from netdef.measuring import by_layer, fill_inputs, measure
 from netdef.stepping import step_of
+from netdef.tuning import Search, kernel_seconds
 from schemas.precision import Precision
 
 COLUMNS = ("operation", "precision", "way", "netdef ms", "TFLOP/s", "torch ms", "TFLOP/s", "ratio")
@@ -27,25 +31,36 @@ _PEERS = {"netdef": "bench.micro:NetdefOperation", "torch": "bench.torch_micro:T
 
 @dataclass(slots=True)
 class Finding:
-    """Milliseconds of an operation by side and way; `gflop` of one way forward."""
+    """Milliseconds of an operation by side and way; `gflop` of one way forward.
+
+    `searched` is netdef in the tiles that a search found, and `tiles` says which those are.
+    """
 
     operation: str
     precision: Precision
     gflop: float
-    netdef: dict[str, float]
-    torch: dict[str, float]
-    left_out: dict[str, str]
+    netdef: dict[str, float] = field(default_factory=dict)
+    searched: dict[str, float] = field(default_factory=dict)
+    torch: dict[str, float] = field(default_factory=dict)
+    tiles: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Returns a row of the table for each way; backward has two products."""
-        return [self._row(way, work) for way, work in (("forward", 1), ("backward", 2))]
+        ways = (("forward", 1), ("backward", 2))
+        rows = [self._row(way, work, self.netdef) for way, work in ways]
+        if self.searched:
+            rows += [self._row(way, work, self.searched, ", searched") for way, work in ways]
+        return rows
 
-    def _row(self, way: str, work: int) -> tuple[str, ...]:
-        cells = [self.operation, self.precision, way]
-        ours, theirs = self.netdef.get(way), self.torch.get(way)
+    def _row(
+        self, way: str, work: int, netdef: Mapping[str, float], how: str = ""
+    ) -> tuple[str, ...]:
+        cells = [self.operation, self.precision, way + how]
+        ours, theirs = netdef.get(way), self.torch.get(way)
         for ms in (ours, theirs):
             cells += [f"{ms:.3f}", f"{work * self.gflop / ms:,.0f}"] if ms else ["", ""]
         return (*cells, f"{ours / theirs:.2f}" if ours and theirs else "")
@@ -60,22 +75,31 @@ def gflop(case: Case) -> float:
     return work / 1e9
 
 
-def time_operation(job: Job, timeout: float, say: Say) -> Finding:
-    """Times the job's case on both sides; who cannot take part is left out, with a line."""
+def time_operation(job: Job, timeout: float, say: Say, search: float | None = None) -> Finding:
+    """Times the job's case on both sides; who cannot take part is left out, with a line.
+
+    search: how many seconds netdef looks for faster tiles, None: it does not.
+    """
     case, precision = job.case, job.precision
-    found = Finding(case.net, precision, gflop(case), {}, {}, {})
-    for name, peer in _PEERS.items():
+    found = Finding(case.net, precision, gflop(case))
+    sides = [(name, peer, timeout) for name, peer in _PEERS.items()]
+    if search is not None:
+        peer = f"bench.micro:SearchedOperation:{search}"
+        sides.append(("searched", peer, timeout + search))
+    for name, peer, limit in sides:
         try:
-            side = Side(replace(job, peer=peer), timeout=timeout)
+            side = Side(replace(job, peer=peer), timeout=limit)
             try:
-                setattr(found, name, side.ask("facts")["ms"])
+                facts = side.ask("facts")
+                setattr(found, name, facts["ms"])
+                found.tiles += facts.get("tiles", [])
             finally:
                 side.stop()
         except LeftOut as reason:
             found.left_out[name] = str(reason)
             say(f"{case.net} {precision}: {name} is left out: {reason}\n{reason.trace}")
-    for row in found.rows():
-        say("  ".join(row))
+    for line in (*("  ".join(row) for row in found.rows()), *found.tiles):
+        say(line)
     return found
 
 
@@ -92,7 +116,9 @@ class NetdefOperation:
 
     def __init__(self, job: Job, data: Mapping[str, Array]) -> None:
         self._engine = engine_for(job)
-        step, arena = _step(job.case)
+        self._load(*_step(job.case))
+
+    def _load(self, step: Step, arena: Arena) -> None:
         self._exe = self._engine.load(step, arena)
         fill_inputs(self._exe, step.graph.first)
 
@@ -116,6 +142,38 @@ class NetdefOperation:
     def close(self) -> None:
         """Frees the device's memory."""
         self._engine.close()
+
+
+class SearchedOperation(NetdefOperation):
+    """The same in the tiles that netdef's search finds fastest in some seconds, a round at least.
+
+    They are timed alone in the end: what was found does not have to be as good once more.
+    """
+
+    def __init__(self, job: Job, data: Mapping[str, Array], seconds: str) -> None:
+        self._engine = engine_for(job)
+        step, arena = _step(job.case)
+        self._search = Search(self._engine, step, arena, kernel_seconds)
+        end = time.monotonic() + float(seconds)
+        with closing(self._search.run()) as rounds:
+            for self._rounds, _ in enumerate(rounds, 1):
+                if time.monotonic() > end:
+                    break
+        backend = self._engine.backend
+        table = Tilings(backend.tilings.device, self._search.found())
+        self._engine.backend = backend.tuned(table)
+        self._load(step, arena)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the milliseconds, and which tile of each contraction won."""
+        return {**super().facts(), "tiles": [*self._tiles()]}
+
+    def _tiles(self) -> Iterator[str]:
+        yield f"{self._rounds} of {self._search.rounds} rounds of the search"
+        for one in self._search.contractions.values():
+            won = in_words(one.best or one.tunable.tilings[0])
+            times = f"{1e3 * one.before:.3f} ms, now {1e3 * one.after:.3f} ms: "
+            yield f"{', '.join(one.kernels)}: {times if one.best else 'as the model has it: '}{won}"
 
 
 def _step(case: Case) -> tuple[Step, Arena]:

@@ -48,6 +48,11 @@ class Tilings:
 MODEL = Tilings("")  # the model's choice everywhere
 
 
+def in_words(tiling: Tiling) -> str:
+    """Returns a tiling for people: `m 128 n 64`."""
+    return " ".join(f"{name} {value}" for name, value in tiling.items())
+
+
 def digest(*parts: object) -> str:
     """Returns a name for what decides how long a contraction takes."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Search:
         """Returns how often times are taken: each tiling beside the model's, and what was found."""
         return max((len(c.tunable.tilings) for c in self.contractions.values()), default=0)
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Generator[None]:
         """Tries everything, a tiling of each contraction a round; in the last what was found."""
         if not self.contractions:
             return

@@ -129,9 +129,8 @@ def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | N
     made = kernel if kernel.parts is None else halves(kernel, kernel.parts)[0]
     r = roles(made)
     asked = _asked(kernel, r, target, precision, MOST)
-    tiles = dict.fromkeys((choose(asked), *ranked(asked)[:_TRIED]))
-    if _matrices(kernel, r, precision):
-        tiles |= dict.fromkeys(described(asked)[:_DESCRIBED])
+    through = described(asked)[:_DESCRIBED] if _matrices(kernel, r, precision) else []
+    tiles = dict.fromkeys((choose(asked), *through, *ranked(asked)[:_TRIED]))
     return Tunable(_key(kernel, precision), tuple(t.tiling for t in tiles))
 
 

@@ -13,7 +13,6 @@ from netdef.cli import options, output
 
 if TYPE_CHECKING:
     from compiler.arena import Arena
-    from compiler.tilings import Tiling
     from compiler.update import Step
     from netdef.tuning import Contraction, Search
     from schemas.precision import Precision
@@ -121,8 +120,10 @@ def _progress(step: Step, n: int, search: Search) -> None:
 
 def _show(found: list[Contraction]) -> None:
     """Prints what became faster, and what that is of all."""
+    from compiler.tilings import in_words
+
     rows = [
-        (c.kernels[0], str(len(c.kernels)), _words(c.tunable.tilings[0]), _words(c.best),
+        (c.kernels[0], str(len(c.kernels)), in_words(c.tunable.tilings[0]), in_words(c.best),
          f"{1e3 * c.before:.3f}", f"{1e3 * c.after:.3f}", f"{c.ratio:.0%}")
         for c in found if c.best is not None
     ]  # fmt: skip
@@ -130,7 +131,3 @@ def _show(found: list[Contraction]) -> None:
         print()
         output.print_table(HEADS, rows, right=("kernels", *HEADS[4:]))
     print(f"\n{len(rows)} of {output.amount(len(found), 'contraction')} faster in other tiles")
-
-
-def _words(tiling: Tiling) -> str:
-    return " ".join(f"{name} {value}" for name, value in tiling.items())

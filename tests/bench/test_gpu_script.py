@@ -74,6 +74,21 @@ def test_kernels_that_begin_early_are_a_peer_of_their_own() -> None:
     peer.close()
 
 
+def test_operations_alone_are_searched_too(tmp_path, monkeypatch) -> None:
+    """One round of the search in a dry run, in which all tiles take as long."""
+    monkeypatch.setattr(Script, "tests", nothing)
+    path = tmp_path / "gpu.json"
+    words = ["--operation", "matmul_8192", "--precision", "bf16", "--json", str(path)]
+    done = CliRunner().invoke(main, ["gpu", "--dry-run", *words])
+    assert done.exit_code == 0, done.output
+    found = json.loads(path.read_text())["operations"]["matmul_8192 bf16"]
+    assert set(found["searched"]) == {"forward", "backward"}, done.output
+    first, *others = found["tiles"]
+    assert first.startswith("1 of ") and others
+    assert all("as the model has it: m " in line for line in others)
+    assert "forward, searched" in done.output and others[0] in done.output
+
+
 def test_quick_peers_are_timed_on_every_net_before_slow_ones(short) -> None:
     plan = Plan(("mlp", "lenet"), 1, ("bf16", "tf32"), modes=("train", "infer"))
     timed = [what for what, _ in script(plan).parts() if "fakes" in what]

@@ -30,19 +30,27 @@ layers:
 - {name: two, type: InnerProduct, num_output: 64, weight_filler: xavier}
 - {name: loss, type: Reduction, operation: SUMSQ, loss_weight: 1000}
 """
+NORMALISED = """
+layers:
+- {name: data, type: Input, top: data, shape: [17, 8, 16, 16]}
+- {name: one, type: Convolution, num_output: 64, kernel_size: 1, weight_filler: xavier}
+- {name: two, type: Convolution, num_output: 64, kernel_size: 1, weight_filler: xavier}
+- {name: norm, type: BatchNorm, top: two}
+- {name: loss, type: Reduction, operation: SUMSQ, loss_weight: 1000}
+"""
 
 
-def load(engine: Engine) -> Executable:
-    step, arena, *_ = step_of(read_net(text=NET, format="yaml"))
+def load(engine: Engine, net: str = NET) -> Executable:
+    step, arena, *_ = step_of(read_net(text=net, format="yaml"))
     exe = engine.load(step, arena)
     fill_inputs(exe, step.graph.first)
     return exe
 
 
-def described(exe: Executable) -> list[str]:
-    """Returns the launches of a program that read through descriptors."""
-    program = exe.program
-    return [x.name for x in program.launches if "_descriptor(" in program.text[x.meta["source"]]]
+def described(exe: Executable) -> dict[str, str]:
+    """Returns the source of the launches of a program that read through descriptors."""
+    found = {x.name: exe.program.text[x.meta["source"]] for x in exe.program.launches}
+    return {name: text for name, text in found.items() if "_descriptor(" in text}
 
 
 def made_up(exe: Executable) -> dict[str, float]:
@@ -51,12 +59,12 @@ def made_up(exe: Executable) -> dict[str, float]:
     return {k.name: 0.5 if x.name in fast else 1.0 for x in exe.program.launches for k in x.kernels}
 
 
-def search(engine: Engine, monkeypatch, folder) -> None:
+def search(engine: Engine, monkeypatch, folder, net: str = NET) -> None:
     """Tries one tile and its form with descriptors, and writes what was found."""
     monkeypatch.setattr(contract, "_TRIED", 1)
     monkeypatch.setattr(contract, "_DESCRIBED", 1)
     monkeypatch.setattr(tilings, "FOLDER", folder)
-    step, arena, *_ = step_of(read_net(text=NET, format="yaml"))
+    step, arena, *_ = step_of(read_net(text=net, format="yaml"))
     found = Search(engine, step, arena, made_up)
     list(found.run())
     assert all("descriptors" in t for t in found.found().values()) and found.found()
@@ -83,16 +91,19 @@ def test_machine_code_with_descriptors_is_launched(monkeypatch, tmp_path):
     assert not api.unreleased()
 
 
-def test_results_of_descriptors_are_those_of_pointers(monkeypatch, tmp_path):
+@pytest.mark.parametrize("net, sums", [(NET, False), (NORMALISED, True)])
+def test_results_of_descriptors_are_those_of_pointers(monkeypatch, tmp_path, net, sums):
+    """Also where a product takes the sums of a BatchNorm over the rows of its tiles."""
     results = []
     for searched in (False, True):
         engine = open_engine("triton", "interpreter", precision="tf32")
         if searched:
-            search(engine, monkeypatch, tmp_path)
+            search(engine, monkeypatch, tmp_path, net)
             engine.close()
             engine = open_engine("triton", "interpreter", precision="tf32")
-        exe = load(engine)
-        assert bool(described(exe)) == searched
+        exe = load(engine, net)
+        texts = described(exe).values()
+        assert bool(texts) == searched and any("tl.sum(" in t for t in texts) == (searched and sums)
         for _ in range(2):
             exe.run()
         results.append([exe.read(name) for name in ("loss", "one/weight", "two/weight")])
