@@ -55,7 +55,7 @@ QUICK, SLOW, SLOWEST = (
 EARLY_NETS = ("lenet", "mlp", "resnet50")
 # Seconds that a process may take before its first step is done, or to answer.
 LIMIT, LIMITS = 90.0, {"compile": 150.0, "max_autotune": 300.0}
-TESTING, PREPARING, LOCATING, SEARCHING = 120.0, 180.0, 120.0, 60.0
+TESTING, PREPARING, LOCATING = 120.0, 180.0, 120.0
 COMPILING = 1200.0  # where nobody waits for it
 
 Document = dict[str, Any]
@@ -376,9 +376,7 @@ class Script:
 
         backend, device = ("fake", "cpu") if self.plan.dry_run else ("triton", "cuda")
         job = Job("", self.plan.operation(which), "train", 1, backend, device, precision)
-        # A search takes as long as a net does: it is for who asks for operations alone.
-        search = None if self.plan.nets else 0.0 if self.plan.dry_run else self.left(SEARCHING)
-        one = time_operation(job, self.left(LIMIT), self.say, search)
+        one = time_operation(job, self.left(LIMIT), self.say, search=not self.plan.nets)
         if time.monotonic() < self.deadline or not one.left_out:
             self.kept("operations")[f"{which} {precision}"] = one.plain()
 

@@ -27,6 +27,7 @@ from schemas.precision import Precision
 
 COLUMNS = ("operation", "precision", "way", "netdef ms", "TFLOP/s", "torch ms", "TFLOP/s", "ratio")
 _PEERS = {"netdef": "bench.micro:NetdefOperation", "torch": "bench.torch_micro:TorchOperation"}
+_SEARCHING = 60.0  # seconds
 
 
 @dataclass(slots=True)
@@ -75,17 +76,18 @@ def gflop(case: Case) -> float:
     return work / 1e9
 
 
-def time_operation(job: Job, timeout: float, say: Say, search: float | None = None) -> Finding:
+def time_operation(job: Job, timeout: float, say: Say, search: bool = False) -> Finding:
     """Times the job's case on both sides; who cannot take part is left out, with a line.
 
-    search: how many seconds netdef looks for faster tiles, None: it does not.
+    search: netdef looks for faster tiles too. That takes as long as a net does, so it is for who
+    asks for operations alone; a dry run has one round of it.
     """
     case, precision = job.case, job.precision
     found = Finding(case.net, precision, gflop(case))
     sides = [(name, peer, timeout) for name, peer in _PEERS.items()]
-    if search is not None:
-        peer = f"bench.micro:SearchedOperation:{search}"
-        sides.append(("searched", peer, timeout + search))
+    if search:
+        seconds = 0.0 if job.backend == "fake" else min(_SEARCHING, timeout)
+        sides.append(("searched", f"bench.micro:SearchedOperation:{seconds}", timeout + seconds))
     for name, peer, limit in sides:
         try:
             side = Side(replace(job, peer=peer), timeout=limit)

@@ -31,18 +31,10 @@ layers:
 - {name: two, type: InnerProduct, num_output: 64, weight_filler: xavier}
 - {name: loss, type: Reduction, operation: SUMSQ, loss_weight: 1000}
 """
-NORMALISED = """
-layers:
-- {name: data, type: Input, top: data, shape: [17, 8, 16, 16]}
-- {name: one, type: Convolution, num_output: 64, kernel_size: 1, weight_filler: xavier}
-- {name: two, type: Convolution, num_output: 64, kernel_size: 1, weight_filler: xavier}
-- {name: norm, type: BatchNorm, top: two}
-- {name: loss, type: Reduction, operation: SUMSQ, loss_weight: 1000}
-"""
 
 
-def load(engine: Engine, net: str = NET) -> Executable:
-    step, arena, *_ = step_of(read_net(text=net, format="yaml"))
+def load(engine: Engine) -> Executable:
+    step, arena, *_ = step_of(read_net(text=NET, format="yaml"))
     exe = engine.load(step, arena)
     fill_inputs(exe, step.graph.first)
     return exe
@@ -92,11 +84,9 @@ def test_machine_code_with_descriptors_is_launched(monkeypatch, tmp_path):
     assert not api.unreleased()
 
 
-@pytest.mark.parametrize("net, sums", [(NET, False), (NORMALISED, True)])
-def test_a_step_by_descriptors_is_the_same_bits_as_by_pointers(net, sums):
-    """Also where a product takes the sums of a BatchNorm over the rows of its tiles."""
+def test_a_step_by_descriptors_is_the_same_bits_as_by_pointers():
     engine = open_engine("triton", "interpreter", precision="tf32")
-    step, arena, *_ = step_of(read_net(text=net, format="yaml"))
+    step, arena, *_ = step_of(read_net(text=NET, format="yaml"))
     tried = Search(engine, step, arena, made_up).contractions.items()
     found = [(key, t) for key, c in tried for t in c.tunable.tilings[1:2] if "descriptors" in t]
     assert len(found) >= 3
@@ -104,10 +94,8 @@ def test_a_step_by_descriptors_is_the_same_bits_as_by_pointers(net, sums):
     for which in ({"descriptors"}, set()):
         table = {key: {n: v for n, v in t.items() if n not in which} for key, t in found}
         backend = engine.backend.tuned(Tilings(engine.backend.tilings.device, table))
-        exe = load(Engine(backend, engine.device), net)
-        texts = described(exe).values()
-        assert bool(texts) == (not which)
-        assert any("tl.sum(" in text for text in texts) == (sums and not which)
+        exe = load(Engine(backend, engine.device))
+        assert bool(described(exe)) == (not which)
         exe.run()
         results.append([exe.read(name) for name in ("loss", "one/weight", "two/weight")])
         exe.close()
