@@ -15,11 +15,11 @@ from compiler.kernel import (
     Kernel,
     Load,
     Parts,
+    Reduce,
     Store,
     load_axes,
     product,
     rebuild,
-    shared_run,
 )
 from compiler.parts import fresh, halves, packed
 from compiler.schedule import Buffer, Loop, Work
@@ -86,6 +86,19 @@ def vector_axis(kernel: Kernel) -> Axis | None:
     """Returns the axis along which a contraction's result is contiguous, if it has one."""
     store = kernel.stores[0]
     return next((a for a in kernel.space if store.offset.coefficient(a) == 1), None)
+
+
+def shared_run(reduce: Reduce) -> Axis | None:
+    """Returns the sum axis along which both factors are contiguous, without guards."""
+    factors = product(reduce)
+    if factors is None or not reduce.axes or any(f.guards for f in factors):
+        return None
+    axis = reduce.axes[-1]
+    for factor in factors:
+        inner = (a.of for a, _ in factor.offset.terms if not isinstance(a, Axis))
+        if factor.offset.coefficient(axis) != 1 or any(axis in axes_of(i) for i in inner):
+            return None
+    return axis
 
 
 def _lies_well(kernel: Kernel) -> bool:

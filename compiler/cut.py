@@ -17,13 +17,13 @@ import numpy as np
 
 from compiler.arena import ROW, Arena, ArenaSlot
 from compiler.graph import Graph
+from compiler.inlining import VIEWS, stripped
 from compiler.ir import Node, users_of
 from compiler.prims import leaves
 from compiler.prims.maps import SCALARS as MAPS
 from compiler.prims.moves import broadcast, pack, reshape, slice_
 from compiler.prims.registry import make
 from compiler.rewrite import mapped, rewrite
-from compiler.storage import VIEWS, stripped
 from schemas.program import Runs, written_out
 
 

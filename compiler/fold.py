@@ -16,10 +16,10 @@ from math import prod
 import numpy as np
 
 from compiler.graph import Graph
+from compiler.inlining import FIXED, map_cost
 from compiler.ir import Node, made_of, users_of
 from compiler.prims.maps import SCALARS, add, div, mul, neg
 from compiler.prims.registry import make
-from compiler.storage import FIXED, map_cost
 
 # A chain that costs no more than this stays as it is: a bias, a slope and another bias.
 CHEAP = 4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.index import Axis, Index, index
-from compiler.kernel import Expr, Guard, Guarded, Guards, Load, rebuild
+from compiler.index import Axis, Index, axes_of, index
+from compiler.kernel import Expr, Factor, Guard, Guarded, Guards, Load, load_axes, rebuild
 from compiler.prims.contract import Labels
 
 
@@ -44,6 +44,21 @@ def guarded(guards: Guards, value: Expr, other: float) -> Expr:
         return guarded(guards, e, e.other) if isinstance(e, Load) else None
 
     return Guarded(guards, rebuild(value, visit), other, value.dtype)
+
+
+def factor(guards: Guards, value: Expr) -> Expr:
+    """Returns a factor, 0 where a guard fails; what lies in its tensor anyway is read anyway."""
+    if isinstance(value, Load):
+        return guarded(guards, value, 0.0)
+    moving = set().union(*(axes_of(g.index) for g in guards))
+
+    def visit(e: Expr) -> Expr | None:
+        near = isinstance(e, Load) and load_axes(e) & moving
+        return guarded(guards, e, e.other) if isinstance(e, Load) and near else None
+
+    if guards:
+        value = Guarded(guards, rebuild(value, visit), 0.0, value.dtype)
+    return Factor(value)
 
 
 def inside(position: Sequence[Index], shape: Sequence[int]) -> Guards:

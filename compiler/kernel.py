@@ -123,6 +123,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Factor:
+    """A factor of a product that is a map of what is loaded, made on its way to the product."""
+
+    value: Expr
+    dtype: Dtype = "f32"
+
+
+@dataclass(frozen=True, slots=True)
 class Acc:
     """The result of the Reduce with this id."""
 
@@ -130,7 +138,7 @@ class Acc:
     dtype: Dtype
 
 
-Expr = Const | Load | Op | Position | Guarded | Random | Entry | Acc
+Expr = Const | Load | Op | Position | Guarded | Random | Entry | Factor | Acc
 
 # The block of numbers that change from step to step, 4 bytes each: name -> (word, type).
 SCALARS: dict[str, tuple[int, Dtype]] = {
@@ -224,9 +232,8 @@ class Kernel:
     def kind(self) -> Kind:
         """What the generators choose by; it follows from the body alone.
 
-        contract  the first statement is a sum of a product of two Loads; none after it reduces,
-                  but over axes of the space; a Store with axes of its own spreads the result over
-                  several elements
+        contract  the first statement sums a product of two Loads or Factors; none after it reduces,
+                  but over axes of the space; a Store with axes of its own spreads the result
         transform likewise, of a value between two constant matrices
         row       statements with axes of their own (Stores over a row), or several Reduces
         reduce    Reduces over the same axes, then Stores at the point
@@ -295,26 +302,19 @@ class Kernel:
 
 
 def product(reduce: Reduce) -> tuple[Load, Load] | None:
-    """Returns the two factors if the Reduce is a sum of a product of two Loads."""
-    value = reduce.value
-    if reduce.op == "sum" and isinstance(value, Op) and value.name == "mul":
-        a, b = value.args
-        if isinstance(a, Load) and isinstance(b, Load) and {a.dtype, b.dtype} <= FLOATS:
+    """Returns where the two factors are read if the Reduce is a sum of a product of two."""
+    if reduce.op == "sum" and isinstance(reduce.value, Op) and reduce.value.name == "mul":
+        a, b = map(_read_at, reduce.value.args)
+        if a is not None and b is not None and {a.dtype, b.dtype} <= FLOATS:
             return a, b
     return None
 
 
-def shared_run(reduce: Reduce) -> Axis | None:
-    """Returns the sum axis along which both factors are contiguous, without guards."""
-    factors = product(reduce)
-    if factors is None or not reduce.axes or any(f.guards for f in factors):
-        return None
-    axis = reduce.axes[-1]
-    for factor in factors:
-        inner = (a.of for a, _ in factor.offset.terms if not isinstance(a, Axis))
-        if factor.offset.coefficient(axis) != 1 or any(axis in axes_of(i) for i in inner):
-            return None
-    return axis
+def _read_at(e: Expr) -> Load | None:
+    """Returns the Load that a factor is, or the one that a Factor is a map of: it has most axes."""
+    if isinstance(e, Factor):
+        return max((x for x in walk(e) if isinstance(x, Load)), key=lambda x: len(load_axes(x)))
+    return e if isinstance(e, Load) else None
 
 
 def sandwich(reduce: Reduce) -> tuple[Entry, Entry, Expr] | None:
@@ -348,7 +348,7 @@ def walk(e: Expr) -> Iterator[Expr]:
         yield e
         if isinstance(e, Op):
             stack.extend(reversed(e.args))
-        elif isinstance(e, Guarded):
+        elif isinstance(e, (Guarded, Factor)):
             stack.append(e.value)
 
 
@@ -367,10 +367,10 @@ def rebuild(e: Expr, visit: Callable[[Expr], Expr | None]) -> Expr:
             args = tuple(go(a) for a in e.args)
             if any(new is not old for new, old in zip(args, e.args, strict=True)):
                 return Op(e.name, args, e.dtype, e.attrs)
-        elif isinstance(e, Guarded):
+        elif isinstance(e, (Guarded, Factor)):
             value = go(e.value)
             if value is not e.value:
-                return Guarded(e.guards, value, e.other, e.dtype)
+                return replace(e, value=value)
         return e
 
     return go(e)

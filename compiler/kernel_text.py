@@ -9,6 +9,7 @@ from compiler.kernel import (
     Const,
     Entry,
     Expr,
+    Factor,
     Guarded,
     Kernel,
     Load,
@@ -38,6 +39,8 @@ def show(e: Expr) -> str:
         return f"matrix{len(e.matrix)}x{len(e.matrix[0])}[{e.row}, {e.column}]"
     if isinstance(e, Guarded):
         return f"({show(e.value)} if {' and '.join(map(str, e.guards)) or 'always'} else {e.other})"
+    if isinstance(e, Factor):
+        return f"factor({show(e.value)})"
     if isinstance(e, Load):
         text = f"{e.buffer}[{e.offset}]"
         guards = " and ".join(map(str, e.guards))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from compiler.guards import guarded, inside, label_positions
+from compiler.guards import factor, guarded, inside, label_positions
 from compiler.index import Axis, Index, axes_of, index, linear, reshape_index, row_major
 from compiler.ir import Node
 from compiler.kernel import (
@@ -27,6 +27,7 @@ from compiler.kernel import (
     Reduce,
     Statement,
     Store,
+    product,
     rebuild,
 )
 from compiler.prims.contract import Labels
@@ -326,18 +327,20 @@ class Lowering:
     def _contract(self, node: Node, storage: Storage, name: str) -> Kernel:
         labels: Labels = node.attr("labels")
         at, guards = label_positions(labels)
-        loads = []
+        factors = []
         for source, letters in zip(node.src, (labels.a, labels.b), strict=True):
-            load = self.value(source, [at[c] for c in letters])
+            value = self.value(source, [at[c] for c in letters])
             here = tuple(g for c in letters for g in guards.get(c, ()))
-            loads.append(guarded(here, load, 0.0))
-        assert all(isinstance(load, Load) for load in loads), node
+            factors.append(factor(here, value))
         offset = storage.offset([at[c] for c in labels.out])
         free = {a for c in labels.out for a, _ in at[c].terms if isinstance(a, Axis)}
         every = {a for i in at.values() for a in _plain_axes(i)}
-        summed = sorted(every - free, key=lambda a: _step(loads, a))
+        whole = Reduce(0, "sum", (), Op("mul", tuple(factors), "f32"), "f32")
+        loads = product(whole)
+        assert loads is not None, node
+        summed = sorted(every - free, key=lambda a: _step(loads[0], a))
         body: tuple[Statement, ...] = (
-            Reduce(0, "sum", tuple(summed), Op("mul", tuple(loads), "f32"), "f32"),
+            replace(whole, axes=tuple(summed)),
             Store(storage.buffer, offset, Acc(0, "f32"), "f32"),
         )
         axes = tuple(a for c in labels.out for a in _plain_axes(at[c]))
@@ -379,10 +382,8 @@ def _plain_axes(i: Index) -> list[Axis]:
     return [a for a, _ in i.terms if isinstance(a, Axis)]
 
 
-def _step(loads: Sequence[Expr], axis: Axis) -> tuple[int, str]:
+def _step(load: Load, axis: Axis) -> tuple[int, str]:
     """Sorts sum axes: those that step far in memory outside, contiguous ones inside."""
-    load = loads[0]
-    assert isinstance(load, Load)
     step = abs(load.offset.coefficient(axis))
     if not step and axis in axes_of(load.offset):
         step = 1 << 40  # under a division: a kernel tap of a strided data gradient

@@ -19,6 +19,7 @@ from math import isqrt, prod
 
 from compiler.fuse import ROW_LIMIT
 from compiler.graph import Graph
+from compiler.inlining import SLID
 from compiler.ir import Node
 from compiler.joins import MOST
 from compiler.prims import moves
@@ -28,7 +29,7 @@ from compiler.prims.reduce import sum_
 from compiler.prims.registry import make
 from compiler.prims.window import Window
 from compiler.simplify import splat
-from compiler.storage import SLID, memory_order
+from compiler.storage import memory_order
 
 _AT_ONCE = 256  # to read the sums of so many tiles takes as long as to wait once more
 _FEW = 32  # a part of fewer numbers is not worth its sums

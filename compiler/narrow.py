@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compiler.arena import NAME
+from compiler.inlining import FIXED, SLID, stripped
 from compiler.ir import Node
 from compiler.kernel import Expr, Kernel, Load, Op, Reduce, Statement, product, rebuild
 from compiler.prims.maps import SCALARS as MAPS
 from compiler.recurrence import Recurrence
 from compiler.schedule import Buffer
-from compiler.storage import FIXED, SLID, Plan, stripped
+from compiler.storage import Plan
 from schemas.program import Dtype
 
 COPY = f"{NAME}:bf16"

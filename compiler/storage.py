@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compiler.graph import Graph
 from compiler.index import Axis, Index, index, linear, reshape_index
+from compiler.inlining import (
+    ANCHORS,
+    FIXED,
+    FIXED_MAP_COST,
+    JOINS,
+    LEAVES,
+    MANY,
+    SLID,
+    VIEWS,
+    WINDOW_MAP_COST,
+    cheap,
+    map_cost,
+    on_the_way,
+    stripped,
+)
 from compiler.ir import Node, made_of, users_of
 from compiler.kernel import SCALAR_BUFFER, SCALARS
 from compiler.prims.maps import SCALARS as MAPS
@@ -17,23 +32,6 @@ from schemas.program import Role
 
 Position = Sequence[Index]
 Offset = Callable[[Position], Index]
-
-LEAVES = {"input", "param", "state", "delayed"}
-# What is made of these alone changes with the weights, not with the inputs.
-FIXED = {"param", "state", "const", "iota"}
-VIEWS = {"reshape", "transpose"}
-ANCHORS = {
-    "sum", "max", "pool_max", "pool_argmax", "pool_sum", "pool_at", "unpool_max", "unpool_sum",
-    "contract", "to_tiles", "from_tiles", "gather", "scatter", "host",
-}  # fmt: skip
-JOINS = {"concat", "pack"}
-SLID = VIEWS | {"slice", "broadcast", "pad"}  # what an address can express
-# A map that costs more than this is stored rather than computed again under every window tap.
-_WINDOW_MAP_COST = 4
-# So is one that is read at many times as many places as it has elements (the root of a variance);
-# and, outside of training, one of weights alone that costs more than this.
-_MANY = 16
-_FIXED_MAP_COST = 2
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,9 @@ def through(view: Node, offset: Offset) -> Offset:
 class Planner:
     """Walks a graph once and gives every node that must be stored its place."""
 
-    def __init__(self, graph: Graph, names: dict[Node, str]) -> None:
+    def __init__(self, graph: Graph, names: dict[Node, str], prologue: int = 0) -> None:
         self.graph = graph
+        self.prologue = prologue  # see Traits
         self.nodes = graph.nodes()
         self.users = users_of(self.nodes)
         self.plan = Plan(names=dict(names), updates=dict(graph.updates))
@@ -160,28 +159,32 @@ class Planner:
         fixed, testing = made_of(FIXED, self.nodes), self.graph.phase == "TEST"
         for node in self.nodes:
             if node.prim in ("contract", "to_tiles", "from_tiles"):
-                wanted |= {stripped(s) for s in node.src}
+                made = self.prologue and node not in self.plan.loops
+                for source in map(stripped, node.src):
+                    if not made or source in fixed or not on_the_way(source, wanted, self.prologue):
+                        wanted.add(source)
             elif node.prim == "host":
                 wanted |= set(node.src)
             elif node.prim.startswith(("pool", "unpool")):
-                wanted |= {s for s in node.src if map_cost(s, wanted) > _WINDOW_MAP_COST}
+                most = max(WINDOW_MAP_COST, self.prologue)
+                wanted |= {s for s in node.src if map_cost(s, wanted, most) > most}
             elif node.prim == "broadcast" and (source := stripped(node)).prim in MAPS:
-                many, limit = node.type.size >= _MANY * source.type.size, _WINDOW_MAP_COST
+                many, limit = node.type.size >= MANY * source.type.size, WINDOW_MAP_COST
                 if node in fixed:
                     many = testing and not fixed.issuperset(self.users[node])
-                    limit = _FIXED_MAP_COST
+                    limit = FIXED_MAP_COST
                 if many and map_cost(source, wanted) > limit:
                     wanted.add(source)
         # In a loop, what costs more than a load and is read twice is stored; if its readers are
         # merged with it, that comes to nothing but a register.
         for node in self.plan.loops:
             if node.prim in MAPS and len(set(self.users[node])) > 1:
-                if map_cost(node, wanted) > _WINDOW_MAP_COST:
+                if map_cost(node, wanted) > WINDOW_MAP_COST:
                     wanted.add(node)
         # What a loop reads is there before it begins, but for what is cheap and the same each step.
         outside = {s for n in self.plan.loops for s in n.src if s not in self.plan.loops}
         # A pad may be one of time, which is not the same work in each step.
-        wanted |= {stripped(s, SLID - {"pad"}) for s in outside if not _cheap(s, wanted)}
+        wanted |= {stripped(s, SLID - {"pad"}) for s in outside if not cheap(s, wanted)}
         return {n for n in wanted if n.prim not in LEAVES}
 
     def _sink(self, node: Node) -> Node:
@@ -344,38 +347,6 @@ class Planner:
         self.given.add(node)
         self.plan.names[node] = name
         return name
-
-
-def stripped(node: Node, through: Set[str] = SLID) -> Node:
-    """Returns the node under views that a contraction's loads can see through."""
-    while node.prim in through:
-        node = node.src[0]
-    return node
-
-
-def map_cost(node: Node, stored: set[Node]) -> int:
-    """Returns the plain operations that computing one element in place would take."""
-    total, stack = 0, [node]
-    while stack and total <= _WINDOW_MAP_COST:
-        node = stack.pop()
-        if node in stored or node.prim in LEAVES | ANCHORS | JOINS:
-            continue
-        total += MAPS[node.prim].cost if node.prim in MAPS else 0
-        stack.extend(node.src)
-    return total
-
-
-def _cheap(node: Node, stored: set[Node]) -> bool:
-    """Says whether a few maps of loads give an element, the same ones in every time step."""
-    stack = [node]
-    while stack:
-        part = stack.pop()
-        if part in stored or part.prim in LEAVES | ANCHORS | JOINS:
-            continue
-        if part.prim not in MAPS.keys() | VIEWS | {"slice", "broadcast", "const", "scalar"}:
-            return False
-        stack.extend(part.src)
-    return map_cost(node, stored) <= _WINDOW_MAP_COST
 
 
 def _strided(strides: Sequence[int]) -> Offset:

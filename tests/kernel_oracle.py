@@ -15,6 +15,7 @@ from compiler.kernel import (
     Const,
     Entry,
     Expr,
+    Factor,
     Guarded,
     Guards,
     Kernel,
@@ -107,6 +108,8 @@ def _value(e: Expr, grid: _Grid, buffers: Buffers, accs: dict[int, Array]) -> An
         return ((word >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)).reshape(
             element.shape
         )
+    if isinstance(e, Factor):
+        return _value(e.value, grid, buffers, accs)
     assert isinstance(e, Op)
     args = tuple(np.asarray(_value(a, grid, buffers, accs)) for a in e.args)
 

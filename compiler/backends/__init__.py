@@ -53,6 +53,10 @@ class Traits:
     # A blob of so many numbers takes its step where its gradient is made, which is then not stored;
     # all others share one update. 0: all do.
     apart: int = 0
+    # A map of one blob (normalisation, ReLU) that takes no more operations than this is made again
+    # by each contraction and window that reads it. 0: what contractions read is stored, and what
+    # windows read if it costs more than a few operations.
+    prologue: int = 0
     # Sums over the rows (pictures and places) of what a contraction stores can be taken, for each
     # of so many rows, by the contraction itself: its tiles have as many. The most wanted first.
     rows: tuple[int, ...] = ()

@@ -60,6 +60,7 @@ class Backend:
             last_adds=True,
             narrow=narrow,
             wide_epilogues=True,
+            prologue=8,
             rows=(128, 64),
         )
         self.tilings = known(self.target)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from compiler.adapt import shared_run
 from compiler.index import Axis
-from compiler.kernel import Kernel, Load, load_axes, product, shared_run
+from compiler.kernel import Kernel, Load, load_axes, product
 from compiler.llvm.builder import Builder, Int, Val, Var, const, constants
 from compiler.llvm.contract_plan import Plan
 from compiler.llvm.fold import lanes_of

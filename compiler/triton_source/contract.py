@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from compiler.index import Axis, Index, index, unravel
-from compiler.kernel import Kernel, Load, load_axes, product, shift, walk
+from compiler.kernel import Expr, Kernel, Load, Op, load_axes, product, shift, walk
 from compiler.parts import halves
 from compiler.tilings import Tiling, Tilings, Tunable, digest
 from compiler.triton_source.descriptors import Matrix, Reader, matrix
@@ -52,8 +52,8 @@ _SWIZZLE = 8  # tiles of this many rows run together, so that they share what th
 class Roles:
     """Which axis plays which part; `a` and `b` are the factors, `a` that of the rows."""
 
-    a: Load
-    b: Load
+    a: Expr
+    b: Expr
     m: tuple[Axis, ...]
     n: tuple[Axis, ...]
     k: tuple[Axis, ...]
@@ -70,14 +70,14 @@ def _size(axes: Sequence[Axis]) -> int:
 
 def roles(kernel: Kernel) -> Roles:
     """Divides a contraction's axes; the axis that is contiguous in the result becomes a column."""
-    factors = product(kernel.reduces[0])
-    assert factors is not None
-    a, b = factors
+    value, read = kernel.reduces[0].value, product(kernel.reduces[0])
+    assert isinstance(value, Op) and read is not None
+    (a, b), (first, second) = read, value.args
     out = kernel.stores[0].offset
     inner = [x for x in kernel.space if out.coefficient(x)]
     fastest = min(inner, key=lambda x: abs(out.coefficient(x)), default=None)
     if fastest in load_axes(a) and fastest not in load_axes(b):
-        a, b = b, a
+        a, b, first, second = b, a, second, first
     in_a, in_b = load_axes(a), load_axes(b)
     folded = window(kernel)
     rows = () if folded else kernel.rows
@@ -88,8 +88,8 @@ def roles(kernel: Kernel) -> Roles:
     batch = tuple(x for x in space if x in in_a & in_b)
     k = kernel.reduces[0].axes
     return Roles(
-        a,
-        b,
+        first,
+        second,
         (*_by_stride(outer, out, a.offset), *rows),
         _by_stride(n, out, b.offset),
         _by_stride(k, a.offset, b.offset),
@@ -116,7 +116,8 @@ def suits(kernel: Kernel) -> bool:
     r = roles(kernel)
     m, n, k, _ = r.sizes
     pays = m > 1 and n > 1 and k > 3
-    return (pays or bool(window(kernel))) and r.a.other == 0 == r.b.other
+    padded = product(kernel.reduces[0]) or ()
+    return (pays or bool(window(kernel))) and all(load.other == 0 for load in padded)
 
 
 def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | None:
@@ -153,14 +154,16 @@ def _asked(
 
 
 def _matrices(kernel: Kernel, r: Roles, precision: Precision) -> tuple[Matrix, Matrix] | None:
-    """Returns both factors as matrices that the copy engine reads, None if they are none.
+    """Returns both factors as matrices that the copy engine reads, None if they are none, or maps.
 
     It counts in 32 bits. Steps of a loop move addresses by any number of bytes.
     """
     wanted = "bf16" if precision == "bf16" else "f32"
     plain = kernel.parts is None and not kernel.joins and not kernel.loop
     plain = plain and not r.batch and not wide(kernel)
-    if not plain or window(kernel) or any(load.dtype != wanted for load in (r.a, r.b)):
+    if not plain or window(kernel) or not isinstance(r.a, Load) or not isinstance(r.b, Load):
+        return None
+    if r.a.dtype != wanted or r.b.dtype != wanted:
         return None
     a, b = matrix(r.a, {"row": r.m, "k": r.k}), matrix(r.b, {"k": r.k, "col": r.n})
     return (a, b) if a is not None and b is not None else None
@@ -352,11 +355,13 @@ def _factors(
 
 
 def _factor(
-    em: Emitter, load: Load, axes: dict[Axis, Index], dims: tuple[str, str], precision: Precision
+    em: Emitter, factor: Expr, axes: dict[Axis, Index], dims: tuple[str, str], precision: Precision
 ) -> str:
     """Returns the text of a factor's tile; what lies as f32 is rounded on its way."""
-    moved = shift(load, axes)
-    assert isinstance(moved, Load)
-    value = em.load(moved, raw=precision == "bf16")
+    moved = shift(factor, axes)
+    if isinstance(moved, Load):
+        value = em.load(moved, raw=precision == "bf16")
+    else:  # a map of nothing is not 0
+        value = em.where(em.tail("k"), em.expr(moved), 0.0)
     text = em.full(value, frozenset(dims))
     return f"{text}.to(tl.bfloat16)" if precision == "bf16" != value.dtype else text

@@ -10,6 +10,7 @@ from compiler.kernel import (
     Acc,
     Const,
     Expr,
+    Factor,
     Guarded,
     Load,
     Op,
@@ -129,11 +130,13 @@ class Emitter(Indices):
             return Value(text, i.dims, "f32", i.level)
         if isinstance(e, Guarded):
             value = self.expr(e.value)
-            return self._where(self.mask(e.guards, SCALAR), value, e.other)
+            return self.where(self.mask(e.guards, SCALAR), value, e.other)
+        if isinstance(e, Factor):
+            return self.expr(e.value)
         assert isinstance(e, Op), e  # an Entry is of a kind that only the cpu backend has
         return self._op(e)
 
-    def _where(self, test: Value | None, value: Value, other: float) -> Value:
+    def where(self, test: Value | None, value: Value, other: float) -> Value:
         if test is None:
             return value
         dims, no = test.dims | value.dims, literal(other, value.dtype)

@@ -21,9 +21,9 @@ LAUNCHES = {
     "alexnet": 28,
     "vgg16": 34,
     "googlenet": 91,
-    "resnet18": 79,
-    "resnet50": 207,
-    "resnet50 bf16": 210,
+    "resnet18": 69,
+    "resnet50": 173,
+    "resnet50 bf16": 176,
 }
 
 
