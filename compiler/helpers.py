@@ -1,4 +1,7 @@
-"""Does work in several processes: a compiler holds one lock for long, so threads would wait."""
+"""Does work in several processes: a compiler holds one lock for long, so threads would wait.
+
+They talk in pickles, through pipes that nobody else has: what is unpickled is never a file's.
+"""
 
 from __future__ import annotations
 
