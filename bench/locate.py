@@ -76,6 +76,7 @@ def locate(case: Case, engine: Engine, say: Say) -> list[Wrong]:
     for name, value in synthetic(case).items():
         exe.write(name, value)
     exe.write("lr", spec.base_lr)
+    exe.synchronize()  # what was written lies where the first kernels read it
     watch = _Watch(unit, exe)
     found = []
     for number, (launch, t) in enumerate(exe.program.runs(), 1):

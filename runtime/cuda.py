@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from runtime.calls import Call, Hosts, calls_of
-from runtime.cuda_driver import (
-    DeviceBlock,
-    Driver,
-    Inlet,
-    Mirror,
-    Pinned,
-    architecture,
-    bindings,
-)
+from runtime.cuda_driver import DeviceBlock, Driver, Mirror, Pinned, architecture, bindings
+from runtime.cuda_inlet import Inlet, has_inlet
 from runtime.cuda_step import Step
 from runtime.executable import Array, Executable
 from runtime.tensor_bytes import TYPES, dense, fill, pack, rounded, span, strided, unpack
@@ -27,7 +20,6 @@ from schemas.errors import BackendError, UsageError
 from schemas.program import Launch, Program, Tensor
 
 _LOG_WORDS = 1024  # numbers of 8 bytes that may wait to be read
-_SCALAR_DEPTH = 4  # steps that may be enqueued before Python waits for the first of them
 
 
 @lru_cache(maxsize=1)
@@ -90,8 +82,8 @@ class CudaExecutable:
     """A program in the GPU's memory; see `Executable` for the methods.
 
     A write takes part in the next run, and a read sees all runs so far, as both are in order on one
-    stream; inputs come most of their way beside it (`Inlet`). The scalars that change every step
-    are collected and go in one copy before the run.
+    stream. The inputs and scalars that are new in a step are collected and go in one copy before
+    the run, most of the way beside that stream (`Inlet`).
     """
 
     def __init__(
@@ -104,10 +96,11 @@ class CudaExecutable:
         self._program, self._driver = program, driver
         self.blocks = _blocks(program, driver, share)
         self._step = Step(driver, program, self.blocks, calls)
-        self._inlets: dict[str, Inlet] = {}
+        self._inputs = frozenset(n for n, t in program.tensors.items() if has_inlet(t))
+        self._inlet: Inlet | None = None  # once something was written
         self._mirrors = _mirrors(program, self.blocks)
         self._scalars = dict(self._words())
-        self._log = _Log(driver)
+        self._log = _Log(driver, self._tensor)
         self._ends: list[Any] = []  # events before and after a step, once one was timed
         self._closed = False
 
@@ -128,36 +121,36 @@ class CudaExecutable:
                 mirror, end = self._mirrors[tensor.slot], tensor.offset + span(tensor)
                 yield name, (mirror, strided(tensor, mirror.bytes[tensor.offset : end]))
 
-    def _inlet(self, name: str, tensor: Tensor) -> Inlet | None:
-        """Returns the way of an input to the GPU; None for what has none."""
-        if name not in self._inlets and tensor.role == "input" and dense(tensor):
-            view = partial(strided, tensor)
-            self._inlets[name] = Inlet(self._driver, span(tensor), view)
-        return self._inlets.get(name)
+    def _opened(self) -> Inlet:
+        """Returns the way of inputs and scalars to the GPU."""
+        if self._inlet is None:
+            self._driver.use()
+            self._inlet = Inlet(self._driver, self._program, self.blocks)
+        return self._inlet
 
     def write(self, name: str, value: Array | float | int) -> None:
-        tensor, address = self._tensor(name)
         if name in self._scalars:  # several in each step: nothing is asked of the driver
             mirror, word = self._scalars[name]
-            fill(tensor, value, word)
+            fill(self._program.tensors[name], value, word)
             mirror.dirty = True
             return
+        if name in self._inputs:
+            self._opened().write(name, value)
+            return
         self._driver.use()
-        if (inlet := self._inlet(name, tensor)) is not None:
-            fill(tensor, value, inlet.buffer())
-            inlet.send(address)
-        else:
-            # What lies in the gaps of the tensor is another's and stays as it is.
-            raw = np.empty(span(tensor), np.uint8)
-            if not dense(tensor):
-                raw = self._bytes(tensor, address)
-            pack(tensor, value, raw)
-            self._driver.upload(address, raw.ctypes.data, raw.nbytes)
-            if tensor.copy is not None:
-                small = rounded(raw)
-                at = self.blocks[tensor.copy].address + tensor.offset // 2
-                self._driver.upload(at, small.ctypes.data, small.nbytes)
-            self._driver.synchronize()  # before the arrays may go
+        tensor, address = self._tensor(name)
+        # What lies in the gaps of the tensor is another's and stays as it is.
+        raw = np.empty(span(tensor), np.uint8)
+        if not dense(tensor):
+            self._flush()
+            raw = self._bytes(tensor, address)
+        pack(tensor, value, raw)
+        self._driver.upload(address, raw.ctypes.data, raw.nbytes)
+        if tensor.copy is not None:
+            small = rounded(raw)
+            at = self.blocks[tensor.copy].address + tensor.offset // 2
+            self._driver.upload(at, small.ctypes.data, small.nbytes)
+        self._driver.synchronize()  # before the arrays may go
 
     def _bytes(self, tensor: Tensor, address: int) -> Array:
         raw = np.empty(span(tensor), np.uint8)
@@ -176,7 +169,7 @@ class CudaExecutable:
         self._flush()
         self._step.run()
         if log:
-            self._log.add({name: self._tensor(name) for name in log})
+            self._log.add(log)
 
     def alone(self, launch: Launch, t: int) -> None:
         """Runs one launch of a step, one of a loop in time step `t`, and waits for it."""
@@ -185,8 +178,13 @@ class CudaExecutable:
         self._step.alone(launch, t)
 
     def _flush(self) -> None:
-        for mirror in self._mirrors.values():
-            mirror.flush()
+        """Enqueues the way of what was written and is not on it yet."""
+        for slot, mirror in self._mirrors.items():
+            if mirror.dirty:
+                self._opened().write_slot(slot, mirror.bytes)
+                mirror.dirty = False
+        if self._inlet is not None:
+            self._inlet.send()
 
     def drain(self) -> list[Mapping[str, float]]:
         self._driver.use()
@@ -215,6 +213,7 @@ class CudaExecutable:
 
     def synchronize(self) -> None:
         self._driver.use()
+        self._flush()
         self._driver.synchronize()
 
     def close(self) -> None:
@@ -226,8 +225,8 @@ class CudaExecutable:
         self._step.release()
         for event in self._ends:
             self._driver.call("cuEventDestroy", event)
-        for inlet in self._inlets.values():
-            inlet.release()
+        if self._inlet is not None:
+            self._inlet.release()
         self._log.release()
         for block in self.blocks.values():
             block.release()
@@ -258,7 +257,7 @@ def _mirrors(program: Program, blocks: dict[str, DeviceBlock]) -> dict[str, Mirr
     for slot in {t.slot for t in program.tensors.values() if t.role == "scalar"}:
         block = blocks[slot]
         if block.mirror is None:
-            block.mirror = Mirror(block, program.initial.get(slot), _SCALAR_DEPTH)
+            block.mirror = Mirror(block.nbytes, program.initial.get(slot))
         found[slot] = block.mirror
     return found
 
@@ -266,25 +265,29 @@ def _mirrors(program: Program, blocks: dict[str, DeviceBlock]) -> dict[str, Mirr
 class _Log:
     """Numbers that are copied to the host after a step and read later."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, driver: Driver, find: Callable[[str], tuple[Tensor, int]]) -> None:
+        self._driver, self._find = driver, find
         self._ring: Pinned | None = None
-        self._pending: list[list[tuple[str, str]]] = []  # (name, type) of each step
+        self._known: dict[str, tuple[int, np.dtype[Any]]] = {}  # address and type by name
+        self._pending: list[tuple[str, ...]] = []  # what each step has logged
         self._count = 0
         self._done: list[Mapping[str, float]] = []
 
-    def add(self, tensors: Mapping[str, tuple[Tensor, int]]) -> None:
+    def add(self, names: tuple[str, ...]) -> None:
         """Enqueues the copies of one step's numbers."""
-        assert len(tensors) <= _LOG_WORDS
+        assert len(names) <= _LOG_WORDS
         if self._ring is None:
             self._ring = Pinned(self._driver, 8 * _LOG_WORDS)
-        if self._count + len(tensors) > _LOG_WORDS:
+        if self._count + len(names) > _LOG_WORDS:
             self._collect()
-        for tensor, address in tensors.values():
-            nbytes = np.dtype(TYPES[tensor.dtype]).itemsize
-            self._driver.download(self._ring.address + 8 * self._count, address, nbytes)
+        for name in names:
+            if name not in self._known:
+                tensor, address = self._find(name)
+                self._known[name] = address, np.dtype(TYPES[tensor.dtype])
+            address, dtype = self._known[name]
+            self._driver.download(self._ring.address + 8 * self._count, address, dtype.itemsize)
             self._count += 1
-        self._pending.append([(name, t.dtype) for name, (t, _) in tensors.items()])
+        self._pending.append(names)
 
     def _collect(self) -> None:
         """Waits for the copies and turns them into numbers."""
@@ -294,8 +297,9 @@ class _Log:
         at = 0
         for step in self._pending:
             found = {}
-            for name, dtype in step:
-                found[name] = float(self._ring.bytes[at : at + 8].view(TYPES[dtype])[0])
+            for name in step:
+                _, dtype = self._known[name]
+                found[name] = float(self._ring.bytes[at : at + 8].view(dtype)[0])
                 at += 8
             self._done.append(found)
         self._pending.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,7 @@ class Driver:
 
     def __init__(self, ordinal: int = 0, api: Any = None, pdl: bool = False) -> None:
         self.api = api if api is not None else bindings()
+        self.call: Callable[..., Any] = partial(call, self.api)
         self.pdl = pdl
         self.call("cuInit", 0)
         self.device = self.call("cuDeviceGet", ordinal)
@@ -93,9 +95,6 @@ class Driver:
         self.copies = self.call("cuStreamCreate", _NON_BLOCKING)
         count = self.api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
         self.processors = int(self.call("cuDeviceGetAttribute", count, self.device))
-
-    def call(self, name: str, *args: Any) -> Any:
-        return call(self.api, name, *args)
 
     def use(self) -> None:
         """Makes the GPU this thread's; the driver remembers it per thread."""
@@ -132,6 +131,11 @@ class Driver:
         """Enqueues a copy from the GPU."""
         if nbytes:
             self.call("cuMemcpyDtoHAsync", host, address, nbytes, self.stream)
+
+    def move(self, to: int, source: int, nbytes: int) -> None:
+        """Enqueues a copy within the GPU."""
+        if nbytes:
+            self.call("cuMemcpyDtoDAsync", to, source, nbytes, self.stream)
 
     def function(self, cubin: bytes, name: str, shared: int) -> tuple[Any, Any]:
         """Loads machine code; returns the module and the kernel."""
@@ -196,8 +200,6 @@ class DeviceBlock:
     def release(self) -> None:
         self.users -= 1
         if self.users == 0:
-            if self.mirror is not None:
-                self.mirror.staging.release()
             self.driver.call("cuMemFree", self.address)
 
 
@@ -214,94 +216,15 @@ class Pinned:
         self.driver.call("cuMemFreeHost", self.address)
 
 
-class Staging:
-    """A ring of pinned buffers: filling one does not wait for the copy from the one before.
-
-    `view` says as what array the bytes of a buffer are filled.
-    """
-
-    def __init__(
-        self,
-        driver: Driver,
-        nbytes: int,
-        depth: int = 2,
-        view: Callable[[Array], Array] = np.asarray,
-    ) -> None:
-        self.driver, self.nbytes, self._next = driver, nbytes, 0
-        self._buffers = [Pinned(driver, nbytes) for _ in range(depth)]
-        self._views = [view(buffer.bytes) for buffer in self._buffers]
-        self._copied = [driver.event() for _ in range(depth)]
-
-    def buffer(self) -> Array:
-        """Returns the next buffer, once the last copy from it is done."""
-        self.driver.call("cuEventSynchronize", self._copied[self._next])
-        return self._views[self._next]
-
-    def send(self, address: int, stream: Any = None) -> Any:
-        """Enqueues a copy of that buffer to the GPU; returns the event of its end."""
-        at, self._next = self._next, (self._next + 1) % len(self._buffers)
-        self.driver.upload(address, self._buffers[at].address, self.nbytes, stream)
-        self.driver.record(self._copied[at], stream)
-        return self._copied[at]
-
-    def release(self) -> None:
-        for event in self._copied:
-            self.driver.call("cuEventDestroy", event)
-        for buffer in self._buffers:
-            buffer.release()
-
-
-class Inlet:
-    """The way of an input to the GPU, most of it while the step before still runs.
-
-    The tensor's own memory is in use until that step is done. So the slow copy, over the bus, goes
-    to a block beside it, on the stream of copies; the fast one from there stands between two steps.
-    """
-
-    def __init__(self, driver: Driver, nbytes: int, view: Callable[[Array], Array]) -> None:
-        self._driver, self._nbytes = driver, nbytes
-        self._staging = Staging(driver, nbytes, view=view)
-        self._landing = int(driver.call("cuMemAlloc", max(nbytes, 16)))
-        self._taken = driver.event()  # the landing may be written again
-
-    def buffer(self) -> Array:
-        """Returns pinned memory for the next value."""
-        return self._staging.buffer()
-
-    def send(self, address: int) -> None:
-        """Enqueues the way of that value to the tensor at `address`."""
-        driver = self._driver
-        driver.wait(driver.copies, self._taken)
-        copied = self._staging.send(self._landing, driver.copies)
-        driver.wait(driver.stream, copied)
-        if self._nbytes:
-            what = address, self._landing, self._nbytes
-            driver.call("cuMemcpyDtoDAsync", *what, driver.stream)
-        driver.record(self._taken)
-
-    def release(self) -> None:
-        self._staging.release()
-        self._driver.call("cuEventDestroy", self._taken)
-        self._driver.call("cuMemFree", self._landing)
-
-
 class Mirror:
-    """The host's copy of a small block that Python writes to often: it goes over in one piece."""
+    """The host's copy of a slot of scalars, which Python writes to often."""
 
-    def __init__(self, block: DeviceBlock, initial: Runs | None, depth: int) -> None:
-        self.block, self.dirty = block, False
-        self.bytes: Array = np.zeros(block.nbytes, np.uint8)
+    def __init__(self, nbytes: int, initial: Runs | None) -> None:
+        self.bytes: Array = np.zeros(nbytes, np.uint8)
+        self.dirty = False
         if initial:
             numbers = written_out(initial)
             self.bytes[: numbers.nbytes] = numbers.view(np.uint8)
-        self.staging = Staging(block.driver, block.nbytes, depth)
-
-    def flush(self) -> None:
-        """Enqueues the copy of what was written since the last one."""
-        if self.dirty:
-            self.staging.buffer()[:] = self.bytes
-            self.staging.send(self.block.address)
-            self.dirty = False
 
 
 class Arguments:

@@ -31,8 +31,9 @@ class Feeder:
             source = opener(feed, seed)
             if source is None:
                 continue
-            # What the caller sets in between steps is what the next step reads.
-            ahead = feed.type != "MemoryData"
+            # What the caller sets in between steps is what the next step reads; and what never
+            # changes is there already.
+            ahead = feed.type != "MemoryData" and not source.constant >= source.shapes.keys()
             depth = int(feed.options.get("prefetch") or 4) if ahead else 0
             self._sources[f"{role}/{feed.layer}"] = Prefetcher(source, depth=depth)
             tensors = exe.program.tensors

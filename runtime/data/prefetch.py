@@ -56,16 +56,18 @@ class Prefetcher:
 class _Run:
     """One thread and the two queues that join it to its reader.
 
-    The reader gives a token for each batch it has taken: the queue of batches is bounded by the
-    number of tokens. SimpleQueue is one C call each way, where Queue wakes both threads up often.
+    The reader says how many batches may be made: at first `depth`, then half as many whenever it
+    has taken those, as it costs the reader more to wake the thread than to take a batch.
+    SimpleQueue is one C call each way, where Queue wakes both threads up often.
     """
 
     def __init__(self, source: Source, position: int, depth: int) -> None:
         self.ready: SimpleQueue[Batch | BaseException] = SimpleQueue()
-        self.tokens: SimpleQueue[bool] = SimpleQueue()  # False: stop
+        self.wanted: SimpleQueue[int] = SimpleQueue()
         self.stopped = False
-        for _ in range(depth):
-            self.tokens.put(True)
+        self.wanted.put(depth)
+        self.share = max(1, depth // 2)
+        self.taken = 0  # since the thread was last told
         self.thread = threading.Thread(
             target=self.work,
             args=(source, position),
@@ -76,19 +78,25 @@ class _Run:
 
     def take(self) -> Batch | BaseException:
         item = self.ready.get()
-        self.tokens.put(True)
+        self.taken += 1
+        if self.taken == self.share:
+            self.wanted.put(self.share)
+            self.taken = 0
         return item
 
     def stop(self) -> None:
         self.stopped = True
-        self.tokens.put(False)
+        self.wanted.put(0)
         self.thread.join()
 
     def work(self, source: Source, index: int) -> None:
-        while self.tokens.get() and not self.stopped:
-            try:
-                self.ready.put(source.batch(index))
-            except BaseException as error:
-                self.ready.put(error)
-                return
-            index += 1
+        while count := self.wanted.get():
+            for _ in range(count):
+                if self.stopped:
+                    return
+                try:
+                    self.ready.put(source.batch(index))
+                except BaseException as error:
+                    self.ready.put(error)
+                    return
+                index += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -217,13 +218,61 @@ def test_input_comes_while_the_step_before_runs(api):
     executable.write("x", np.zeros((1, 2, 3)))
     executable.run()
     executable.write("x", np.ones((1, 2, 3)))
-    step, bus, device = (
-        [one for one in api.order.waiting.values() if one.name == name][-1]
+    executable.run()
+    (step, _), (_, bus), (_, device) = (
+        [one for one in api.order.waiting.values() if one.name == name]
         for name in ("a graph", "a copy to the device", "a copy on the device")
     )
     assert not bus.before & step.bit and device.before & step.bit and device.before & bus.bit
     executable.close()
     assert not api.unreleased()
+
+
+def test_driver_calls_of_a_step(api):
+    """Whatever a step reads comes in one copy over the bus; a further input is one copy more."""
+    made = program()
+    label = tensor("label", "input", (3,), "arena", 128)
+    executable = CudaDevice(0, api).load(replace(made, tensors=made.tensors | {"label": label}))
+
+    def calls() -> Counter[str]:
+        first = len(api.calls)
+        for _ in range(2):
+            executable.write("x", np.ones((1, 2, 3)))
+            executable.write("label", np.arange(3))
+            executable.write("lr", 0.5)
+            executable.run(log=("loss",))
+        return Counter(name for name, *_ in api.calls[first:])
+
+    calls()  # the graph is made
+    assert calls() == {
+        "cuCtxSetCurrent": 4,
+        "cuEventSynchronize": 2,
+        "cuStreamWaitEvent": 4,
+        "cuMemcpyHtoDAsync": 2,
+        "cuMemcpyDtoDAsync": 6,
+        "cuEventRecord": 4,
+        "cuGraphLaunch": 2,
+        "cuMemcpyDtoHAsync": 2,
+    }
+    assert executable.read("label").tolist() == [0, 1, 2] and executable.read("lr") == 0.5
+    executable.close()
+    assert not api.unreleased()
+
+
+def test_only_what_was_written_goes_over(api):
+    """What lies in the memory of an input that is not written again stays there."""
+    made = program()
+    label = tensor("label", "input", (3,), "params:label")
+    slots = (*made.slots, Slot("params:label", 12, True))
+    tensors = made.tensors | {"label": label}
+    executable = CudaDevice(0, api).load(replace(made, tensors=tensors, slots=slots))
+    executable.write("label", np.array([1, 2, 3]))
+    with pytest.raises(UsageError, match="shape"):
+        executable.write("label", np.zeros(5))
+    for i in range(4):
+        executable.write("x", np.full((1, 2, 3), i))
+        executable.run()
+    assert executable.read("label").tolist() == [1, 2, 3] and (executable.read("x") == 3).all()
 
 
 def test_losses_wait_until_they_are_asked_for(api):

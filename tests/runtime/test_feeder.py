@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -50,4 +51,19 @@ def test_where_one_source_raises_none_goes_on(depth: int) -> None:
     assert feeder.positions == {"train/data": 1, "train/label": 1}
     feeder.feed()
     assert exe.read("data").max() == exe.read("label").max() == 1
+    feeder.close()
+
+
+@pytest.mark.parametrize("constant, threads", [((), 1), (("data",), 1), (("data", "label"), 0)])
+def test_what_never_changes_needs_no_thread(constant: tuple[str, ...], threads: int) -> None:
+    class Constant(Counting):
+        def __init__(self, feed: Feed) -> None:
+            super().__init__(feed, None)
+            self.constant = frozenset(constant)
+
+    before = set(threading.enumerate())
+    feed = feed_of("TRAIN")
+    feeder = Feeder(FakeExecutable("step", feed), 0, "train", lambda feed, seed: Constant(feed))
+    feeder.feed()
+    assert len(set(threading.enumerate()) - before) == threads
     feeder.close()

@@ -79,3 +79,16 @@ def test_an_error_reaches_the_reader_in_its_turn() -> None:
     ahead.close()
     ahead.close()
     assert threads() == 0
+
+
+def test_the_thread_is_woken_once_for_several_batches() -> None:
+    source = Counting()
+    with closing(Prefetcher(source, depth=4)) as ahead:
+        for taken, made in ((1, 4), (2, 6), (3, 6), (4, 8)):
+            ahead.next()
+            for _ in range(100):
+                if len(source.made) == made:
+                    break
+                time.sleep(0.01)
+            time.sleep(0.02)
+            assert source.made == list(range(made)) and ahead.position == taken
