@@ -50,18 +50,18 @@ def bindings() -> Any:
 def call(api: Any, name: str, *args: Any) -> Any:
     """Calls a driver function; returns what it returns beside its status."""
     try:
-        status, *results = getattr(api, name)(*args)
+        found = getattr(api, name)(*args)
     except RuntimeError as error:  # the bindings did not find the driver's library, or this in it
         if name == "cuInit":
             raise BackendError(f"no NVIDIA driver is installed ({error})") from error
         raise BackendError(
             f"the NVIDIA driver is too old ({error})", hint="update the driver"
         ) from error
-    if int(status):
+    if status := found[0]:
         word = getattr(status, "name", str(status))
         text = _PLAIN.get(word, f"the NVIDIA driver reports {word}")
         raise BackendError(f"{text} ({name})", hint=_HINTS.get(word))
-    return results[0] if len(results) == 1 else tuple(results) if results else None
+    return found[1] if len(found) == 2 else found[1:] or None
 
 
 def architecture(api: Any, ordinal: int = 0) -> tuple[int, int]:
