@@ -11,6 +11,8 @@ from schemas.errors import UsageError
 from schemas.program import Tensor
 
 Array = np.ndarray[Any, Any]
+_FEW = 8  # channels
+_PIECE = 1 << 17  # numbers
 TYPES: dict[str, type[np.generic]] = {
     "f32": np.float32,
     "f64": np.float64,
@@ -52,8 +54,29 @@ def fill(tensor: Tensor, value: Array | float | int, elements: Array) -> None:
         raise UsageError(
             f"'{tensor.name}' has shape {tensor.shape}, but the value has {array.shape}"
         )
-    # A number fills the tensor; unsigned words (seeds) keep their bits.
-    elements[...] = array.reshape(tensor.view) if array.ndim else array
+    if array.ndim:
+        _copy(array.reshape(tensor.view), elements)
+    else:  # a number fills the tensor; unsigned words (seeds) keep their bits
+        elements[...] = array
+
+
+def _copy(given: Array, elements: Array) -> None:
+    """Copies numbers to where they lie in another order.
+
+    NumPy's innermost loop runs along the axis whose elements lie side by side. Where those are the
+    few channels of pictures it is faster to copy one channel after the other, of as many pictures
+    at a time as a cache holds.
+    """
+    axes = [axis for axis, size in enumerate(elements.shape) if size > 1]
+    inner = min(axes, key=lambda axis: elements.strides[axis], default=0)
+    if not inner or elements.shape[inner] > _FEW or given.strides[inner] == given.itemsize:
+        elements[...] = given
+        return
+    count = max(1, _PIECE * len(given) // max(1, given.size))
+    channels = [np.moveaxis(array, inner, 0) for array in (elements, given)]
+    for at in range(0, len(given), count):
+        for to, source in zip(*channels, strict=True):
+            to[at : at + count] = source[at : at + count]
 
 
 def rounded(raw: Array) -> Array:
