@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -205,9 +205,10 @@ def predict(nets: tuple[str, ...], target: str, precisions: str, path: Path | No
     from bench.static import predict as plan
 
     path, table = path or RESULTS / f"static-{target}.json", []
+    say = cache(click.echo)  # what holds for several rows is said once
     for net in nets or STATIC_CASES:
         for precision in _precisions(precisions):
-            found = plan(net, target, precision)
+            found = plan(net, target, precision, say)
             table.append(planned_row(found))
             _keep(path, target, "predicted", found)
     show(table, PLANNED)

@@ -59,7 +59,10 @@ def operation(layer: Layer) -> Operation:
         case "Concat":
             return lambda *parts: torch.cat(parts, 1)
         case "SoftmaxWithLoss":
-            return lambda x, label: layer.loss_weight * functional.cross_entropy(x, label)
+            places = layer.shape[2:]  # of the scores; the label may lie flat
+            return lambda x, label: (
+                layer.loss_weight * functional.cross_entropy(x, label.view(-1, *places))
+            )
         case "Softmax":
             return nn.Softmax(1)
     raise ValueError(f"layer '{layer.name}': nothing stands for {layer.type} in PyTorch here")

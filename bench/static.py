@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.cases import STATIC_CASES, Case, flops, net_spec, solver_spec
 from bench.report import Row
-from bench.roofline import PEAKS, ideal, seconds_of
+from bench.roofline import PEAKS, Steps, ideal, loops_of, seconds_of
 from compiler import reuse
 from compiler.arena import plan_arena
 from compiler.backends import Backend as AnyBackend
@@ -37,8 +37,8 @@ COLUMNS = (
     "warm s", "step ms", "floor ms",
 )  # fmt: skip
 PLANNED = (
-    "net", "batch", "precision", "launches", "kernels", "peak MB", "traffic MB", "ideal MB",
-    "step ms", "floor ms", "items/s",
+    "net", "batch", "precision", "launches", "kernels", "peak MB", "of PyTorch", "traffic MB",
+    "ideal MB", "step ms", "floor ms", "items/s",
 )  # fmt: skip
 
 
@@ -54,6 +54,7 @@ class Findings:
     planned: int = 0  # launches, before any of them falls apart
     forward: int = 0  # launches of the test net's forward pass
     peak: int = 0
+    torch_peak: int | None = None  # PyTorch's; None where it is not known
     traffic: int = 0
     ideal: int = 0
     work: float = 0.0
@@ -80,7 +81,7 @@ def examine(net: str, target: str, precision: Precision | None, cached: bool = F
     caches, and not timed: a call that was cut off goes on where it stopped.
     """
     case = STATIC_CASES[net]
-    found = predict(net, target, precision)
+    found, loops = _planned(net, target, precision)
     found.planned, found.precision = found.launches, precision or found.precision
     with nullcontext() if cached else _empty_caches():
         try:
@@ -92,7 +93,7 @@ def examine(net: str, target: str, precision: Precision | None, cached: bool = F
         except Exception as error:  # one net that does not compile is a finding
             found.error = f"{type(error).__name__}: {error}"
             return found
-    count(found, graph, program)
+    count(found, graph, program, loops)
     if not cached:
         found.cold, found.warm = cold, warm
     found.forward = sum(1 for _ in forward.runs())
@@ -116,13 +117,34 @@ def _empty_caches() -> Iterator[None]:
                 os.environ["TRITON_CACHE_DIR"] = before
 
 
-def predict(net: str, target: str, precision: Precision | None) -> Findings:
-    """Plans the training step of a net and compiles nothing: groups that would spill stay whole."""
+def predict(
+    net: str, target: str, precision: Precision | None, say: Callable[[str], None]
+) -> Findings:
+    """Plans the training step of a net and compiles nothing: groups that would spill stay whole.
+
+    PyTorch's memory is looked up beside it, or left out with a line.
+    """
+    found, _ = _planned(net, target, precision)
+    try:
+        from bench.torch_memory import peak_bytes
+
+        found.torch_peak = peak_bytes(STATIC_CASES[net], found.precision == "bf16")
+    except ImportError as error:
+        say(f"PyTorch's memory is left out: it is not installed ({error})")
+    except Exception as error:  # nothing stands for a layer there
+        say(f"{net}: PyTorch's memory is left out: {error}")
+    return found
+
+
+def _planned(
+    net: str, target: str, precision: Precision | None
+) -> tuple[Findings, dict[str, Steps]]:
     case, backend = STATIC_CASES[net], Backend(target, precision, binary=False)
     graph, unit = _unit(case, backend)
-    found = Findings(net, case.batch, backend.precision)
-    count(found, graph, compile_unit(unit))
-    return found
+    found, program = Findings(net, case.batch, backend.precision), compile_unit(unit)
+    loops = loops_of(unit.schedule)
+    count(found, graph, program, loops)
+    return found, loops
 
 
 def _compiled(case: Case, target: str, precision: Precision | None) -> tuple[float, Graph, Program]:
@@ -146,7 +168,7 @@ def _forward(case: Case, backend: AnyBackend) -> Unit:
     return Unit(graph, plan_arena(graph), backend)
 
 
-def count(found: Findings, graph: Graph, program: Program) -> None:
+def count(found: Findings, graph: Graph, program: Program, loops: Mapping[str, Steps]) -> None:
     """Fills in what the program says, and what the net would take at best."""
     found.precision = program.meta["precision"]
     found.kernels = sum(
@@ -154,12 +176,17 @@ def count(found: Findings, graph: Graph, program: Program) -> None:
     )
     found.launches = sum(1 for _ in program.runs())
     found.peak = program.peak_bytes
-    found.traffic = sum(k.bytes for one in program.launches for k in one.kernels)
     found.ideal, found.work = ideal(graph, found.precision), flops(graph, training=True)
     if program.code:
         _binaries(found, program)
     peak = PEAKS.get(program.target, PEAKS["sm_90"])
-    seconds = {one.name: seconds_of(one, peak, found.precision) for one in program.launches}
+    steps = {one.name: loops.get(one.name) for one in program.launches}
+    found.traffic = sum(k.bytes for one in program.launches for k in one.kernels)
+    found.traffic -= sum(one.cached(peak) for one in steps.values() if one)
+    seconds = {
+        one.name: seconds_of(one, peak, found.precision, steps[one.name])
+        for one in program.launches
+    }
     found.step = sum(seconds.values())
     found.slowest = _largest(seconds)
     least = found.ideal / peak.traffic, found.work / peak.flops[found.precision]
@@ -245,6 +272,7 @@ def planned_row(found: Findings) -> Row:
         str(found.launches),
         str(found.kernels),
         f"{found.peak / 2**20:,.0f}",
+        f"{found.peak / found.torch_peak:.2f}" if found.torch_peak else "-",
         f"{found.traffic / 2**20:,.0f}",
         f"{found.ideal / 2**20:,.0f}",
         f"{found.step * 1e3:.3g}",

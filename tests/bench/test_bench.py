@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import report
 from bench.__main__ import main
-from bench.cases import CASES, ROOT, Case, Mode, case_of, flops, net_spec, rates
+from bench.cases import CASES, ROOT, STATIC_CASES, Case, Mode, case_of, flops, net_spec, rates
 from bench.measure import Comparison, Options, Result, compare, difference
 from bench.peer import Job, decode, encode
 from bench.plain_net import Layer, plain_net
@@ -238,6 +238,10 @@ def test_pytorch_takes_the_same_steps_on_small_images(
 
 def test_pytorch_takes_the_same_steps_with_three_losses() -> None:
     assert difference_to_pytorch(case_of("googlenet", 1), "train") < 1e-5
+
+
+def test_pytorch_takes_the_same_steps_where_scores_have_places() -> None:
+    assert difference_to_pytorch(replace(STATIC_CASES["nin"], batch=2), "train") < 1e-4
 
 
 def test_a_layer_that_pytorch_has_nothing_for_is_named() -> None:

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 
 from bench import roofline, static
 from bench.__main__ import main
-from bench.cases import GPU_CASES
+from bench.cases import GPU_CASES, Case
 from compiler.arena import plan_arena
 from compiler.backends import get_backend
+from compiler.backends.triton import Backend
 from compiler.build import build
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
@@ -48,9 +49,10 @@ def test_what_a_program_says() -> None:
     arena = plan_arena(graph)
     step = train_step(graph, arena, SolverSpec(base_lr=0.1, momentum=0.9))
     backend = get_backend("triton", "sm_90", "tf32")
-    program = compile_unit(Unit(step.graph, arena, backend, step.names, step.tables))
+    unit = Unit(step.graph, arena, backend, step.names, step.tables)
+    program = compile_unit(unit)
     found = static.Findings("tiny", 64, "")
-    static.count(found, graph, program)
+    static.count(found, graph, program, roofline.loops_of(unit.schedule))
     assert found.precision == "tf32" and found.contractions == 5
     assert found.launches == len(program.launches) <= found.kernels
     assert found.kernels == sum(len(one.kernels) for one in program.launches)
@@ -94,13 +96,42 @@ def test_a_net_is_compiled_as_planned_forward_too(tmp_path, monkeypatch) -> None
 
 
 def test_the_time_of_a_launch() -> None:
-    peak = roofline.Peak(1e9, {"fp32": 1e9, "tf32": 1e10})
+    peak = roofline.Peak(1e9, {"fp32": 1e9, "tf32": 1e10}, 20_000)
     moving = KernelInfo("map", "map", (), (), 0, 3_000_000)
     summing = KernelInfo("conv", "contract", (), (), 50_000_000, 1_000_000)
     assert roofline.seconds_of(Launch("a", (moving,)), peak, "tf32") == pytest.approx(3e-3 + 2e-6)
     assert roofline.seconds_of(Launch("b", (summing,)), peak, "tf32") == pytest.approx(5e-3 + 2e-6)
     looped = Launch("c", (summing,), repeat=Repeat("loop", 50, False))
     assert roofline.seconds_of(looped, peak, "fp32") == pytest.approx(50e-3 + 100e-6)
+
+
+def test_the_time_of_a_loop_in_one_launch() -> None:
+    """What it reads again comes from the cache, if it fits there; its programs wait to meet."""
+    peak = roofline.Peak(1e9, {"fp32": 1e15}, 20_000)
+    moving = (KernelInfo("map", "map", (), (), 0, 3_000_000),)
+    fits, large = roofline.Steps(101, 2, 20_000), roofline.Steps(101, 2, 20_001)
+    assert fits.cached(peak) == 2_000_000 and large.cached(peak) == 0
+    for steps, seconds in ((fits, 2e-3), (large, 3e-3)):
+        one, many = (Launch("a", moving, meta={"cooperative": m}) for m in (False, True))
+        assert roofline.seconds_of(one, peak, "fp32", steps) == pytest.approx(seconds + 2e-6)
+        met = seconds + 2e-6 + 202 * roofline.MEETING
+        assert roofline.seconds_of(many, peak, "fp32", steps) == pytest.approx(met)
+
+
+def test_recurrent_weights_are_read_once_a_loop() -> None:
+    case = Case("char_rnn", 40, classes=7, steps=6, embed=8, hidden=96, depth=1)
+    graph, unit = static._unit(case, Backend("sm_90", "tf32", binary=False))
+    program = compile_unit(unit)
+    loops = roofline.loops_of(unit.schedule)
+    weight, bias, gates = 4 * 4 * 96 * 96, 4 * 4 * 96, 4 * 40 * 4 * 96
+    forward, backward = loops.values()
+    assert forward == roofline.Steps(6, 2, weight + bias + gates)
+    assert backward == roofline.Steps(6, 2, weight)
+    assert len(loops) == sum(one.meta.get("cooperative", False) for one in program.launches) == 2
+    found = static.Findings("tiny", 40, "")
+    static.count(found, graph, program, loops)
+    moved = sum(k.bytes for one in program.launches for k in one.kernels)
+    assert moved - found.traffic == 5 * (2 * weight + bias + gates)
 
 
 def test_a_net_that_does_not_compile_is_a_finding_and_others_stay(tmp_path, monkeypatch) -> None:
