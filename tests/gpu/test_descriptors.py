@@ -23,12 +23,15 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed"
 )
 
+# Products of the middle layer alone: factors that are computed as they are read, and sums of a bias
+# beside a product, go without descriptors.
 NET = """
 layers:
 - {name: data, type: Input, top: data, shape: [72, 64]}
-- {name: one, type: InnerProduct, num_output: 64, weight_filler: xavier}
+- {name: one, type: InnerProduct, num_output: 64, bias_term: false, weight_filler: xavier}
 - {name: relu, type: ReLU, top: one}
-- {name: two, type: InnerProduct, num_output: 64, weight_filler: xavier}
+- {name: two, type: InnerProduct, num_output: 64, bias_term: false, weight_filler: xavier}
+- {name: three, type: InnerProduct, num_output: 2, weight_filler: xavier}
 - {name: loss, type: Reduction, operation: SUMSQ, loss_weight: 1000}
 """
 
@@ -75,7 +78,7 @@ def test_machine_code_with_descriptors_is_launched(monkeypatch, tmp_path):
     search(before, monkeypatch, tmp_path)
     after, api = engine()
     exe = load(after)
-    assert len(described(exe)) == 3  # the second product, and both of its gradients
+    assert len(described(exe)) == 3  # the product of `two`, and both of its gradients
     for _ in range(2):
         exe.run()
     exe.synchronize()

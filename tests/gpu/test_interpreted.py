@@ -30,10 +30,11 @@ def test_a_wrong_kernel_is_located() -> None:
     """It alone: those that read what it wrote do what they should."""
     case = replace(CASES["lenet"], batch=2)
     wrong, said = apart(located, case, "", False, "bf16")
-    assert wrong == [] and said[0] == "1 conv1: conv1"
-    wrong, said = apart(located, case, "conv1")
-    assert wrong == ["conv1"]
-    assert said[1].startswith("WRONG: conv1 of conv1 in launch conv1: ")
+    assert wrong == [] and said[0] == "1 pool1: conv1, pool1"
+    wrong, said = apart(located, case, "d(ip1/weight)")
+    assert wrong == ["d(ip1/weight)"]
+    (told,) = (line for line in said if line.startswith("WRONG: "))
+    assert told.startswith("WRONG: d(ip1/weight) of ip1 in launch d_ip1_weight: ")
     with pytest.raises(BackendError, match="launch 'ip1' of ip1, relu1: .* it has grid .0, 1, 1"):
         apart(located, case, "ip1")
 

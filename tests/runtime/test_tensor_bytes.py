@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 import pytest
 
+from runtime import tensor_bytes
 from runtime.tensor_bytes import dense, fill, span, strided, unpack
 from schemas.program import Tensor
 
@@ -24,7 +25,12 @@ def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("shape", PICTURES)
 @pytest.mark.parametrize("given", ["plain", "turned", "float64"])
-def test_pictures_are_turned(shape: tuple[int, ...], given: str) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pictures_are_turned(
+    shape: tuple[int, ...], given: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_bytes, "_THREADS", threads)
+    monkeypatch.setattr(tensor_bytes, "_MANY", 2)
     tensor = Tensor("x", "input", "f32", shape, "arena", 0, shape, channels_last(shape))
     assert dense(tensor)
     value = np.random.default_rng(1).standard_normal(shape, np.float32)
