@@ -78,7 +78,9 @@ def _copy(given: Array, elements: Array) -> None:
     inner = min(axes, key=lambda axis: elements.strides[axis], default=0)
     if inner and elements.shape[inner] <= _FEW and given.strides[inner] != given.itemsize:
         elements, given = np.moveaxis(elements, inner, 1), np.moveaxis(given, inner, 1)
-        pieces = [(i, c) for i in _pieces(given) for c in range(given.shape[1])]
+        pieces: list[tuple[Any, ...]] = [
+            (i, c) for i in _pieces(given) for c in range(given.shape[1])
+        ]
     else:
         pieces = [(i,) for i in _pieces(given)]
 
