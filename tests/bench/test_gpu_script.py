@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -203,6 +204,7 @@ def test_the_gpu_tests_are_those_that_need_one(monkeypatch) -> None:
     made.deadline = float("inf")
     made.tests()
     assert made.document["tests"]["gpu"]["rc"] == 0 and SAID[-1].startswith("GPU tests: ")
+    monkeypatch.setattr(gpu, "TESTS", [sys.executable, "-c", "import time; time.sleep(60)"])
     monkeypatch.setattr(gpu, "TESTING", 0.001)
     made.tests()
     assert made.document["tests"]["gpu"]["last"] == "timeout"
