@@ -25,7 +25,6 @@ from netdef.stepping import step_of
 from netdef.tuning import Search, kernel_seconds
 from schemas.precision import Precision
 
-COLUMNS = ("operation", "precision", "way", "netdef ms", "TFLOP/s", "torch ms", "TFLOP/s", "ratio")
 _PEERS = {"netdef": "bench.micro:NetdefOperation", "torch": "bench.torch_micro:TorchOperation"}
 _SEARCHING = 60.0  # seconds
 

@@ -9,14 +9,14 @@ from compiler.kernel import Reduce, shift
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.lines import Value
 from compiler.triton_source.text import ELEMENTS
+from schemas.program import Dtype
 
 
 def start(em: Emitter, r: Reduce, dims: frozenset[str]) -> tuple[Value, str]:
     """Writes the start of a fold; returns its variable, and for argmax that of the position."""
     best = em.names.fresh({"sum": "total", "max": "most", "argmax": "most"}[r.op])
-    dtype = "f32" if r.op == "argmax" else r.dtype
-    first = least(r) if r.op != "sum" else "0" if dtype == "i32" else "0.0"
-    em.line(f"{best} = tl.full({em.shape(dims)}, {first}, {ELEMENTS[dtype]})")
+    dtype = folded_type(r)
+    em.line(f"{best} = tl.full({em.shape(dims)}, {neutral(r)}, {ELEMENTS[dtype]})")
     where = ""
     if r.op == "argmax":
         where = em.names.fresh("where")
@@ -24,8 +24,15 @@ def start(em: Emitter, r: Reduce, dims: frozenset[str]) -> tuple[Value, str]:
     return Value(best, dims, dtype, em.level), where
 
 
-def least(r: Reduce) -> str:
-    """Returns what no element of the Reduce is less than."""
+def folded_type(r: Reduce) -> Dtype:
+    """Returns the type of what is folded: of an argmax that is no position but an element."""
+    return "f32" if r.op == "argmax" else r.dtype
+
+
+def neutral(r: Reduce) -> str:
+    """Returns what changes no result of the Reduce."""
+    if r.op == "sum":
+        return "0" if r.dtype == "i32" else "0.0"
     return str(-(2**31)) if r.op == "max" and r.dtype == "i32" else 'float("-inf")'
 
 

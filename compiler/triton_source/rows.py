@@ -9,11 +9,11 @@ from compiler.index import Axis, Index, axes_of, index, substitute
 from compiler.kernel import Acc, Kernel, Load, Reduce, Statement, Store, shift, values, walk
 from compiler.parts import halves
 from compiler.triton_source.emit import Emitter
-from compiler.triton_source.folds import greater, least, payload
+from compiler.triton_source.folds import folded_type, greater, neutral, payload, start
 from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.lines import Value
 from compiler.triton_source.parts import last
-from compiler.triton_source.text import ELEMENTS, ceil_div, next_power
+from compiler.triton_source.text import ceil_div, next_power
 
 _WHOLE = 8192  # a row up to this length is held in registers, a longer one is read in blocks
 _TILE = 4096
@@ -210,11 +210,9 @@ class _Writer:
         value, tail = em.expr(shift(r.value, self.axes)), em.tail(row.axis.name)
         if tail is None:
             return em.full(value, dims)
-        dtype = "f32" if r.op == "argmax" else r.dtype
-        neutral = least(r) if r.op != "sum" else "0" if dtype == "i32" else "0.0"
         kept = value.dims | tail.dims
-        text = f"tl.where({em.fit(tail, kept)}, {em.fit(value, kept)}, {neutral})"
-        return em.full(Value(text, kept, dtype, em.level), dims)
+        text = f"tl.where({em.fit(tail, kept)}, {em.fit(value, kept)}, {neutral(r)})"
+        return em.full(Value(text, kept, folded_type(r), em.level), dims)
 
     def _reduce_whole(self, r: Reduce, row: _Row) -> None:
         em, text = self.em, self._element(r, row)
@@ -240,11 +238,11 @@ class _Writer:
 
     def _loop(self, group: list[Statement], row: _Row) -> None:
         em, dims, name = self.em, self._dims(row), row.axis.name
-        folds = {r.id: self._start(r, dims) for r in group if isinstance(r, Reduce)}
-        start = em.names.fresh("start")
-        with em.loop(f"for {start} in range(0, {row.axis.size}, {row.length}):"):
+        folds = {r.id: start(em, r, dims) for r in group if isinstance(r, Reduce)}
+        begin = em.names.fresh("start")
+        with em.loop(f"for {begin} in range(0, {row.axis.size}, {row.length}):"):
             variable = em.names.fresh(name)
-            em.line(f"{variable} = {start} + {em.arange(row.length)}")
+            em.line(f"{variable} = {begin} + {em.arange(row.length)}")
             em.bind(row.axis, variable, [name])
             em.tails[name] = row.axis
             for s in group:
@@ -256,26 +254,14 @@ class _Writer:
             if isinstance(s, Reduce):
                 acc, where = folds[s.id]
                 if s.op == "argmax":
-                    em.accs[s.id] = self._winner(s, row, acc, where)
+                    em.accs[s.id] = self._winner(s, row, acc.text, where)
                 else:
-                    folded = em.names.fresh(acc)
-                    em.line(f"{folded} = tl.{s.op}({acc}, 1)")
+                    folded = em.names.fresh(acc.text)
+                    em.line(f"{folded} = tl.{s.op}({acc.text}, 1)")
                     em.accs[s.id] = Value(folded, frozenset([self.dim]), s.dtype, em.level)
 
-    def _start(self, r: Reduce, dims: frozenset[str]) -> tuple[str, str]:
-        em = self.em
-        acc = em.names.fresh("total" if r.op == "sum" else "most")
-        dtype = "f32" if r.op == "argmax" else r.dtype
-        start = least(r) if r.op != "sum" else "0" if dtype == "i32" else "0.0"
-        em.line(f"{acc} = tl.full({em.shape(dims)}, {start}, {ELEMENTS[dtype]})")
-        where = ""
-        if r.op == "argmax":
-            where = em.names.fresh("where")
-            em.line(f"{where} = tl.zeros({em.shape(dims)}, tl.int32)")
-        return acc, where
-
-    def _fold(self, r: Reduce, row: _Row, fold: tuple[str, str], variable: str) -> None:
-        em, (acc, where), text = self.em, fold, self._element(r, row)
+    def _fold(self, r: Reduce, row: _Row, fold: tuple[Value, str], variable: str) -> None:
+        em, acc, where, text = self.em, fold[0].text, fold[1], self._element(r, row)
         if r.op == "sum":
             em.line(f"{acc} += {text}")
         elif r.op == "max":

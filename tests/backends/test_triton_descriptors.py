@@ -20,7 +20,6 @@ from compiler.triton_source.build import divide
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.tiles import TARGETS
 from runtime.tensor_bytes import rounded
-from runtime.triton_interpreter import InterpreterDevice
 from schemas.program import Program, Tensor
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
@@ -33,13 +32,6 @@ PRECISIONS = ("tf32", "bf16")
 few = settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@pytest.fixture(scope="module")
-def device():
-    device = InterpreterDevice()
-    yield device
-    device.close()
 
 
 def in_precision(kernel: Kernel, precision: str) -> Kernel:

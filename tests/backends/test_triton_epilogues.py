@@ -17,7 +17,6 @@ from compiler.lower import without_units
 from compiler.schedule import Buffer
 from compiler.triton_source import checks
 from compiler.triton_source.tiles import TARGETS
-from runtime.triton_interpreter import InterpreterDevice
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
 from tests.backends.hand_programs import check
@@ -59,13 +58,6 @@ def lowered(kernel: Kernel) -> Kernel:
     """Returns the kernel as lowering makes it: without axes of one element."""
     space = tuple(a for a in kernel.space if a.size > 1)
     return replace(kernel, space=space, body=tuple(without_units(kernel.body)))
-
-
-@pytest.fixture(scope="module")
-def device():
-    device = InterpreterDevice()
-    yield device
-    device.close()
 
 
 @settings(

@@ -14,7 +14,6 @@ from compiler.index import index
 from compiler.kernel import Acc, Kernel, Load, Reduce, Store
 from compiler.triton_source import checks
 from compiler.triton_source.checks import amd_resources
-from runtime.triton_interpreter import InterpreterDevice
 from schemas.precision import PRECISIONS
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
@@ -69,13 +68,6 @@ def joins(source, result, groups, count, columns) -> Kernel:
             Store(f"{result}.state", column, op("add", state, Acc(0, "f32")), "f32"),
         ),
     )
-
-
-@pytest.fixture(scope="module")
-def device():
-    device = InterpreterDevice()
-    yield device
-    device.close()
 
 
 @few

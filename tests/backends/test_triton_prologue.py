@@ -10,20 +10,12 @@ import pytest
 from compiler.backends.triton import Backend
 from compiler.index import axes_of, index
 from compiler.kernel import Expr, Factor, Guarded, Kernel, Load, Op, rebuild
-from runtime.triton_interpreter import InterpreterDevice
 from tests.backends import hand_kernels as hand
 from tests.backends.hand_programs import check
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed"
 )
-
-
-@pytest.fixture(scope="module")
-def device():
-    device = InterpreterDevice()
-    yield device
-    device.close()
 
 
 def mapped(kernel: Kernel, axis: str) -> Kernel:

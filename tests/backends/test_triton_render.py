@@ -21,7 +21,6 @@ from compiler.triton_source.maps import _CALLS, INFIX
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import renamed
 from compiler.triton_source.tiles import TARGETS, Product, choose
-from runtime.triton_interpreter import InterpreterDevice
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
@@ -35,13 +34,6 @@ REAL = Backend("sm_90", binary=False)  # the tiles that a GPU gets, as source on
 few = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@pytest.fixture(scope="module")
-def device():
-    device = InterpreterDevice()
-    yield device
-    device.close()
 
 
 @pytest.mark.parametrize("name", hand.every_kind())

@@ -9,7 +9,6 @@ import pytest
 
 from compiler.backends.triton import Backend
 from compiler.triton_source import contract, pointwise, rows, windows
-from runtime.triton_interpreter import InterpreterDevice
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
 
@@ -28,13 +27,6 @@ LARGE = {
     "parts": hand.in_parts(hand.conv_weight_gradient(1 << 14, 64, 64, 64, 64, 3, 1, 1), 64),
     "long_window": hand.average_pool(1 << 14, 64, 64, 64, 11, 1, 0),
 }
-
-
-@pytest.fixture(scope="module")
-def device():
-    device = InterpreterDevice()
-    yield device
-    device.close()
 
 
 @pytest.mark.parametrize("name", SMALL)

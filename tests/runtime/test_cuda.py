@@ -1,4 +1,4 @@
-"""CudaDevice on a driver made of Python: memory, order, packing, errors."""
+"""CudaDevice on a driver made of Python: memory, order, packing."""
 
 from __future__ import annotations
 
@@ -8,51 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runtime.cuda import CudaDevice, require_fit, usable_gpu
-from schemas.errors import BackendError, UsageError
-from schemas.program import KernelInfo, Launch, Program, Repeat, Slot, Tensor
-from tests.gpu.fake_driver import FakeDriver, Status, floats
+from runtime.cuda import CudaDevice
+from schemas.errors import UsageError
+from schemas.program import KernelInfo, Launch, Repeat, Slot
+from tests.gpu.fake_driver import floats
 from tests.gpu.handles import Kernel
-
-META = {"grid": [1, 1, 1], "threads": 128, "shared": 70000, "name": "step"}
-META |= {"global_scratch": 0, "profile_scratch": 0}
-
-
-def tensor(name, role, shape, slot, offset=0, strides=None, dtype="f32") -> Tensor:
-    strides = strides or tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
-    return Tensor(name, role, dtype, shape, slot, offset, shape, strides)
-
-
-def program(target="sm_90", **more) -> Program:
-    """params += lr * x (6 numbers in the order NHWC); loss = sum(params)."""
-    tensors = [
-        tensor("x", "input", (1, 2, 3), "arena", 16, (6, 1, 2)),
-        tensor("column", "input", (3,), "arena", 64, (2,)),
-        tensor("loss", "output", (), "arena", 256),
-        tensor("w", "param", (6,), "params"),
-        tensor("lr", "scalar", (), "scalars", 12),
-        tensor("seed_lo", "scalar", (), "scalars", 4, dtype="i32"),
-    ]
-    slots = (Slot("arena", 512, False), Slot("params", 24, True), Slot("scalars", 24, True))
-    args = (("arena", 16), ("params", 0), ("scalars", 12), ("arena", 256))
-    launch = Launch("step", (), "step", args, dict(META))
-    fields = {"launches": (launch,), "slots": slots, "code": {"step": b"cubin"}}
-    fields["tensors"] = {t.name: t for t in tensors}
-    fields["initial"] = {"params": ((1.0, 6),)}
-    return Program("net", target, **(fields | more))
-
-
-def step(pointers) -> None:
-    x, w, lr, loss = (floats(p, n) for p, n in zip(pointers, (6, 6, 1, 1), strict=True))
-    w += lr[0] * x
-    loss[0] = w.sum()
-
-
-@pytest.fixture
-def api() -> FakeDriver:
-    fake = FakeDriver()
-    fake.kernels["step"] = Kernel(step, 4)
-    return fake
+from tests.runtime.cuda_programs import META, program, step, tensor
 
 
 def test_a_weight_and_its_copy_are_written_together(api):
@@ -332,96 +293,3 @@ def test_wrong_shape_and_name(api):
         executable.write("x", np.zeros(5))
     with pytest.raises(UsageError, match="no tensor 'y'"):
         executable.read("y")
-
-
-@pytest.mark.parametrize(
-    ("target", "gpu", "fits"),
-    [
-        ("sm_80", (8, 6), True),
-        ("sm_86", (8, 0), False),
-        ("sm_90", (9, 0), True),
-        ("sm_80", (9, 0), False),
-        ("sm_100", (10, 3), False),
-        ("gfx942", (9, 0), False),
-    ],
-)
-def test_programs_fit_their_gpu_only(target, gpu, fits):
-    if fits:
-        require_fit(program(target), gpu)
-        return
-    with pytest.raises(BackendError) as error:
-        require_fit(program(target), gpu)
-    assert error.value.hint
-
-
-def test_source_only():
-    with pytest.raises(BackendError, match="source only"):
-        require_fit(program(code={}), (9, 0))
-
-
-def test_errors_in_plain_words(api):
-    with pytest.raises(BackendError, match="there is no NVIDIA GPU in this machine"):
-        CudaDevice(1, api)
-    api.limit = 100
-    with pytest.raises(BackendError, match="not enough free memory") as error:
-        CudaDevice(0, api).load(program())
-    assert error.value.hint.startswith("use a smaller batch_size")
-    api.limit = 500  # enough for what comes before the arena
-    slots = program().slots
-    with pytest.raises(BackendError, match="not enough free memory"):
-        CudaDevice(0, api).load(program(slots=(*slots[1:], slots[0])))
-    assert not api.unreleased()
-    api.limit = 1 << 30
-    executable = CudaDevice(0, api).load(program())
-    api.fail["cuLaunchKernelEx"] = Status.CUDA_ERROR_NO_DEVICE
-    with pytest.raises(BackendError):
-        executable.run()
-    del api.fail["cuLaunchKernelEx"]
-    executable.run()  # the stream can be used again
-
-
-def test_an_error_says_which_launch_it_is_about(api):
-    kernel = KernelInfo("conv1", "contract", ("conv1", "relu1"), (), 0, 0)
-    launch = replace(program().launches[0], kernels=(kernel,))
-    executable = CudaDevice(0, api).load(program(launches=(launch,)))
-    api.fail["cuLaunchKernelEx"] = Status.CUDA_ERROR_INVALID_VALUE
-    with pytest.raises(BackendError) as error:
-        executable.run()
-    message = "launch 'step' of conv1, relu1: the NVIDIA driver reports CUDA_ERROR_INVALID_VALUE"
-    assert message in str(error.value)
-    assert "it has grid [1, 1, 1], threads 128, shared 70000" in str(error.value)
-    executable.close()
-    api.fail["cuFuncSetAttribute"] = Status.CUDA_ERROR_INVALID_VALUE
-    with pytest.raises(BackendError, match="launch 'step' of conv1, relu1: .*cuFuncSetAttribute"):
-        CudaDevice(0, api).load(program(launches=(launch,)))
-
-
-def test_a_capture_that_failed_hides_no_error(api):
-    """A driver refuses to end a capture that a launch has spoilt."""
-    executable = CudaDevice(0, api).load(program())
-    api.fail["cuLaunchKernelEx"] = Status.CUDA_ERROR_NO_DEVICE
-    api.fail["cuStreamEndCapture"] = Status.CUDA_ERROR_INVALID_VALUE
-    with pytest.raises(BackendError, match="there is no NVIDIA GPU"):
-        executable.run()
-
-
-def test_usable_gpu_never_raises():
-    assert usable_gpu() is None or usable_gpu().startswith("sm_")
-
-
-def test_no_driver():
-    class Missing:
-        def cuInit(self, flags):
-            raise RuntimeError("Failed to dlopen libcuda.so.1")
-
-    with pytest.raises(BackendError, match="no NVIDIA driver is installed"):
-        CudaDevice(0, Missing())
-
-
-def test_a_driver_that_lacks_a_function(api, monkeypatch):
-    def missing(*args):
-        raise RuntimeError('Function "cuLaunchKernelEx" not found')
-
-    monkeypatch.setattr(api, "cuLaunchKernelEx", missing, raising=False)
-    with pytest.raises(BackendError, match='driver is too old .*"cuLaunchKernelEx" not found'):
-        CudaDevice(0, api).load(program()).run()
