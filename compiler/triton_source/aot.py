@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compiler.triton_source.function import Module
+from compiler.triton_source.ptx import keep_loops
 from compiler.triton_source.text import POINTERS
 from compiler.triton_source.tiles import Target
 from schemas.errors import BackendError
@@ -49,12 +51,15 @@ def compile_module(m: Module, target: Target, aligned: Sequence[bool]) -> Binary
         attrs={(i,): _ALIGNED for i, yes in enumerate(aligned) if yes},
     )
     # Whether a product and the sum after it are one operation is our choice, not the environment's.
-    options = {"num_warps": warps(m, target), "num_stages": m.num_stages, "enable_fp_fusion": True}
-    made = triton.compile(
-        source,
-        target=GPUTarget("hip" if target.amd else "cuda", target.arch, target.warp),
-        options=options,
-    )
+    options = {
+        "num_warps": warps(m, target),
+        "num_stages": m.num_stages,
+        "enable_fp_fusion": True,
+        "sanitize_overflow": False,  # its checks are dropped, but take time
+    }
+    gpu = GPUTarget("hip" if target.amd else "cuda", target.arch, target.warp)
+    with _switches(triton.knobs):
+        made = triton.compile(source, target=gpu, options=options)
     kind = "hsaco" if target.amd else "cubin"
     suffixes = ("ttir", "ttgir", "amdgcn" if target.amd else "ptx")
     d = made.metadata
@@ -68,6 +73,15 @@ def compile_module(m: Module, target: Target, aligned: Sequence[bool]) -> Binary
         "profile_scratch": getattr(d, "profile_scratch_size", 0) or 0,
     }
     return Binary(made.asm[kind], {s: str(made.asm[s]) for s in suffixes}, meta)
+
+
+@contextmanager
+def _switches(knobs: Any) -> Iterator[None]:
+    """Sets Triton's switches; lines of a file that is gone are of no use in machine code."""
+    with knobs.compilation.scope(), knobs.runtime.scope():
+        knobs.compilation.disable_line_info = True
+        knobs.runtime.add_stages_inspection_hook = keep_loops
+        yield
 
 
 def compile_if_it_fits(m: Module, target: Target, aligned: Sequence[bool]) -> Binary | str:

@@ -21,7 +21,8 @@ class Usage:
     registers and stack bytes are a thread's; `spills` are instructions that move registers to
     local memory and back; `copies` are asynchronous copies to shared memory, `wide_copies` those of
     16 bytes; `engine` those that the copy engine makes (TMA); `loads` reads of global memory,
-    `wide_loads` those of 16 bytes.
+    `wide_loads` those of 16 bytes. These are counted in PTX; `multiplies`, the instructions of
+    tensor cores, in machine code, where a loop may be written out.
     """
 
     registers: int
@@ -30,6 +31,7 @@ class Usage:
     parameters: int
     wgmma: int
     mma: int
+    multiplies: int
     copies: int
     wide_copies: int
     engine: int
@@ -93,6 +95,7 @@ def usage(cubin: bytes, ptx: str) -> Usage:
         parameters=parameters(ptx),
         wgmma=count(r"wgmma\.mma_async", ptx),
         mma=count(r"\bmma\.sync", ptx),
+        multiplies=count(r"\b(?:HMMA|HGMMA|UTCHMMA)\b", sass),
         copies=count(r"cp\.async\.c[ag]\.", ptx),
         wide_copies=count(r"cp\.async\.cg\.[^;]*0x10", ptx),
         engine=count(r"cp\.async\.bulk\.tensor", ptx),

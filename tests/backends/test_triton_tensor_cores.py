@@ -10,6 +10,7 @@ import pytest
 from compiler.backends.triton import Backend
 from compiler.kernel import Acc, Const, Expr, Kernel, Load
 from compiler.triton_source import attempts, checks
+from compiler.triton_source.ptx import rolled
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.tiles import LEAST, MOST, TARGETS, Product, choose
 from schemas.precision import PRECISIONS
@@ -78,6 +79,23 @@ def test_products_take_wgmma_and_do_not_spill(name, precision, monkeypatch):
     assert usage.parameters == len(launch.args) + 2  # and Triton's two scratch pointers
     if precision == "bf16" and whole:
         assert usage.wide_copies == usage.copies
+
+
+def test_a_loop_around_products_is_not_written_out():
+    counts = []
+    for length in (1024, 2048):
+        kernel = hand.narrowed(hand.inner_product(6272, 512, length))
+        program = runs.program(Backend("sm_90", "bf16"), (kernel,))
+        ((name, code),) = program.code.items()
+        counts.append(checks.usage(code, program.text[f"{name}.ptx"]).multiplies)
+    assert counts[0] == counts[1] > 0
+
+
+def test_loops_without_products_are_left_to_ptxas():
+    loop = "$L__BB0_{}:\n\t{}\n\t@%p1 bra \t$L__BB0_{};"
+    sums, products = loop.format(1, "add.f32", 1), loop.format(2, "mma.sync.aligned", 2)
+    text = "\n".join([sums, products, "\tbra.uni \t$L__BB0_3;", "$L__BB0_3:"])
+    assert rolled(text) == text.replace("$L__BB0_2:", '$L__BB0_2:\n\t.pragma "nounroll";')
 
 
 def test_a_product_that_spills_is_given_a_smaller_tile(monkeypatch):
