@@ -25,8 +25,9 @@ ROOT = Path(__file__).parent.parent
 class Case:
     """A net of nets/ with its batch, the shape of one item and the number of classes.
 
-    With `steps` it is nets/char_rnn for sequences of so many characters, of which there are
-    `classes`, embedded in `embed` numbers, with `depth` layers of LSTM of `hidden` outputs.
+    Without a shape it is the net as its file is, with that data and those fillers. With `steps` it
+    is nets/char_rnn for sequences of so many characters, of which there are `classes`, embedded in
+    `embed` numbers, with `depth` layers of LSTM of `hidden` outputs.
     """
 
     net: str
@@ -129,6 +130,14 @@ STATIC_CASES = GPU_CASES | {
         Case("mobilenet_v1", 64, (3, 224, 224), 1000),
         Case("zfnet", 128, (3, 224, 224), 1000),
         Case("overfeat", 128, (3, 231, 231), 1000),
+        Case("fcn32s", 1),
+        Case("lenet5", 16),
+        Case("autoencoder", 100),
+        Case("siamese", 64),
+        Case("tdnn_siamese", 64),
+        Case("adding_problem", 50),
+        Case("copy_memory", 64),
+        Case("seq_digits", 64),
     )
 }
 
@@ -182,6 +191,8 @@ def net_spec(case: Case) -> NetSpec:
     from netdef.formats import read_net
 
     spec = read_net(case.folder / "net.yaml")
+    if not case.item and not case.steps:
+        return spec
     layers = _shallow(spec.layers) if case.depth == 1 else spec.layers
     return replace(spec, layers=tuple(_adapted(one, case) for one in layers))
 

@@ -26,6 +26,7 @@ from compiler.graph import Graph
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
 from compiler.update import train_step
+from netdef.probing import Prober
 from schemas.precision import Precision
 from schemas.program import Program
 
@@ -157,14 +158,14 @@ def _compiled(case: Case, target: str, precision: Precision | None) -> tuple[flo
 
 def _unit(case: Case, backend: AnyBackend) -> tuple[Graph, Unit]:
     spec = solver_spec(case)
-    graph = build(net_spec(case), "TRAIN")
+    graph = build(net_spec(case), "TRAIN", probe=Prober())
     arena = plan_arena(graph)
     step = train_step(graph, arena, spec)
     return graph, Unit(step.graph, arena, backend, step.names, step.tables)
 
 
 def _forward(case: Case, backend: AnyBackend) -> Unit:
-    graph = build(net_spec(case), "TEST", deploy=True)
+    graph = build(net_spec(case), "TEST", probe=Prober(), deploy=True)
     return Unit(graph, plan_arena(graph), backend)
 
 
