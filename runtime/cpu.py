@@ -15,17 +15,14 @@ from runtime.calls import Call, Hosts, calls_of
 from runtime.cpu_calls import CpuCalls
 from runtime.executable import Executable
 from runtime.native import check_host, load_step
-from schemas.program import Dtype, Program, Slot, Tensor, written_out
+from runtime.tensor_bytes import fill, strided
+from schemas.program import Program, Slot, written_out
 
 Array = np.ndarray[Any, Any]
 
-_DTYPES: dict[Dtype, Any] = {
-    "f32": np.float32, "f64": np.float64, "i32": np.int32, "u8": np.uint8, "bool": np.bool_,
-}  # fmt: skip
 _ALIGN = 64
 # Vector loads may reach past the last element (compiler/backends/cpu.py says how far).
 _BEHIND = 512
-_PIECE = 1 << 19  # elements that are written at a time
 # The sync block (compiler/llvm/step.py): where its functions are, and a row for each thread.
 _YIELD, _CALL, _ROWS = 128, 136, 256
 
@@ -62,7 +59,9 @@ class CpuExecutable:
         self._program = program
         other = share if isinstance(share, CpuExecutable) else None
         self._slots = {s.name: _memory(s, program, other) for s in program.slots}
-        self._tensors = {n: _view(t, self._slots) for n, t in program.tensors.items()}
+        self._tensors = {
+            n: strided(t, self._slots[t.slot][t.offset :]) for n, t in program.tensors.items()
+        }
         self._log: list[Mapping[str, float]] = []
         code = load_step(program)
         slots = [self._slots[s.name] for s in program.slots]
@@ -80,18 +79,7 @@ class CpuExecutable:
         return self._slots.get(name)
 
     def write(self, name: str, value: Array | float | int) -> None:
-        tensor, view = self._program.tensors[name], self._tensors[name]
-        given = np.asarray(value)
-        assert given.size == view.size or given.ndim == 0, (name, given.shape, tensor.shape)
-        if given.ndim:
-            given = given.reshape(tensor.view)
-        if given.ndim == 0:
-            view[...] = given
-            return
-        # Weights are turned on their way: as many rows at a time as the cache holds.
-        rows = max(16, _PIECE * len(given) // max(1, given.size))
-        for at in range(0, len(given), rows):
-            view[at : at + rows] = given[at : at + rows]
+        fill(self._program.tensors[name], value, self._tensors[name])
 
     def read(self, name: str) -> Array:
         tensor = self._program.tensors[name]
@@ -146,18 +134,6 @@ def _memory(slot: Slot, program: Program, share: CpuExecutable | None) -> Array:
         numbers = written_out(first)
         memory[: numbers.nbytes].view(np.float32)[...] = numbers
     return memory
-
-
-def _view(tensor: Tensor, slots: Mapping[str, Array]) -> Array:
-    """Returns the tensor as a view of its slot, in the axis order that users see."""
-    dtype = np.dtype(_DTYPES[tensor.dtype])
-    return np.ndarray(
-        tensor.view,
-        dtype,
-        buffer=slots[tensor.slot],
-        offset=tensor.offset,
-        strides=tuple(s * dtype.itemsize for s in tensor.strides),
-    )
 
 
 class _Team:

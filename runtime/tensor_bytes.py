@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -14,9 +16,9 @@ from schemas.program import Tensor
 
 Array = np.ndarray[Any, Any]
 _FEW = 8  # channels
-_PIECE = 1 << 17  # numbers
-# A thread takes some 50 us to start; sixteen pieces take one thread milliseconds.
-_MANY, _THREADS = 16, min(8, (os.cpu_count() or 1) // 2)
+_PIECE, _LINES = 1 << 17, 64  # numbers, of a cache and of a few of its lines
+# To wake a thread takes some 10 us, in which another copies a tenth of its share.
+_SHARE, _THREADS = 1 << 18, min(8, (os.cpu_count() or 1) // 2)
 TYPES: dict[str, type[np.generic]] = {
     "f32": np.float32,
     "f64": np.float64,
@@ -65,39 +67,59 @@ def fill(tensor: Tensor, value: Array | float | int, elements: Array) -> None:
 
 
 def _copy(given: Array, elements: Array) -> None:
-    """Copies numbers to where they lie in another order, large arrays in several threads.
+    """Copies numbers to where they lie, perhaps in another order; large arrays in several threads.
+
+    Each thread has one part: long copies that lie side by side pass by the caches.
+    """
+    if not elements.ndim:
+        elements[...] = given
+        return
+    parts = min(_THREADS, len(given), given.size // _SHARE)
+    if parts < 2:
+        _copy_part(given, elements)
+        return
+    ends = [len(given) * i // parts for i in range(parts + 1)]
+    (first, *others) = [slice(*pair) for pair in pairwise(ends)]
+    jobs = [_threads().submit(_copy_part, given[part], elements[part]) for part in others]
+    try:
+        _copy_part(given[first], elements[first])
+    finally:
+        wait(jobs)  # even if it is interrupted: the memory may go
+    for job in jobs:
+        job.result()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Returns threads that stay: to start them takes as long as to copy a megabyte."""
+    return ThreadPoolExecutor(_THREADS, "netdef-copy")
+
+
+if hasattr(os, "register_at_fork"):  # a child has no threads but its own
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+def _copy_part(given: Array, elements: Array) -> None:
+    """Copies numbers in one thread.
 
     NumPy's innermost loop runs along the axis whose elements lie side by side. Where those are the
     few channels of pictures it is faster to copy one channel after the other, of as many pictures
     at a time as a cache holds.
     """
-    if not elements.ndim:
+    if given.flags.c_contiguous and elements.flags.c_contiguous:
         elements[...] = given
         return
     axes = [axis for axis, size in enumerate(elements.shape) if size > 1]
     inner = min(axes, key=lambda axis: elements.strides[axis], default=0)
-    if inner and elements.shape[inner] <= _FEW and given.strides[inner] != given.itemsize:
+    # Where the outermost axis of what is given comes to lie innermost, a piece fills whole lines.
+    count = max(1 if inner else _LINES, _PIECE * len(given) // max(1, given.size))
+    few = inner and elements.shape[inner] <= _FEW and given.strides[inner] != given.itemsize
+    if few:
         elements, given = np.moveaxis(elements, inner, 1), np.moveaxis(given, inner, 1)
-        pieces: list[tuple[Any, ...]] = [
-            (i, c) for i in _pieces(given) for c in range(given.shape[1])
-        ]
-    else:
-        pieces = [(i,) for i in _pieces(given)]
-
-    def copy(piece: tuple[Any, ...]) -> None:
-        elements[piece] = given[piece]
-
-    if len(pieces) >= _MANY and _THREADS > 1:
-        with ThreadPoolExecutor(_THREADS) as threads:
-            list(threads.map(copy, pieces))
-    else:
-        for piece in pieces:
-            copy(piece)
-
-
-def _pieces(given: Array) -> list[slice]:
-    count = max(1, _PIECE * len(given) // max(1, given.size))
-    return [slice(at, at + count) for at in range(0, len(given), count)]
+    for at in range(0, len(given), count):
+        piece = slice(at, at + count)
+        for where in [(piece, c) for c in range(given.shape[1])] if few else [(piece,)]:
+            elements[where] = given[where]
 
 
 def rounded(raw: Array) -> Array:
