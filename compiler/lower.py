@@ -122,25 +122,9 @@ class Lowering:
             return Kernel(name, (), (), self._layers(node), call=self._call(node, storage))
         axes = _axes(node.shape)
         position = tuple(index(a) for a in axes)
-        body: list[Statement] = []
-        value: Expr
-        if node.prim in ("sum", "max"):
-            body.append(self._reduction(node, position))
-            value = Acc(0, node.dtype)
-        elif node.prim.startswith("pool"):
-            body.append(self._pool(node, position))
-            value = Acc(0, node.dtype)
-        elif node.prim.startswith("unpool"):
-            body.append(self._unpool(node, position))
-            value = Acc(0, node.dtype)
-        elif node.prim in ("gather", "scatter"):
-            body.append(self._by_index(node, position))
-            value = Acc(0, node.dtype)
-        elif node.prim in ("to_tiles", "from_tiles"):
-            body.append(self._transform(node, position))
-            value = Acc(0, node.dtype)
-        else:
-            value = self.inline(node, position)
+        reduce = self._reduce(node, position)
+        value = Acc(0, reduce.dtype) if reduce is not None else self.inline(node, position)
+        body: list[Statement] = [reduce] if reduce is not None else []
         body.append(Store(storage.buffer, storage.offset(position), value, node.dtype))
         body = without_units(body)
         return Kernel(name, _space(axes, body[-1]), tuple(body), self._layers(node))
@@ -224,6 +208,21 @@ class Lowering:
 
     # ---- anchors -----------------------------------------------------------------------------
 
+    def _reduce(self, node: Node, position: Sequence[Index]) -> Reduce | None:
+        """Returns what makes the element of an anchor; None of what `inline` computes."""
+        prim = node.prim
+        if prim in ("sum", "max"):
+            return self._reduction(node, position)
+        if prim.startswith("pool"):
+            return self._pool(node, position)
+        if prim.startswith("unpool"):
+            return self._unpool(node, position)
+        if prim in ("gather", "scatter"):
+            return self._by_index(node, position)
+        if prim in ("to_tiles", "from_tiles"):
+            return self._transform(node, position)
+        return None
+
     def _reduction(self, node: Node, position: Sequence[Index]) -> Reduce:
         (source,) = node.src
         taps = {a: Axis(f"r{a}", source.shape[a]) for a in node.attr("axes")}
@@ -242,37 +241,38 @@ class Lowering:
             inner[axis] = position[axis] * stride + index(tap) - pad
         guards = inside([inner[a] for a in window.axes], window.full)
         value = self.value(source, inner)
-        place = linear([inner[a] for a in window.axes], row_major(window.full))
         if node.prim == "pool_sum":
             return Reduce(0, "sum", taps, guarded(guards, value, 0.0), node.dtype)
+        number = Position(linear(list(map(index, taps)), row_major(window.size)))
         if node.prim == "pool_at":
-            here = Op("equal", (self.value(node.src[1], position), Position(place)), "bool")
+            here = Op("equal", (self.value(node.src[1], position), number), "bool")
             chosen = Op("select", (here, guarded(guards, value, 0.0), Const(0.0)), "f32")
             return Reduce(0, "sum", taps, chosen, node.dtype)
         value = guarded(guards, value, LEAST)
         if node.prim == "pool_max":
             return Reduce(0, "max", taps, value, node.dtype)
-        return Reduce(0, "argmax", taps, value, "i32", Position(place))
+        return Reduce(0, "argmax", taps, value, "i32", number)
 
     def _unpool(self, node: Node, position: Sequence[Index]) -> Reduce:
         """Sums over the windows that see an element: ceil(size / stride) of them at most."""
         window: Window = node.attr("window")
-        outer, taps, guards = list(position), [], []
+        outer, taps, own, guards = list(position), [], [], []
         for i, axis in enumerate(window.axes):
             size, stride = window.size[i], window.stride[i]
             tap = Axis(f"t{axis}", -(-size // stride))
             moved = position[axis] + window.pad[i]
             outer[axis] = moved // stride - index(tap)
             # Where the element stands in the window: moved - outer * stride.
-            guards.append(Guard(moved % stride + index(tap) * stride, 0, size))
+            own.append(moved % stride + index(tap) * stride)
+            guards.append(Guard(own[i], 0, size))
             guards.append(Guard(outer[axis], 0, window.out[i]))
             taps.append(tap)
         kept = tuple(g for g in guards if not g.always())
         g = guarded(kept, self.value(node.src[0], outer), 0.0)
         if node.prim == "unpool_max":
-            place = linear([position[a] for a in window.axes], row_major(window.full))
-            where = guarded(kept, self.value(node.src[1], outer), -1)
-            g = Op("select", (Op("equal", (where, Position(place)), "bool"), g, Const(0.0)), "f32")
+            where = guarded(kept, self.value(node.src[1], outer), 0)  # where g is 0 as well
+            here = Op("equal", (where, Position(linear(own, row_major(window.size)))), "bool")
+            g = Op("select", (here, g, Const(0.0)), "f32")
         return Reduce(0, "sum", tuple(taps), g, node.dtype)
 
     def _by_index(self, node: Node, position: Sequence[Index]) -> Reduce:

@@ -122,6 +122,31 @@ case(
     tops=2,
 )
 
+case(
+    "pool_max_mask_channels",
+    {"type": "Pooling", "across_channels": True, "kernel_size": 3, "stride": 2},
+    [(2, 7, 3, 4)],
+    lambda p, x: (
+        seen.across(x, "MAX", 3, 2),
+        (ref.pool(x.reshape(2, 1, 7, 12), "ARGMAX", [3, 1], [2, 1]) // 12).reshape(2, 3, 3, 4),
+    ),
+    tops=2,
+)
+
+
+def rising(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return np.arange(np.prod(shape)).reshape(shape) / 100
+
+
+for _taps in (256, 257):  # as many as a byte can number, and one more; the last wins
+    case(
+        f"pool_max_mask_of_{_taps}_taps",
+        {"type": "Pooling", "kernel_h": 1, "kernel_w": _taps},
+        [Bottom((1, 2, 2, _taps), draw=rising)],
+        lambda p, x, k=_taps: (ref.pool(x, "MAX", [1, k]), ref.pool(x, "ARGMAX", [1, k])),
+        tops=2,
+    )
+
 
 def spp(name: str, shape: Any, height: int, how: str = "MAX") -> None:
     layer = {"type": "SPP", "pyramid_height": height, "pool": how}

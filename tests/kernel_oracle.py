@@ -125,7 +125,9 @@ def _value(e: Expr, grid: _Grid, buffers: Buffers, accs: dict[int, Array]) -> An
 
 
 def _widened(bits: Array, load: Load) -> Array:
-    """Returns what was loaded as numbers: bf16 is the upper half of f32, held as u16."""
+    """Returns what was loaded as numbers: bf16 is the upper half of f32, held as u16; u8 an i32."""
+    if load.dtype == "u8":
+        return bits.astype(np.int32)
     return (bits.astype(np.uint32) << 16).view(np.float32) if load.dtype == "bf16" else bits
 
 

@@ -94,7 +94,7 @@ def pooled(
     )
     if how == "MAX":
         y = ops.pool_max(x, window)
-        return (y, ops.cast(ops.pool_argmax(x, window), "f32")) if len(scope.tops) > 1 else (y,)
+        return (y, mask(ops.pool_argmax(x, window))) if len(scope.tops) > 1 else (y,)
     if how == "AVE":
         return (_average(ops.pool_sum(x, window), window),)
     if how == "STOCHASTIC":
@@ -103,6 +103,15 @@ def pooled(
         return (_drawn(scope, x, window) if scope.training else _expected(x, window),)
     # Kept off zero, where the root has no slope.
     return (ops.sqrt(ops.maximum(ops.pool_sum(ops.mul(x, x), window), FLT_MIN)),)
+
+
+def mask(where: Node) -> Node:
+    """Returns Caffe's second top of MAX: the index of each maximum in its plane, -1 of nothing."""
+    window: ops.Window = where.attr("window")
+    shape, after = where.src[0].shape, where.type.rank - window.axes[-1] - 1
+    count = ops.cast(ops.iota((math.prod(window.full),), 0), "f32")
+    plane = ops.reshape(ops.add(count, 1.0), (*window.full, *[1] * after))
+    return ops.sub(ops.pool_at(ops.broadcast(plane, shape), where, window), 1.0)
 
 
 def _average(total: Node, window: ops.Window) -> Node:
@@ -135,9 +144,9 @@ def _drawn(scope: Scope, x: Node, window: ops.Window) -> Node:
     at, taps = window.axes[0], math.prod(window.size)
     total = ops.slice_axis(sums, at, taps - 1, taps)
     share = ops.mul(ops.random(scope.stream(), total.shape), total)
-    passed = ops.select(ops.less(sums, share), 1.0, 0.0)
-    where = _row_major(passed, window)
-    return ops.pool_at(x, ops.reshape(where, window.pooled(x.shape)), window)
+    passed = ops.sum_(ops.select(ops.less(sums, share), 1.0, 0.0), (at,))
+    where = ops.reshape(ops.cast(passed, "i32"), window.pooled(x.shape))
+    return ops.pool_at(x, where, window)
 
 
 def _running_sums(x: Node, window: ops.Window) -> Node:
@@ -154,25 +163,3 @@ def _running_sums(x: Node, window: ops.Window) -> Node:
         tuple(ops.Slide(h, y, i, stride) for h, y, i, stride in ties),
         **dict(zip(outs, window.out, strict=True)),
     )
-
-
-def _row_major(passed: Node, window: ops.Window) -> Node:
-    """Returns where the tap stands before which `passed` is 1: its row-major index in the bottom.
-
-    `passed` is (before, taps, out..., after). With D, then D * kh + H, then (D * kh + H) * kw + W
-    whole planes, rows and elements passed, the index is their sum with the weights below.
-    """
-    first, size, full = window.axes[0], window.size, window.full
-    before, rest = passed.shape[:first], passed.shape[first + 1 :]
-    steps = [math.prod(full[i + 1 :]) for i in range(len(full))]
-    shape = (*before, 1, *rest)
-    index = ops.broadcast(ops.const(0.0), shape)
-    for i, step in enumerate(steps):
-        inner = math.prod(size[i + 1 :])
-        ends = ops.reshape(passed, (*before, math.prod(size[: i + 1]), inner, *rest))
-        count = ops.sum_(ops.slice_axis(ends, first + 1, inner - 1, inner), (first,))
-        weight = step - (size[i + 1] * steps[i + 1] if i + 1 < len(size) else 0)
-        begin = ops.mul(ops.iota(shape, first + 1 + i), window.stride[i] * step)
-        count = ops.add(ops.mul(ops.reshape(count, shape), float(weight)), ops.cast(begin, "f32"))
-        index = ops.add(index, count)
-    return ops.cast(index, "i32")

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 from compiler import ops
-from compiler.ir import Node
+from compiler.ir import Node, toposort
 from compiler.layers import layer
+from compiler.layers import pool as pooling
 from compiler.layers.fields import option
 from compiler.layers.scope import Scope
 from schemas.errors import SpecError
@@ -98,10 +99,10 @@ class Upsample:
             tall = ops.broadcast(tall, (n, c, h, scale_h, w, scale_w))
             return ops.reshape(tall, (n, c, height, width))
         scope.need(mask.shape == x.shape, "needs a mask of its bottom's shape")
-        found = _pooling_of(mask)
-        if found is None or found[1].axes != (2, 3):
+        where = _pooling_of(mask)
+        if where is None or where.attr("window").axes != (2, 3):
             return _spread(x, mask, height, width)
-        where, window = found
+        window = where.attr("window")
         if window.full != (height, width):
             scope.warn(
                 f"makes planes of {height} x {width}, but its mask is of {window.full[0]} x "
@@ -112,11 +113,12 @@ class Upsample:
         return ops.unpool_max(x, where, window)
 
 
-def _pooling_of(mask: Node) -> tuple[Node, ops.Window] | None:
-    """Returns the places that a mask stands for and the windows they were found in, if known."""
-    while mask.prim in ("cast", "stop"):
+def _pooling_of(mask: Node) -> Node | None:
+    """Returns the argmax of the pooling that a mask is the second top of, if it is one's."""
+    while mask.prim == "stop":
         (mask,) = mask.src
-    return (mask, mask.attr("window")) if mask.prim == "pool_argmax" else None
+    found = (n for n in toposort([mask]) if n.prim == "pool_argmax" and pooling.mask(n) is mask)
+    return next(found, None)
 
 
 def _spread(x: Node, mask: Node, height: int, width: int) -> Node:

@@ -9,7 +9,8 @@ from compiler.llvm import math as vm
 from compiler.llvm.builder import Builder, Val, const
 from schemas.program import Dtype
 
-ELEM: dict[str, str] = {"f32": "float", "f64": "double", "i32": "i32", "u8": "i8", "bool": "i1"}
+# u8 is a type of memory alone.
+ELEM: dict[str, str] = {"f32": "float", "f64": "double", "i32": "i32", "u8": "i32", "bool": "i1"}
 
 Rule = Callable[..., Val]
 

@@ -22,9 +22,9 @@ from compiler.kernel import (
 )
 from compiler.llvm.builder import Builder, Int, Val, as_val, const, constants, number, vector
 from compiler.llvm.math import philox_uniform
-from compiler.llvm.ops import ELEM, emit_op
+from compiler.llvm.ops import ELEM, cast, emit_op
 
-MEMORY = {**ELEM, "bool": "i8"}
+MEMORY = {**ELEM, "u8": "i8", "bool": "i8"}
 
 
 class Scope:
@@ -185,9 +185,7 @@ class Scope:
             value = self._load_row(e, elem, shared, by_lane)
         else:
             value = self._gather(e, elem, shared, by_lane)
-        if e.dtype == "bool":
-            return self.b.cmp("icmp ne", value, const(0, "i8"))
-        return value
+        return cast(self.b, value, ELEM[e.dtype])
 
     def _address(self, e: Load, elem: str, shared: Val | None) -> str:
         """Where to load from: a block of `other` where the guards that all lanes share fail."""
@@ -258,8 +256,7 @@ class Scope:
     def store(self, s: Store, value: Val) -> None:
         """Writes a value of this point."""
         b, n, elem = self.b, self.lanes, MEMORY[s.dtype]
-        if value.elem == "i1" and elem == "i8":
-            value = b.convert("zext", value, "i8")
+        value = cast(b, value, elem)
         stride = self.stride(s.offset)
         at = b.at(self.pointers[s.buffer], elem, self.scalar(s.offset))
         if n == 1 or stride == 0:

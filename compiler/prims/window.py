@@ -1,8 +1,9 @@
-"""Sliding windows over some axes: maximum, its place, sum, and the ways back."""
+"""Sliding windows over some axes: maximum, which tap it is, sum, and the ways back."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from compiler.prims.registry import Array, Env, Primitive, define, make
 
 Ints = tuple[int, ...]
 LEAST = -3.4028234663852886e38  # -FLT_MAX: the maximum of a window that holds nothing
+_BYTE = 256  # taps of a window that a byte can number
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,12 @@ class Window:
         at = dict(zip(self.axes, self.full, strict=True))
         return tuple(at.get(i, n) for i, n in enumerate(shape))
 
-    def taps(self, rank: int) -> Iterator[tuple[Ints, tuple[slice, ...], tuple[slice, ...]]]:
-        """Yields (tap, slices of the full array, slices of the pooled one) that belong together."""
-        for tap in itertools.product(*(range(k) for k in self.size)):
+    def taps(self, rank: int) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
+        """Yields (tap, slices of the full array, slices of the pooled one) that belong together.
+
+        The taps of a window are numbered row-major.
+        """
+        for number, tap in enumerate(itertools.product(*(range(k) for k in self.size))):
             inner, outer = [slice(None)] * rank, [slice(None)] * rank
             for i, axis in enumerate(self.axes):
                 first = max(0, -(-(self.pad[i] - tap[i]) // self.stride[i]))
@@ -55,18 +60,7 @@ class Window:
                 inner[axis] = slice(begin, end, self.stride[i])
                 outer[axis] = slice(first, last + 1)
             else:
-                yield tap, tuple(inner), tuple(outer)
-
-
-def positions(window: Window, shape: Ints) -> Array:
-    """The row-major index over the window's axes, at every element of a full array."""
-    index = np.zeros(shape, np.int32)
-    for axis, extent in zip(window.axes, window.full, strict=True):
-        line = np.arange(extent, dtype=np.int32).reshape(
-            [-1 if i == axis else 1 for i in range(len(shape))]
-        )
-        index = index * np.int32(extent) + line
-    return index
+                yield number, tuple(inner), tuple(outer)
 
 
 def _pool_max(node: Node, args: tuple[Array, ...], env: Env) -> Array:
@@ -80,11 +74,10 @@ def _pool_max(node: Node, args: tuple[Array, ...], env: Env) -> Array:
 def _pool_argmax(node: Node, args: tuple[Array, ...], env: Env) -> Array:
     window, x = node.attr("window"), args[0]
     best = np.full(node.shape, LEAST, x.dtype)
-    where = np.zeros(node.shape, np.int32)
-    index = positions(window, x.shape)
-    for _, inner, outer in window.taps(x.ndim):
+    where = np.zeros(node.shape, env.dtype(node.dtype))
+    for tap, inner, outer in window.taps(x.ndim):
         better = x[inner] > best[outer]  # strictly: the first of equals stays, as in Caffe
-        where[outer][better] = index[inner][better]
+        where[outer][better] = tap
         np.maximum(best[outer], x[inner], out=best[outer])
     return where
 
@@ -106,9 +99,8 @@ def _unpool_sum(node: Node, args: tuple[Array, ...], env: Env) -> Array:
 def _unpool_max(node: Node, args: tuple[Array, ...], env: Env) -> Array:
     (g, where), window = args, node.attr("window")
     total = np.zeros(node.shape, g.dtype)
-    index = positions(window, node.shape)
-    for _, inner, outer in window.taps(g.ndim):
-        total[inner] += np.where(where[outer] == index[inner], g[outer], 0)
+    for tap, inner, outer in window.taps(g.ndim):
+        total[inner] += np.where(where[outer] == tap, g[outer], 0)
     return total
 
 
@@ -116,6 +108,11 @@ def _pooled(src: tuple[Node, ...], attrs: Any) -> TensorType:
     window: Window = attrs["window"]
     assert tuple(src[0].shape[a] for a in window.axes) == window.full, (src[0].shape, window)
     return TensorType(window.pooled(src[0].shape), src[0].dtype)
+
+
+def _tap_of(src: tuple[Node, ...], attrs: Any) -> TensorType:
+    few = math.prod(attrs["window"].size) <= _BYTE
+    return TensorType(_pooled(src, attrs).shape, "u8" if few else "i32")
 
 
 def _unpooled(src: tuple[Node, ...], attrs: Any) -> TensorType:
@@ -132,13 +129,7 @@ define(
         lambda n, g: (unpool_max(g, pool_argmax(n.src[0], n.attr("window")), n.attr("window")),),
     )
 )
-define(
-    Primitive(
-        "pool_argmax",
-        lambda src, attrs: TensorType(_pooled(src, attrs).shape, "i32"),
-        _pool_argmax,
-    )
-)
+define(Primitive("pool_argmax", _tap_of, _pool_argmax))
 define(Primitive("pool_sum", _pooled, _pool_sum, lambda n, g: (unpool_sum(g, n.attr("window")),)))
 define(
     Primitive("unpool_sum", _unpooled, _unpool_sum, lambda n, g: (pool_sum(g, n.attr("window")),))
@@ -157,9 +148,8 @@ define(
 def _pool_at(node: Node, args: tuple[Array, ...], env: Env) -> Array:
     (x, where), window = args, node.attr("window")
     total = np.zeros(node.shape, x.dtype)
-    index = positions(window, x.shape)
-    for _, inner, outer in window.taps(x.ndim):
-        total[outer] += np.where(where[outer] == index[inner], x[inner], 0)
+    for tap, inner, outer in window.taps(x.ndim):
+        total[outer] += np.where(where[outer] == tap, x[inner], 0)
     return total
 
 
@@ -178,7 +168,7 @@ def pool_max(x: Node, window: Window) -> Node:
 
 
 def pool_argmax(x: Node, window: Window) -> Node:
-    """Where the maximum stands: the row-major index over the window's axes; first of equals."""
+    """Which tap of its window the maximum is, the first of equals."""
     return make("pool_argmax", x, window=window)
 
 
@@ -192,10 +182,10 @@ def unpool_sum(g: Node, window: Window) -> Node:
 
 
 def unpool_max(g: Node, where: Node, window: Window) -> Node:
-    """Each element is the sum of g over the windows whose maximum it is."""
+    """Each element is the sum of g over the windows whose tap `where` it is."""
     return make("unpool_max", g, where, window=window)
 
 
 def pool_at(x: Node, where: Node, window: Window) -> Node:
-    """The element of each window that `where` names."""
+    """The element of each window at the tap `where`, 0 if that lies outside."""
     return make("pool_at", x, where, window=window)

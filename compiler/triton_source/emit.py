@@ -24,6 +24,8 @@ from compiler.triton_source.maps import INFIX, call, constant_power, convert
 from compiler.triton_source.text import ELEMENTS, identifier, literal
 from schemas.program import Dtype
 
+# What kernels compute in, of types of memory alone.
+_COMPUTED: dict[Dtype, Dtype] = {"bf16": "f32", "u8": "i32"}
 LEAST_BF16 = -3.3895313892515355e38
 _INLINE = 32  # a longer part of an expression gets a name
 
@@ -60,8 +62,9 @@ class Emitter(Indices):
         return f"{pointer} + {text}"
 
     def load(self, e: Load, raw: bool = False) -> Value:
-        """Returns what a load gives: bf16 as f32, unless it is wanted `raw`."""
+        """Returns what a load gives: u8 as i32, and bf16 as f32 unless it is wanted `raw`."""
         pointer, kept = self.pointer(e.buffer, e.dtype)
+        made = e.dtype if raw else _COMPUTED.get(e.dtype, e.dtype)
         key = ("load", e, raw)
         if (found := self.find(key)) is not None:
             return found
@@ -78,11 +81,11 @@ class Emitter(Indices):
             text = f"({text} != 0)"
         elif kept != e.dtype:
             text = f"{text}.to({ELEMENTS[e.dtype]}, bitcast=True)"
-        elif kept == "bf16" and not raw:
-            text = f"{text}.to(tl.float32)"
+        elif made != kept:
+            text = f"{text}.to({ELEMENTS[made]})"
         name = self.names.fresh(e.buffer)
         self.line(f"{name} = {text}", level)
-        value = Value(name, dims, "f32" if e.dtype == "bf16" and not raw else e.dtype, level)
+        value = Value(name, dims, made, level)
         self.scopes[level].values[key] = value
         return value
 

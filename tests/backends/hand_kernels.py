@@ -144,7 +144,7 @@ def spread(kernel: Kernel, height, width) -> Kernel:
     *outer, i, j = kernel.space
     shape = (*(a.size for a in outer), i.size * height, j.size * width)
     place = at(*outer, index(i) * height + index(y), index(j) * width + index(x), shape=shape)
-    winner = op("equal", Load("where", store.offset, "i32"),
+    winner = op("equal", Load("where", store.offset, "u8"),
                 Position(index(y) * width + index(x)), dtype="bool")  # fmt: skip
     value = op("select", winner, store.value, Const(0.0))
     return replace(
@@ -165,14 +165,15 @@ def _window(n, h, w, c, kernel, stride, pad):
 def max_pool(n, h, w, c, kernel, stride, pad=0) -> Kernel:
     space, window, place, inner, out = _window(n, h, w, c, kernel, stride, pad)
     load = Load("data", place, "f32", inner, LEAST)
+    tap = at(*window, shape=(kernel, kernel))
     return Kernel(
         "pool",
         space,
         (
             Reduce(0, "max", window, load, "f32"),
-            Reduce(1, "argmax", window, load, "i32", Position(place)),
+            Reduce(1, "argmax", window, load, "i32", Position(tap)),
             Store("pool", out, Acc(0, "f32"), "f32"),
-            Store("pool.at", out, Acc(1, "i32"), "i32"),
+            Store("pool.at", out, Acc(1, "i32"), "u8"),
         ),
         ("pool",),
     )
@@ -203,7 +204,8 @@ def unpool(n, h, w, c, kernel, stride, pad=0) -> Kernel:
     ok = guards(*even, inside(places[0], oh), inside(places[1], ow))
     place = at(i, *places, k, shape=(n, oh, ow, c))
     own = at(i, y, x, k, shape=(n, h, w, c))
-    won = op("equal", Load("pool.at", place, "i32", ok, -1), Position(own), dtype="bool")
+    tap = Position(at(ky, kx, shape=(kernel, kernel)))
+    won = op("equal", Load("pool.at", place, "u8", ok), tap, dtype="bool")
     value = op("select", won, Load("pool.grad", place, "f32", ok), Const(0.0))
     return Kernel(
         "pool.gradient",

@@ -11,7 +11,7 @@ from compiler.index import bounds
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
 from compiler.schedule import Buffer, Launch, Place, Schedule
 from schemas.program import ITEMSIZE, Program, Slot, Tensor
-from tests.kernel_oracle import run_schedule
+from tests.kernel_oracle import TYPES, run_schedule
 
 
 def sizes(kernels: Sequence[Kernel]) -> dict[str, tuple[int, str]]:
@@ -61,7 +61,7 @@ def contents(launches, seed=0) -> dict[str, np.ndarray]:
         elif dtype == "bool":
             found[name] = rng.random(length) < 0.5
         else:
-            found[name] = rng.integers(0, 8, length).astype(np.int32)
+            found[name] = rng.integers(0, 8, length).astype(TYPES[dtype])
     words = np.array([7, 123456789, -2, 0, 0, 0], np.int32)
     words[3:] = np.array([0.25, 1, 1], np.float32).view(np.int32)
     found[SCALAR_BUFFER] = words.view(np.float32)
