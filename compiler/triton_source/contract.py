@@ -11,13 +11,13 @@ places of a window, a program has a tile for each of them (places.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
 
 from compiler.index import Axis, Index, index, unravel
-from compiler.kernel import Expr, Kernel, Load, Op, load_axes, product, shift, walk
+from compiler.kernel import Expr, Guarded, Kernel, Load, Op, load_axes, product, shift, walk
 from compiler.parts import halves
 from compiler.tilings import Tiling, Tilings, Tunable, digest
+from compiler.triton_source.depth import Depth, run_of, scattered, size
 from compiler.triton_source.descriptors import Matrix, Reader, matrix
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.epilogue import store_results, sum_rows, write_joins
@@ -61,11 +61,7 @@ class Roles:
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        return _size(self.m), _size(self.n), _size(self.k), _size(self.batch)
-
-
-def _size(axes: Sequence[Axis]) -> int:
-    return prod(a.size for a in axes)
+        return size(self.m), size(self.n), size(self.k), size(self.batch)
 
 
 def roles(kernel: Kernel) -> Roles:
@@ -129,7 +125,7 @@ def tunable(kernel: Kernel, target: Target, precision: Precision) -> Tunable | N
         return None
     made = kernel if kernel.parts is None else halves(kernel, kernel.parts)[0]
     r = roles(made)
-    asked = _asked(kernel, r, target, precision, MOST)
+    asked = problem(kernel, r, target, precision)
     through = described(asked)[:_DESCRIBED] if _matrices(kernel, r, precision) else []
     tiles = dict.fromkeys((choose(asked), *through, *ranked(asked)[:_TRIED]))
     return Tunable(_key(kernel, precision), tuple(t.tiling for t in tiles))
@@ -139,18 +135,23 @@ def _key(kernel: Kernel, precision: Precision) -> str:
     return digest(*shape_of(kernel).key, precision)
 
 
-def _asked(
-    kernel: Kernel, r: Roles, target: Target, precision: Precision, accumulators: int
+def problem(
+    kernel: Kernel, r: Roles, target: Target, precision: Precision, accumulators: int = MOST
 ) -> Product:
     """Returns what a kernel's tiles are chosen by."""
     accumulators = min(accumulators, _REGISTERS // _held(kernel, r))
-    run, folded = r.k[-1].size, window(kernel)
-    if folded:
-        return Product(*r.sizes, run, target, precision, accumulators, places=_size(folded))
-    if kernel.rows:
+    alone, folded = isinstance(r.a, Load) and scattered(r.a), window(kernel)
+    run = size(_run(r)) if alone else r.k[-1].size
+    if kernel.rows and not folded:
         accumulators = min(accumulators, _SUMMED)
-    rows = _size(kernel.rows) if kernel.rows else 0
-    return Product(*r.sizes, run, target, precision, accumulators, rows)
+    rows = size(kernel.rows) if kernel.rows and not folded else 0
+    m, n, k, batch = r.sizes
+    how = target, precision, accumulators, rows, size(folded), alone
+    return Product(m, n, k, batch, run, *how)
+
+
+def _run(r: Roles) -> tuple[Axis, ...]:
+    return run_of(r.k, r.a) if isinstance(r.a, Load) and scattered(r.a) else r.k[-1:]
 
 
 def _matrices(kernel: Kernel, r: Roles, precision: Precision) -> tuple[Matrix, Matrix] | None:
@@ -195,21 +196,22 @@ def render_contract(
     r = roles(made)
     m, n, _, batch = r.sizes
     matrices = _matrices(kernel, r, precision) if aligned else None
-    asked = _asked(kernel, r, target, precision, accumulators)
+    asked = problem(kernel, r, target, precision, accumulators)
     found = tilings.found.get(_key(kernel, precision)) if tilings.found else None
     tile = _tile(asked, found, matrices is not None)
     em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k}, wide(kernel))
     for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step", "total", "each"):
         em.names.fresh(word)
+    depth = Depth(r.k, _run(r), asked.padded(tile))
     programs = tiles = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
     if tile.descriptors and matrices is not None:
         programs = min(tiles, resident(tile, asked))
         readers = [each.describe(em) for each in matrices]
         # Flattened, the first factors for a tile are on their way while the last one is stored.
         with em.loop(f"for tile in tl.range(pid, {tiles}, {programs}, flatten=True):"):
-            _one_tile(em, made, r, tile, precision, "tile", readers)
+            _one_tile(em, made, r, tile, depth, precision, "tile", readers)
     else:
-        axes = _one_tile(em, made, r, tile, precision, "pid")
+        axes = _one_tile(em, made, r, tile, depth, precision, "pid")
         if kernel.parts is not None and parted is not None:
             _, total, part = parted
             with last(em, kernel.parts.count, f"pid % {tiles // kernel.parts.count}"):
@@ -225,14 +227,14 @@ def _one_tile(
     kernel: Kernel,
     r: Roles,
     tile: Tile,
+    depth: Depth,
     precision: Precision,
     number: str,
     readers: Sequence[Reader] = (),
 ) -> dict[Axis, Index]:
     """Writes the tile of a number: its sums, and what is stored; returns all axes as parts."""
     axes = _bind_tiles(em, r, tile, number)
-    k = r.sizes[2]
-    blocks = ceil_div(k, tile.k)
+    blocks = ceil_div(depth.size, tile.k)
     lane, step = Axis("lane", tile.k), Axis("step", blocks)
     if not readers:
         em.line(f"lane = {em.arange(tile.k)}")
@@ -241,14 +243,14 @@ def _one_tile(
     for place in each:
         em.line(f"{place.acc} = tl.zeros(({tile.m}, {tile.n}), tl.float32)")
     flat = index(step) * tile.k + index(lane)
-    axes.update(zip(r.k, unravel(flat, [x.size for x in r.k]), strict=True))
+    axes.update(depth.at(flat))
     label(em, axes)
     if blocks == 1:
-        _multiply(em, r, axes, step, precision, each, readers)
+        _multiply(em, r, axes, depth, step, precision, each, readers)
     else:
         with em.loop(f"for step in tl.range({blocks}, num_stages={tile.stages}):"):
             em.bind_counter(step, "step")
-            _multiply(em, r, axes, step, precision, each, readers)
+            _multiply(em, r, axes, depth, step, precision, each, readers)
     em.accs |= {place.id: Value(place.acc, _RESULT, "f32", em.level) for place in each}
     if window(kernel):
         fold_places(em, kernel, each, axes, _RESULT)
@@ -300,7 +302,7 @@ def _bind_tiles(em: Emitter, r: Roles, tile: Tile, number: str) -> dict[Axis, In
         axes.update({x: Index(0) for x in r.batch})
     _tile_numbers(em, rows, columns, number)
     for dim, length, members in (("row", tile.m, r.m), ("col", tile.n, r.n)):
-        flat = Axis(dim, _size(members))
+        flat = Axis(dim, size(members))
         parts = dict(zip(members, unravel(index(flat), [x.size for x in members]), strict=True))
         em.line(f"{dim} = tile_{dim} * {length} + {em.arange(length)}")
         em.bind(flat, dim, [dim])
@@ -324,13 +326,14 @@ def _multiply(
     em: Emitter,
     r: Roles,
     axes: dict[Axis, Index],
+    depth: Depth,
     step: Axis,
     precision: Precision,
     each: Sequence[Place],
     readers: Sequence[Reader],
 ) -> None:
     """Writes one step along K."""
-    length, k = em.block["k"], _size(r.k)
+    length, k = em.block["k"], depth.size
     if readers:
         first = {dim: f"tile_{dim} * {em.block[dim]}" for dim in ("row", "col")}
         first["k"] = f"step * {length}" if step.size > 1 else "0"
@@ -340,7 +343,7 @@ def _multiply(
             em.line(f"k = step * {length} + lane" if step.size > 1 else "k = lane")
             em.tails["k"] = Axis("k", k)
             em.bind(em.tails["k"], "k", ["k"])
-        factors = [_factors(em, r, axes | place.at, precision) for place in each]
+        factors = [_factors(em, r, axes | place.at, depth, precision) for place in each]
     exact = "ieee" if precision == "fp32" else "tf32"
     how = "" if precision == "bf16" else f', input_precision="{exact}"'
     for place, (a, b) in zip(each, factors, strict=True):
@@ -348,10 +351,19 @@ def _multiply(
 
 
 def _factors(
-    em: Emitter, r: Roles, axes: dict[Axis, Index], precision: Precision
+    em: Emitter, r: Roles, axes: dict[Axis, Index], depth: Depth, precision: Precision
 ) -> tuple[str, ...]:
-    a = _factor(em, r.a, axes, ("row", "k"), precision)
-    return a, _factor(em, r.b, axes, ("k", "col"), precision)
+    a = _factor(em, _guarded(r.a, depth), axes, ("row", "k"), precision)
+    return a, _factor(em, _guarded(r.b, depth), axes, ("k", "col"), precision)
+
+
+def _guarded(factor: Expr, depth: Depth) -> Expr:
+    """Returns a factor that is 0 where K holds no number of a run."""
+    if not depth.guards:
+        return factor
+    if isinstance(factor, Load):
+        return replace(factor, guards=(*factor.guards, *depth.guards))
+    return Guarded(depth.guards, factor, 0.0, "f32")
 
 
 def _factor(

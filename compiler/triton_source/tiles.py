@@ -150,9 +150,10 @@ class Product:
     """What tiles are chosen by: `batch` products of m x k by k x n numbers.
 
     `run` is the length of the last sum axis: a tile whose depth divides it reads whole runs, and
-    decomposes the sum's index once a block instead of once an element. A thread has at most so many
-    `accumulators`. `rows` is the height that the tile must have, 0: any. A program has tiles for so
-    many `places` of a window, of which m counts one.
+    decomposes the sum's index once a block instead of once an element. `scattered`: the rows'
+    factor is read number by number, and its runs are padded (depth.py). A thread has at most so
+    many `accumulators`. `rows` is the height that the tile must have, 0: any. A program has tiles
+    for so many `places` of a window, of which m counts one.
     """
 
     m: int
@@ -165,6 +166,15 @@ class Product:
     accumulators: int = MOST
     rows: int = 0
     places: int = 1
+    scattered: bool = False
+
+    def padded(self, t: Tile) -> int:
+        """Returns how many numbers a run takes up along K."""
+        if not self.scattered or self.run % t.k == 0:
+            return self.run
+        if self.run > t.k:
+            return ceil_div(self.run, t.k) * t.k
+        return 1 << (self.run - 1).bit_length()
 
 
 @lru_cache(maxsize=4096)
@@ -230,7 +240,8 @@ def _largest(p: Product) -> Tile:
     """Returns the tile with which the interpreter does least work, a step of it costing most."""
 
     def work(t: Tile) -> float:
-        steps = ceil_div(p.m, t.m) * ceil_div(p.n, t.n) * ceil_div(p.k, t.k)
+        steps = ceil_div(p.m, t.m) * ceil_div(p.n, t.n)
+        steps *= ceil_div(p.k // p.run * p.padded(t), t.k)
         rows = p.places * t.m
         return steps * (50_000 * p.places + (rows + t.n) * t.k + rows * t.n * (1 + t.k / 50))
 
@@ -238,6 +249,8 @@ def _largest(p: Product) -> Tile:
     heights = (p.rows,) if p.rows else sides
     return min((Tile(a, b, c, 1, 4) for a in heights for b in sides for c in sides), key=work)
 
+
+_EACH = 8  # instructions for each number that is read alone
 
 # Products that a processor adds up in a cycle.
 _SUMS: dict[Precision, int] = {"fp32": 128, "tf32": 1024, "bf16": 2048}
@@ -252,11 +265,14 @@ def _time(t: Tile, p: Product) -> float:
     if p.precision == "fp32":  # few accumulators a thread: each loaded operand is used few times
         sums *= 1 + 16 / (rows * t.n / threads)
     loads = (rows + t.n) * t.k * (2 if p.precision == "bf16" else 4) / 24
-    uneven = 1.4 if p.run % t.k else 1.0
-    one = ceil_div(p.k, t.k) * ((max(sums, loads) + min(sums, loads) / 2) * uneven + 40) + 400
+    if p.scattered:
+        loads = max(loads, rows * t.k * _EACH / 128)
+    uneven = 1.4 if p.run % t.k and not p.scattered else 1.0
+    steps = ceil_div(p.k // p.run * p.padded(t), t.k)
+    one = steps * ((max(sums, loads) + min(sums, loads) / 2) * uneven + 40) + 400
     # A processor works on several small tiles at a time: their waits overlap.
     together = max(1, 16 // t.warps)
     rounds = ceil_div(tiles, p.target.processors)
     overlap = min(together, rounds)
-    waits = ceil_div(p.k, t.k) * 40 + 400
+    waits = steps * 40 + 400
     return rounds * (one - waits) + ceil_div(rounds, overlap) * waits

@@ -16,11 +16,11 @@ from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
 from compiler.prims.maps import SCALARS
 from compiler.tilings import Tiling, Tilings
 from compiler.triton_source.build import divide
-from compiler.triton_source.contract import roles, suits
+from compiler.triton_source.contract import problem, roles, suits
 from compiler.triton_source.maps import _CALLS, INFIX
 from compiler.triton_source.render import render_kernel
 from compiler.triton_source.same import renamed
-from compiler.triton_source.tiles import TARGETS, Product, choose
+from compiler.triton_source.tiles import TARGETS, choose
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
@@ -357,11 +357,35 @@ def test_every_candidate_computes_the_same(device, name):
     kernel = hand.every_kind()[name]
     made = Backend("interpreter")
     tilings = made.tunable(kernel).tilings
-    r = roles(kernel)
-    model = choose(Product(*r.sizes, r.k[-1].size, TARGETS["interpreter"], "fp32"))
+    model = choose(problem(kernel, roles(kernel), TARGETS["interpreter"], "fp32"))
     assert tilings[0] == model.tiling
     for tiling in tilings[:: max(1, len(tilings) // 4)]:
         check(device, tuned(made, kernel, tiling), (kernel,))
+
+
+FEW_CHANNELS = [
+    (2, 11, 9, 3, 8, 7, 2, 3),
+    (1, 8, 8, 1, 5, 5, 1, 2),
+    (3, 13, 7, 2, 4, 3, 4, 1),
+    (2, 9, 9, 5, 8, 1, 1, 0),
+    (1, 40, 37, 1, 3, 37, 1, 0),
+]
+
+
+@pytest.mark.parametrize("depth", [16, 32])
+@pytest.mark.parametrize("make", [hand.conv_forward, hand.conv_weight_gradient])
+@pytest.mark.parametrize("shape", FEW_CHANNELS, ids=str)
+def test_runs_of_a_sum_may_take_more_than_they_have(device, shape, make, depth):
+    kernel, made = make(*shape), Backend("interpreter")
+    tiling = next(t for t in made.tunable(kernel).tilings if t["k"] == depth)
+    check(device, tuned(made, kernel, tiling), (kernel,))
+
+
+def test_where_a_lane_stands_in_a_window_of_few_channels_is_known_before_the_loop():
+    source = REAL.render(hand.conv_forward(128, 224, 224, 3, 64, 7, 2, 3))
+    before, loop = source.split("for step in")
+    assert "lane // 3" in before
+    assert "//" not in loop and "%" not in loop
 
 
 def test_a_search_finds_a_product_wherever_its_weights_lie():

@@ -1,0 +1,69 @@
+"""The flat axis K that a product sums over.
+
+A picture has few channels, so a convolution of it reads number by number, and asks for each of them
+whether it lies inside. There a run of K, of numbers that lie side by side (in a window of 7 x 7 x
+3, a row of 21), takes up as many numbers as fit into whole blocks: where in its run a lane stands
+is then the same in every step, and so is most of what is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from compiler.index import Axis, Index, index, unravel
+from compiler.kernel import Guard, Guards, Load, load_axes
+
+_SIDE_BY_SIDE = 4  # numbers that a copy of 16 bytes takes, of which fewer do not pay
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """K's axes; the last of them, `run`, take up `padded` numbers."""
+
+    axes: tuple[Axis, ...]
+    run: tuple[Axis, ...]
+    padded: int
+
+    @property
+    def size(self) -> int:
+        return size(self.axes) // size(self.run) * self.padded
+
+    def at(self, flat: Index) -> dict[Axis, Index]:
+        """Returns each axis at a number of K; the first of a run's is past its end in the rest."""
+        outer, whole = self.axes[: len(self.axes) - len(self.run)], size(self.run)
+        if self.padded == whole:
+            return dict(zip(self.axes, unravel(flat, [x.size for x in self.axes]), strict=True))
+        *before, within = unravel(flat, [*(x.size for x in outer), self.padded])
+        first, *others = self.run
+        each = size(others)
+        inner = unravel(within % each, [x.size for x in others])
+        found = zip((*outer, first, *others), (*before, within // each, *inner), strict=True)
+        return dict(found)
+
+    @property
+    def guards(self) -> Guards:
+        """Returns what holds inside of a run."""
+        first = self.run[0]
+        return (Guard(index(first), 0, first.size),) if self.padded != size(self.run) else ()
+
+
+def size(axes: Sequence[Axis]) -> int:
+    return prod(a.size for a in axes)
+
+
+def scattered(load: Load) -> bool:
+    """Whether a factor is read number by number."""
+    side = [x.size for x in load_axes(load) if abs(load.offset.coefficient(x)) == 1]
+    return all(n % _SIDE_BY_SIDE for n in side)
+
+
+def run_of(axes: Sequence[Axis], load: Load) -> tuple[Axis, ...]:
+    """Returns the last axes whose numbers lie side by side, or equally far apart."""
+    run = [axes[-1]]
+    for axis in reversed(axes[:-1]):
+        if load.offset.coefficient(axis) != load.offset.coefficient(run[0]) * run[0].size:
+            break
+        run.insert(0, axis)
+    return tuple(run)
