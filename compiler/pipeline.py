@@ -111,7 +111,7 @@ def check(unit: Unit) -> None:
 
 def place(unit: Unit) -> None:
     """Which nodes are stored, and in what layout."""
-    unit.plan = Planner(unit.graph, unit.names, unit.backend.traits.prologue).run()
+    unit.plan = Planner(unit.graph, unit.names, unit.backend.traits).run()
     unit.buffers = unit.plan.buffers
     # Weights and states can be read and set even where nothing of this step looks at them.
     for (role, key), shape in unit.lasting().items():

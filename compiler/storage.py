@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from compiler.backends import Traits
 from compiler.graph import Graph
 from compiler.index import Axis, Index, index, linear, reshape_index
 from compiler.inlining import (
@@ -60,14 +61,16 @@ class Plan:
     steps: dict[int, int] = field(default_factory=dict)  # loop -> its steps, negative: backwards
 
 
-def memory_order(shape: tuple[int, ...]) -> tuple[int, ...]:
+def memory_order(shape: tuple[int, ...], planar: int = 0) -> tuple[int, ...]:
     """Returns the axes of an activation in memory order: channels last from rank 4 on.
 
     Images (N, C, spatial...) lie as (N, spatial..., C), so that a contraction's vectors and a
-    GPU's 16-byte loads run along channels. Matrices and sequences lie as they are written.
+    GPU's 16-byte loads run along channels. Matrices and sequences lie as they are written, and so
+    do images of no more than `planar` channels.
     """
     rank = len(shape)
-    return (0, *range(2, rank), 1) if rank >= 4 else tuple(range(rank))
+    last = rank >= 4 and shape[1] > planar
+    return (0, *range(2, rank), 1) if last else tuple(range(rank))
 
 
 def strides_in(order: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
@@ -91,9 +94,9 @@ def through(view: Node, offset: Offset) -> Offset:
 class Planner:
     """Walks a graph once and gives every node that must be stored its place."""
 
-    def __init__(self, graph: Graph, names: dict[Node, str], prologue: int = 0) -> None:
+    def __init__(self, graph: Graph, names: dict[Node, str], traits: Traits) -> None:
         self.graph = graph
-        self.prologue = prologue  # see Traits
+        self.prologue, self.planar = traits.prologue, traits.planar
         self.nodes = graph.nodes()
         self.users = users_of(self.nodes)
         self.plan = Plan(names=dict(names), updates=dict(graph.updates))
@@ -204,7 +207,8 @@ class Planner:
         roles: dict[str, Role] = {"input": "input", "param": "param", "state": "state"}
         # An input that is fetched as well keeps its memory to the end of the step.
         role = "output" if node.prim == "input" and node in self.fetched else roles[node.prim]
-        order = memory_order(node.shape) if node.prim == "input" else tuple(range(node.type.rank))
+        given = node.prim == "input"
+        order = memory_order(node.shape, self.planar) if given else range(node.type.rank)
         self._buffer(node, name, order, role)
         if "whole" in attrs:
             base, size = attrs["whole"]

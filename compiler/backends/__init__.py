@@ -57,6 +57,9 @@ class Traits:
     # by each contraction and window that reads it. 0: what contractions read is stored, and what
     # windows read if it costs more than a few operations.
     prologue: int = 0
+    # Inputs of no more channels than this lie planar, as the user gives them: the host copies bytes
+    # and turns no pictures. 0: all lie channels last.
+    planar: int = 0
     # Sums over the rows (pictures and places) of what a contraction stores can be taken, for each
     # of so many rows, by the contraction itself: its tiles have as many. The most wanted first.
     rows: tuple[int, ...] = ()

@@ -61,6 +61,7 @@ class Backend:
             narrow=narrow,
             wide_epilogues=True,
             prologue=8,
+            planar=4,  # pictures, also with alpha: wider loads would not pay for turning them
             rows=(128, 64),
         )
         self.tilings = known(self.target)

@@ -86,7 +86,7 @@ def roles(kernel: Kernel) -> Roles:
     return Roles(
         first,
         second,
-        (*_by_stride(outer, out, a.offset), *rows),
+        (*_by_stride(outer, a.offset, out), *rows),
         _by_stride(n, out, b.offset),
         _by_stride(k, a.offset, b.offset),
         batch,
