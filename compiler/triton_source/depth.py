@@ -54,9 +54,12 @@ def size(axes: Sequence[Axis]) -> int:
 
 
 def scattered(load: Load) -> bool:
-    """Whether a factor is read number by number."""
+    """Whether a factor is read number by number.
+
+    So are planar pictures: a window that moves on by one may begin anywhere in a copy.
+    """
     side = [x.size for x in load_axes(load) if abs(load.offset.coefficient(x)) == 1]
-    return all(n % _SIDE_BY_SIDE for n in side)
+    return len(side) != 1 or bool(side[0] % _SIDE_BY_SIDE)
 
 
 def run_of(axes: Sequence[Axis], load: Load) -> tuple[Axis, ...]:

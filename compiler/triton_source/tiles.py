@@ -169,8 +169,8 @@ class Product:
     scattered: bool = False
 
     def padded(self, t: Tile) -> int:
-        """Returns how many numbers a run takes up along K."""
-        if not self.scattered or self.run % t.k == 0:
+        """Returns how many numbers a run takes up along K; one block is read without a loop."""
+        if not self.scattered or self.run % t.k == 0 or self.k <= t.k:
             return self.run
         if self.run > t.k:
             return ceil_div(self.run, t.k) * t.k

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,6 +12,8 @@ from compiler.backends import Traits, get_backend
 from compiler.backends.triton import Backend
 from compiler.pipeline import compile_unit
 from compiler.triton_source.contract import roles
+from compiler.triton_source.depth import scattered
+from compiler.triton_source.tiles import TARGETS, Product, Tile
 from compiler.unit import Unit
 from netdef.engine import open_engine
 from tests.compiler.test_rowsums import step_of, trained
@@ -111,3 +114,21 @@ def test_neighbouring_rows_of_a_tile_run_along_the_window() -> None:
     forward, weight = (roles(k) for k in reads)
     assert [a.size for a in forward.m] == [2, 9, 10]
     assert [a.size for a in forward.k] == [a.size for a in weight.m] == [3, 7, 7]
+
+
+@pytest.mark.parametrize("channels, width, alone", [(3, 8, True), (3, 7, True), (8, 7, False)])
+def test_windows_of_planar_pictures_are_read_number_by_number(
+    channels: int, width: int, alone: bool
+) -> None:
+    step = step_of(conv([2, channels, 6, width], 5, 3, 1, 1))
+    unit = compiled_unit(*step, Backend("sm_90", binary=False).traits)
+    loads = {x for k in unit.schedule.kernels() for x in k.loads() if x.buffer == "data"}
+    assert loads and all(scattered(x) == alone for x in loads)
+
+
+def test_the_runs_of_a_sum_in_one_block_lie_side_by_side() -> None:
+    """Nothing has to be known before a loop: there is none."""
+    tile = Tile(64, 64, 32, 4, 4)
+    product = Product(1000, 64, 27, 1, 3, TARGETS["sm_90"], "tf32", scattered=True)
+    assert product.padded(tile) == 3
+    assert replace(product, k=36).padded(tile) == 4
