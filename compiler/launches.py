@@ -63,9 +63,16 @@ def _levels(
 
 
 def _grows(work: Work, buffers: Mapping[str, Buffer]) -> bool:
-    """Says whether a kernel's results take more memory than what it is the last to read at best."""
+    """Says whether a kernel's results take more memory than what it is the last to read at best.
+
+    Of a packed buffer it writes only a part, never more than what it is made of.
+    """
     written, read = (
-        sum(nbytes(buffers[b]) for b in names if in_arena(buffers[b]))
+        sum(
+            nbytes(buffers[b])
+            for b in names
+            if in_arena(buffers[b]) and buffers[b].role != "packed"
+        )
         for names in (work.writes(), work.reads())
     )
     return written > max(_FEW, read)

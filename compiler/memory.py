@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from compiler.schedule import Buffer, Place, Schedule
+from compiler.index import bounds
+from compiler.schedule import Buffer, Loop, Place, Schedule
 from schemas.program import ITEMSIZE, Slot
 
 ALIGN = 256
@@ -14,13 +15,26 @@ TAIL = 64
 ARENA = "arena"
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Bytes of a buffer (of the arena, once it is placed), and the launches that they live for."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+Blocks = dict[str, list[Block]]  # by buffer, from its start on
+
+
 @dataclass(frozen=True)
 class MemoryPlan:
     """Where every buffer lies, and the slots to allocate."""
 
     places: dict[str, Place]
     slots: tuple[Slot, ...]
-    lives: dict[str, tuple[int, int]]  # inner buffers: first and last launch
+    blocks: Blocks  # what lies in the arena
 
     @property
     def arena_bytes(self) -> int:
@@ -29,10 +43,14 @@ class MemoryPlan:
 
 def nbytes(buffer: Buffer) -> int:
     """Returns a buffer's size in bytes, rounded up so that the next one is aligned."""
-    return -(-(buffer.size * ITEMSIZE[buffer.dtype] + TAIL) // ALIGN) * ALIGN
+    return _aligned(buffer.size * ITEMSIZE[buffer.dtype] + TAIL)
 
 
-def lifetimes(schedule: Schedule) -> dict[str, tuple[int, int]]:
+def _aligned(size: int) -> int:
+    return -(-size // ALIGN) * ALIGN
+
+
+def _lifetimes(schedule: Schedule) -> dict[str, tuple[int, int]]:
     """Returns the first and the last launch that touches each buffer of the arena.
 
     Inputs live from the start of the step (they are written before it), outputs until its end. A
@@ -40,7 +58,7 @@ def lifetimes(schedule: Schedule) -> dict[str, tuple[int, int]]:
     """
     lives: dict[str, tuple[int, int]] = {}
     written: set[str] = set()
-    last = max(0, len(schedule.launches) - 1)  # a net of inputs alone has no launch
+    last = _last(schedule)
     for i, launch in enumerate(schedule.launches):
         for kernel in launch:
             for name in kernel.reads() | kernel.writes():
@@ -58,28 +76,70 @@ def lifetimes(schedule: Schedule) -> dict[str, tuple[int, int]]:
     return {n: life for n, life in lives.items() if in_arena(schedule.buffers[n])}
 
 
+def _last(schedule: Schedule) -> int:
+    return max(0, len(schedule.launches) - 1)  # a net of inputs alone has no launch
+
+
 def in_arena(buffer: Buffer) -> bool:
-    return buffer.role in ("input", "inner", "output")
+    return buffer.role in ("input", "inner", "output", "packed")
+
+
+def _blocks(schedule: Schedule) -> Blocks:
+    """Returns what the arena's buffers are made of: one block each, of packed ones many."""
+    found: Blocks = {}
+    for name, (first, last) in _lifetimes(schedule).items():
+        buffer = schedule.buffers[name]
+        if buffer.role == "packed":
+            found[name] = _parts(schedule, buffer, last)
+        else:
+            found[name] = [Block(0, nbytes(buffer), first, last)]
+    return found
+
+
+def _parts(schedule: Schedule, buffer: Buffer, last: int) -> list[Block]:
+    """Returns a block for each part of a packed buffer that a kernel writes, and for each gap.
+
+    A gap is zeros from step to step: nothing else ever lies there.
+    """
+    blocks, at = [], 0
+    for (start, end), first in sorted(_written(schedule, buffer).items()):
+        if at < start:
+            blocks.append(_rounded(at, start, 0, _last(schedule)))
+        blocks.append(_rounded(start, end, first, last))
+        at = max(at, end)
+    return [*blocks, _rounded(at, nbytes(buffer), 0, _last(schedule))]
+
+
+def _written(schedule: Schedule, buffer: Buffer) -> dict[tuple[int, int], int]:
+    """Returns the bytes that kernels write of a buffer, (start, end) -> the first launch to."""
+    found: dict[tuple[int, int], int] = {}
+    size = ITEMSIZE[buffer.dtype]
+    for i, launch in enumerate(schedule.launches):
+        for kernel in launch:
+            for store in (s for one in (kernel, *kernel.joins) for s in one.stores):
+                if store.buffer == buffer.name:
+                    # What only the whole reads is on no cycle: a loop does not make it.
+                    assert not isinstance(launch, Loop), kernel.name
+                    low, high = bounds(store.offset)
+                    found.setdefault((low * size, (high + 1) * size), i)
+    return found
+
+
+def _rounded(start: int, end: int, first: int, last: int) -> Block:
+    return Block(start // ALIGN * ALIGN, _aligned(end), first, last)
 
 
 def plan_memory(schedule: Schedule) -> MemoryPlan:
-    """Places the arena's buffers, largest first, each at the lowest offset that stays free.
+    """Places the arena's buffers one by one, each at the lowest offset that stays free.
 
-    Persistent buffers get a slot each, so that the programs of one solver can share them.
+    Of two orders it takes the one that needs less memory: neither is always better. Persistent
+    buffers get a slot each, so that the programs of one solver can share them.
     """
-    lives = lifetimes(schedule)
-    places: dict[str, Place] = {}
-    taken: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-    peak = 0
-    for name in sorted(lives, key=lambda n: (-nbytes(schedule.buffers[n]), n)):
-        first, last = lives[name]
-        size = nbytes(schedule.buffers[name])
-        clash = sorted(t for t in taken if t[2] <= last and first <= t[3])
-        at = _lowest_gap(clash, size)
-        taken.append((at, at + size, first, last))
-        places[name] = Place(ARENA, at)
-        peak = max(peak, at + size)
-    slots = [Slot(ARENA, peak, persistent=False)] if peak else []
+    blocks = _blocks(schedule)
+    orders = (_by_size(blocks), _by_life(blocks, _last(schedule)))
+    placed = min((_placed(blocks, order) for order in orders), key=_end)
+    places = {name: Place(ARENA, placed[name][0].start - blocks[name][0].start) for name in placed}
+    slots = [Slot(ARENA, _end(placed), persistent=False)] if placed else []
     for name, buffer in sorted(schedule.buffers.items()):
         if buffer.base is not None:
             whole = places[buffer.base]
@@ -89,13 +149,57 @@ def plan_memory(schedule: Schedule) -> MemoryPlan:
         elif not in_arena(buffer):
             places[name] = Place(name, 0)
             slots.append(Slot(name, nbytes(buffer), persistent=True))
-    return MemoryPlan(places, tuple(slots), lives)
+    return MemoryPlan(places, tuple(slots), placed)
 
 
-def _lowest_gap(clash: Sequence[tuple[int, int, int, int]], size: int) -> int:
+def _by_size(blocks: Blocks) -> list[str]:
+    """Returns the buffers, the largest first."""
+    return sorted(blocks, key=lambda name: (-blocks[name][-1].end, name))
+
+
+def _by_life(blocks: Blocks, last: int) -> list[str]:
+    """Returns the buffers, first those at the worst launch, long lives before short ones."""
+    every = [b for parts in blocks.values() for b in parts]
+
+    def live(launch: int) -> int:
+        return sum(b.end - b.start for b in every if b.first <= launch <= b.last)
+
+    worst = max(range(last + 1), key=live)
+
+    def rank(name: str) -> tuple[bool, int, int, str]:
+        born, dead = min(b.first for b in blocks[name]), max(b.last for b in blocks[name])
+        there = any(b.first <= worst <= b.last for b in blocks[name])
+        return not there, born - dead, -blocks[name][-1].end, name
+
+    return sorted(blocks, key=rank)
+
+
+def _placed(blocks: Blocks, order: Sequence[str]) -> Blocks:
+    """Returns the blocks where they lie in the arena."""
+    placed: Blocks = {}
+    taken: list[Block] = []
+    for name in order:
+        at = _lowest(blocks[name], taken)
+        placed[name] = [replace(b, start=at + b.start, end=at + b.end) for b in blocks[name]]
+        taken += placed[name]
+    return placed
+
+
+def _lowest(blocks: Sequence[Block], taken: Sequence[Block]) -> int:
+    """Returns the lowest offset at which no block lies on bytes that are taken while it lives."""
+    barred = sorted(
+        (t.start - b.end, t.end - b.start)  # any offset between these two
+        for b in blocks
+        for t in taken
+        if b.first <= t.last and t.first <= b.last
+    )
     at = 0
-    for offset, end, _, _ in clash:
-        if offset - at >= size:
+    for low, high in barred:
+        if at <= low:
             break
-        at = max(at, end)
+        at = max(at, high)
     return at
+
+
+def _end(placed: Blocks) -> int:
+    return max((b.end for parts in placed.values() for b in parts), default=0)

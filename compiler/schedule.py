@@ -14,8 +14,10 @@ class Buffer:
     """A block of memory that kernels address by element offset.
 
     `role` inner buffers live from their first writer to their last reader and share one arena;
-    all others are persistent or belong to the outside. One with a `base` is a part of another
-    buffer, `shift` elements behind its start: a sequence within one that has the steps before it.
+    so do packed ones, but each part of them from its own first writer on, and what no kernel writes
+    stays the zeros that it starts as. All others are persistent or belong to the outside. One with
+    a `base` is a part of another buffer, `shift` elements behind its start: a sequence within one
+    that has the steps before it.
     """
 
     name: str

@@ -282,8 +282,10 @@ class Planner:
 
     def _join(self, node: Node) -> None:
         if node not in self.plan.storage:
-            if node.prim == "pack":  # gaps between the parts stay the zeros they start as
-                self._buffer(node, self._name(node), range(node.type.rank), "state")
+            if node.prim == "pack":
+                # What is fetched is read by name, behind the step: a slot of its own.
+                role: Role = "state" if node in self.fetched else "packed"
+                self._buffer(node, self._name(node), range(node.type.rank), role)
             else:
                 self._allocate(node)
         whole = self.plan.storage[node]

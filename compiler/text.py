@@ -154,19 +154,21 @@ def memory_text(schedule: Schedule, plan: MemoryPlan) -> str:
         kept = "kept from step to step" if slot.persistent else "shared by the buffers below"
         lines.append(f"{slot.name:<24} {slot.nbytes:>15,}  {kept}")
     total = sum(slot.nbytes for slot in plan.slots)
-    whole = sum(nbytes(schedule.buffers[name]) for name in plan.lives)
+    whole = sum(nbytes(schedule.buffers[name]) for name in plan.blocks)
     lines += [f"{'all':<24} {total:>15,}", ""]
-    if not plan.lives:
+    if not plan.blocks:
         return "\n".join(lines)
     share = f"{whole:,} bytes without sharing, {plan.arena_bytes:,} with it"
-    lines += [f"{ARENA}: {len(plan.lives)} buffers, {share}", ""]
-    inside = sorted(plan.lives, key=lambda name: (plan.places[name].offset, name))
+    lines += [f"{ARENA}: {len(plan.blocks)} buffers, {share}", ""]
+    inside = sorted(plan.blocks, key=lambda name: (plan.places[name].offset, name))
     marks = _marks(inside, schedule.buffers)
     lines.append(f"   {'buffer':<28} {'offset':>12} {'bytes':>12}  launches")
     for name in inside:
-        buffer, (first, last) = schedule.buffers[name], plan.lives[name]
-        at, need = plan.places[name].offset, nbytes(buffer)
-        lines.append(f" {marks[name]} {name:<28} {at:>12,} {need:>12,}  {first} to {last}")
+        at, need = plan.places[name].offset, nbytes(schedule.buffers[name])
+        first = min(block.first for block in plan.blocks[name])
+        last = max(block.last for block in plan.blocks[name])
+        parts = f", in {len(plan.blocks[name])} blocks" if len(plan.blocks[name]) > 1 else ""
+        lines.append(f" {marks[name]} {name:<28} {at:>12,} {need:>12,}  {first} to {last}{parts}")
     return "\n".join([*lines, "", *_picture(plan, schedule, marks)]) + "\n"
 
 
@@ -186,11 +188,11 @@ def _picture(plan: MemoryPlan, schedule: Schedule, marks: Mapping[str, str]) -> 
     for row in range(rows):
         middle = (2 * row + 1) * plan.arena_bytes // (2 * rows)
         cells = ["."] * len(times)
-        for name, (first, last) in plan.lives.items():
-            at = plan.places[name].offset
-            if at <= middle < at + nbytes(schedule.buffers[name]):
-                for column, time in enumerate(times):
-                    if first <= time <= last:
-                        cells[column] = marks[name]
+        for name, blocks in plan.blocks.items():
+            for block in blocks:
+                if block.start <= middle < block.end:
+                    for column, time in enumerate(times):
+                        if block.first <= time <= block.last:
+                            cells[column] = marks[name]
         lines.append(f"{row * plan.arena_bytes // rows:>12,}  {''.join(cells)}")
     return lines

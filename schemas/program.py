@@ -19,7 +19,7 @@ CHANGED = "changed:"
 
 # What a kernel is there for: what a run gives back and a layer's statistics; gradients; the solver.
 Way = Literal["forward", "backward", "update"]
-Role = Literal["input", "param", "state", "scalar", "output", "inner"]
+Role = Literal["input", "param", "state", "scalar", "output", "inner", "packed"]
 
 # Float32 numbers of which long runs are equal: each with how often it stands there.
 Runs = tuple[tuple[float, int], ...]

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from compiler.arena import plan_arena
 from compiler.build import build
+from compiler.pipeline import plan_unit
 from compiler.update import RULES, accumulate_step, train_step
 from netdef.engine import open_engine
 from netdef.formats import read_net
@@ -49,7 +50,8 @@ def trained(least: int, spec: SolverSpec, threads: int = 2) -> dict[str, np.ndar
     engine.backend.traits = replace(engine.backend.traits, apart=least)
     graph = build(read_net(text=NET, format="yaml"), "TRAIN")
     arena = plan_arena(graph)
-    exe = engine.load(train_step(graph, arena, spec), arena)
+    step = train_step(graph, arena, spec)
+    exe = engine.load(step, arena)
     rng = np.random.default_rng(5)
     for key, info in graph.params.items():
         exe.write(key, rng.normal(0, 0.3, info.shape))
@@ -62,8 +64,9 @@ def trained(least: int, spec: SolverSpec, threads: int = 2) -> dict[str, np.ndar
         exe.run()
         found[f"loss {i}"] = exe.read("loss")
     found.update({key: exe.read(key) for key in (*graph.params, *exe.program.tensors)})
-    slots = {slot.name: slot.nbytes for slot in exe.program.slots}
-    found["stored"] = np.array(slots.get("gradients", 0))
+    unit = engine.unit(step, arena)
+    plan_unit(unit)
+    found["stored"] = np.array(unit.schedule.buffers["gradients"].size)
     engine.close()
     return found
 
