@@ -132,11 +132,11 @@ def _rounded(start: int, end: int, first: int, last: int) -> Block:
 def plan_memory(schedule: Schedule) -> MemoryPlan:
     """Places the arena's buffers one by one, each at the lowest offset that stays free.
 
-    Of two orders it takes the one that needs less memory: neither is always better. Persistent
+    Of a few orders it takes the one that needs least memory: none is always best. Persistent
     buffers get a slot each, so that the programs of one solver can share them.
     """
     blocks = _blocks(schedule)
-    orders = (_by_size(blocks), _by_life(blocks, _last(schedule)))
+    orders = _orders(blocks, _last(schedule))
     placed = min((_placed(blocks, order) for order in orders), key=_end)
     places = {name: Place(ARENA, placed[name][0].start - blocks[name][0].start) for name in placed}
     slots = [Slot(ARENA, _end(placed), persistent=False)] if placed else []
@@ -152,26 +152,23 @@ def plan_memory(schedule: Schedule) -> MemoryPlan:
     return MemoryPlan(places, tuple(slots), placed)
 
 
-def _by_size(blocks: Blocks) -> list[str]:
-    """Returns the buffers, the largest first."""
-    return sorted(blocks, key=lambda name: (-blocks[name][-1].end, name))
+def _orders(blocks: Blocks, last: int) -> list[list[str]]:
+    """Returns orders to place buffers in: by size, by length of life, by its end as on a stack.
 
-
-def _by_life(blocks: Blocks, last: int) -> list[str]:
-    """Returns the buffers, first those at the worst launch, long lives before short ones."""
+    By length of life, those at the worst launch come first: they must lie close.
+    """
     every = [b for parts in blocks.values() for b in parts]
 
     def live(launch: int) -> int:
         return sum(b.end - b.start for b in every if b.first <= launch <= b.last)
 
     worst = max(range(last + 1), key=live)
-
-    def rank(name: str) -> tuple[bool, int, int, str]:
-        born, dead = min(b.first for b in blocks[name]), max(b.last for b in blocks[name])
-        there = any(b.first <= worst <= b.last for b in blocks[name])
-        return not there, born - dead, -blocks[name][-1].end, name
-
-    return sorted(blocks, key=rank)
+    there = {n for n, parts in blocks.items() if any(b.first <= worst <= b.last for b in parts)}
+    born = {name: min(b.first for b in parts) for name, parts in blocks.items()}
+    dead = {name: max(b.last for b in parts) for name, parts in blocks.items()}
+    by_size = sorted(blocks, key=lambda name: (-blocks[name][-1].end, name))
+    by_life = sorted(by_size, key=lambda name: (name not in there, born[name] - dead[name]))
+    return [by_size, by_life, sorted(by_size, key=lambda name: -dead[name])]
 
 
 def _placed(blocks: Blocks, order: Sequence[str]) -> Blocks:

@@ -14,7 +14,7 @@ from compiler.arena import plan_arena
 from compiler.backends import get_backend
 from compiler.backends.triton import Backend
 from compiler.build import build
-from compiler.pipeline import compile_unit
+from compiler.pipeline import compile_unit, plan_unit
 from compiler.unit import Unit
 from compiler.update import train_step
 from netdef.formats import read_net
@@ -93,6 +93,17 @@ def test_a_net_is_compiled_as_planned_forward_too(tmp_path, monkeypatch) -> None
     assert found["contractions"] == 8 + 3 and found["on_tensor_cores"] == 7 + 2  # ip3 has 10 rows
     assert found["spilling"] == found["too_large"] == {} and found["cold"] == found["warm"] == 0
     assert [*(tmp_path / "triton").iterdir()]
+
+
+def test_a_deep_net_takes_little_more_memory_than_is_alive_at_its_worst_launch() -> None:
+    _, unit = static._unit(static.STATIC_CASES["vgg16"], Backend("sm_90", "tf32", binary=False))
+    plan_unit(unit)
+    every = [block for blocks in unit.memory.blocks.values() for block in blocks]
+    alive = (
+        sum(b.end - b.start for b in every if b.first <= i <= b.last)
+        for i in range(len(unit.schedule.launches))
+    )
+    assert unit.memory.arena_bytes <= 1.07 * max(alive)
 
 
 def test_the_time_of_a_launch() -> None:
