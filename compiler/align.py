@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 from compiler.index import Axis, Div, Index, axes_of, index
-from compiler.kernel import Kernel, Load, Store
+from compiler.kernel import Guard, Guards, Kernel, Load, Store
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,15 @@ class Alignment:
 
     `rename` gives each aligned axis of the reader as an index over the producer's `space` (after
     its axes in `split` were replaced); `extra` are the reader's axes that the element does not
-    depend on: it is read once for each of them (a row).
+    depend on: it is read once for each of them (a row). `part` says which points of the producer
+    are read, where that is not all of them.
     """
 
     rename: dict[Axis, Index]
     extra: tuple[Axis, ...]
     split: dict[Axis, Index]
     space: tuple[Axis, ...]
+    part: Guards = ()
 
 
 @dataclass
@@ -34,22 +37,47 @@ class _Digit:
     inner: int  # elements of the axis below this digit
 
 
-def align(kernel: Kernel, store: Store, other: Kernel, load: Load) -> Alignment | str:
-    """Returns how `load` in `other` walks over what `store` in `kernel` writes, or why it can't."""
-    if load.guards or store.axes:
-        return "it is read beyond its edges" if load.guards else "it is stored by rows"
+def align(
+    kernel: Kernel, store: Store, other: Kernel, load: Load, in_part: bool = False
+) -> Alignment | str:
+    """Returns how `load` in `other` walks over what `store` in `kernel` writes, or why it can't.
+
+    `in_part`: it may leave points out, at the ends of one axis.
+    """
+    if load.guards or store.axes or store.guards:
+        by_rows = "it is stored by rows" if store.axes else "it is stored in part"
+        return "it is read beyond its edges" if load.guards else by_rows
     used = axes_of(load.offset)
     if not used <= set(other.space):
         return "it is read as a window or a row"
     mine = _digits(store.offset, kernel.space)
     theirs = _digits(load.offset, [a for a in other.space if a in used])
-    if mine is None or theirs is None or store.offset.const != load.offset.const:
+    ahead = load.offset.const - store.offset.const
+    if mine is None or theirs is None or (ahead and not in_part):
         return "its elements lie in another order"
+    if not ahead and (pairs := _paired(mine, theirs)) is not None:
+        return _aligned(kernel, other, pairs, used)
+    for digit in mine if in_part else ():
+        size, rest = divmod(digit.size * _count(theirs), _count(mine))
+        start, between = divmod(ahead, digit.step)
+        if not rest and not between and 0 <= start <= digit.size - size:
+            pairs = _paired([replace(d, size=size) if d is digit else d for d in mine], theirs)
+            if pairs is not None and sum(m.axis == digit.axis for m, _ in pairs) == 1:
+                part = Guard(index(digit.axis), start, start + size)
+                return _aligned(kernel, other, pairs, used, (part,))
+    return "it reads part of the elements, or in another order"
+
+
+def _count(digits: Sequence[_Digit]) -> int:
+    return prod(d.size for d in digits)
+
+
+def _paired(mine: list[_Digit], theirs: list[_Digit]) -> list[tuple[_Digit, _Digit]] | None:
+    """Returns the digits in pairs of the same step and size, None if some differ."""
     cuts = {d.step for d in (*mine, *theirs)}
     mine, theirs = _cut(mine, cuts), _cut(theirs, cuts)
-    if [(d.step, d.size) for d in mine] != [(d.step, d.size) for d in theirs]:
-        return "it reads part of the elements, or in another order"
-    return _aligned(kernel, other, mine, theirs, used)
+    alike = [(d.step, d.size) for d in mine] == [(d.step, d.size) for d in theirs]
+    return list(zip(mine, theirs, strict=True)) if alike else None
 
 
 def blocks(space: Sequence[Axis], load: Load) -> tuple[dict[Axis, Index], tuple[Axis, ...]]:
@@ -71,9 +99,13 @@ def blocks(space: Sequence[Axis], load: Load) -> tuple[dict[Axis, Index], tuple[
 
 
 def _aligned(
-    kernel: Kernel, other: Kernel, mine: list[_Digit], theirs: list[_Digit], used: set[Axis]
+    kernel: Kernel,
+    other: Kernel,
+    pairs: list[tuple[_Digit, _Digit]],
+    used: set[Axis],
+    part: Guards = (),
 ) -> Alignment:
-    parts = {a: [d for d in mine if d.axis == a] for a in kernel.space}
+    parts = {a: [m for m, _ in pairs if m.axis == a] for a in kernel.space}
     new: dict[int, Axis] = {}
     split: dict[Axis, Index] = {}
     space: list[Axis] = []
@@ -89,10 +121,11 @@ def _aligned(
             total = total + index(new[id(digit)]) * digit.inner
         split[axis] = total
     rename = {a: Index(0) for a in other.space if a in used}
-    for m, t in zip(mine, theirs, strict=True):
-        rename[t.axis] = rename[t.axis] + index(new[id(m)]) * t.inner
+    for m, t in pairs:
+        first = sum(guard.low for guard in part if guard.index == index(m.axis))
+        rename[t.axis] = rename[t.axis] + (index(new[id(m)]) - first) * t.inner
     extra = tuple(a for a in other.space if a not in used)
-    return Alignment(rename, extra, split, tuple(space))
+    return Alignment(rename, extra, split, tuple(space), part)
 
 
 def _digits(offset: Index, axes: Sequence[Axis]) -> list[_Digit] | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 
 from compiler.arena import NAME, Arena
 from compiler.graph import Graph
-from compiler.index import Axis, Index, axes_of, index
+from compiler.index import Axis, Index, axes_of, bounds, index
 from compiler.ir import Node
-from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel, load_axes
+from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel, Load, load_axes
 from compiler.narrow import COPY
 from compiler.schedule import Buffer, Loop, repeat_of
 from compiler.schedule import Launch as Scheduled
@@ -182,10 +182,14 @@ def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int
     for name in kernel.reads():
         whole = buffers[name].size
         loads = {x for x in kernel.loads() if x.buffer == name}
-        read = sum(prod(a.size for a in load_axes(x)) for x in loads) or whole
+        read = sum(min(prod(a.size for a in load_axes(x)), _reached(x, whole)) for x in loads)
+        read = read or whole
         total += abs(moves.get(name, min(whole, read) * ITEMSIZE[buffers[name].dtype]))
     for store in kernel.stores:
         points = prod(a.size for a in axes_of(store.offset))
+        for guard in store.guards:
+            low, high = bounds(guard.index)
+            points = points * (min(high + 1, guard.high) - max(low, guard.low)) // (high + 1 - low)
         total += points * ITEMSIZE[store.dtype]
     if kernel.parts is not None:
         parts = buffers[kernel.parts.buffer]
@@ -193,3 +197,11 @@ def _traffic(kernel: Kernel, buffers: dict[str, Buffer], moves: Mapping[str, int
     if kernel.call is not None:
         total += kernel.call.host.writes * ITEMSIZE["f32"]
     return total
+
+
+def _reached(load: Load, whole: int) -> int:
+    """Returns how many elements of a buffer a load can touch: of its columns, perhaps a part."""
+    steps = {atom: abs(step) for atom, step in load.offset.terms}
+    columns = sum(bounds(Index(0, ((a, 1),)))[1] for a, step in steps.items() if step == 1) + 1
+    pitch = gcd(*(step for step in steps.values() if step > 1))
+    return whole // pitch * columns if columns < pitch else whole

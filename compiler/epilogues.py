@@ -58,7 +58,7 @@ def fold_results(
                 why[kernel.name, other.name] = merged
             elif not d.detour(i, j):
                 read = merged.reads().union(*(d.reads[k] for k in d.kernels if k not in (i, j)))
-                merged = _named(_living(merged, buffers, read), other)
+                merged = _named(living(merged, buffers, read), other)
                 stack.append(d.merge(i, j, merged))
                 names |= dict.fromkeys((kernel.name, other.name), merged.name)
                 break
@@ -121,7 +121,7 @@ def _is_matrix(kernel: Kernel) -> bool:
     return all(prod(x.size for x in own) > 1 for own in (a - b, b - a))
 
 
-def _living(kernel: Kernel, buffers: Mapping[str, Buffer], read: set[str]) -> Kernel:
+def living(kernel: Kernel, buffers: Mapping[str, Buffer], read: set[str]) -> Kernel:
     """Returns the kernel without Stores of what nothing reads."""
 
     def dead(s: Statement) -> bool:

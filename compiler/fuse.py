@@ -19,6 +19,7 @@ from compiler.kernel import (
     Store,
     rebuild,
     shift,
+    shift_guards,
     values,
     walk,
 )
@@ -204,7 +205,8 @@ def merge(kernel: Kernel, other: Kernel, spreads: bool = False) -> tuple[Kernel 
     if spreads and (kernel.kind, other.kind) == _SPREAD:
         other = substituted(other, *blocks(other.space, first))
         first = next(load for load in other.loads() if load.buffer in stored)
-    found = align(kernel, stored[first.buffer], other, first)
+    copies = spreads and (kernel.kind, other.kind) == _SPREAD and other.reads() <= stored.keys()
+    found = align(kernel, stored[first.buffer], other, first, in_part=copies)
     if isinstance(found, str):
         return None, found
     if (why := _unsuited(kernel, other, found, spreads)) is not None:
@@ -259,7 +261,8 @@ def substituted(kernel: Kernel, axes: dict[Axis, Index], space: tuple[Axis, ...]
 
 def shifted(s: Statement, axes: dict[Axis, Index]) -> Statement:
     if isinstance(s, Store):
-        return replace(s, offset=substitute(s.offset, axes), value=shift(s.value, axes))
+        offset, guards = substitute(s.offset, axes), shift_guards(s.guards, axes)
+        return replace(s, offset=offset, value=shift(s.value, axes), guards=guards)
     payload = shift(s.payload, axes) if s.payload is not None else None
     return replace(s, value=shift(s.value, axes), payload=payload)
 
@@ -279,6 +282,8 @@ def _moved_body(kernel: Kernel, other: Kernel, found: Alignment) -> list[Stateme
     for s in other.body:
         s = renumbered(shifted(s, axes), shift_id)
         own = tuple(fresh[a] for a in s.axes)
+        if isinstance(s, Store):
+            s = replace(s, guards=s.guards + found.part)
         body.append(replace(s, axes=extra + own if isinstance(s, Store) else own))
     return body
 

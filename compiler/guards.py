@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.index import Axis, Index, axes_of, index
-from compiler.kernel import Expr, Factor, Guard, Guarded, Guards, Load, load_axes, rebuild
+from compiler.index import Axis, Index, axes_of, bounds, index
+from compiler.kernel import Expr, Factor, Guard, Guarded, Guards, Load, Store, load_axes, rebuild
 from compiler.prims.contract import Labels
 
 
@@ -59,6 +59,19 @@ def factor(guards: Guards, value: Expr) -> Expr:
     if guards:
         value = Guarded(guards, rebuild(value, visit), 0.0, value.dtype)
     return Factor(value)
+
+
+def reach(store: Store) -> tuple[int, int]:
+    """Returns the first and the last element of its buffer that a store writes."""
+    offset, first, last = store.offset, 0, 0
+    for guard in store.guards:
+        low, high = bounds(guard.index)
+        atom, factor = guard.index.terms[0]
+        step = dict(store.offset.terms).get(atom, 0) // factor
+        ends = step * max(low, guard.low), step * (min(high + 1, guard.high) - 1)
+        offset, first, last = offset - guard.index * step, first + min(ends), last + max(ends)
+    low, high = bounds(offset)
+    return first + low, last + high
 
 
 def inside(position: Sequence[Index], shape: Sequence[int]) -> Guards:

@@ -171,13 +171,14 @@ class Reduce:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """buffer[offset] = value, once for each point of `axes` (and of the kernel's space)."""
+    """buffer[offset] = value where all guards hold, for each point of `axes` and of the space."""
 
     buffer: str
     offset: Index
     value: Expr
     dtype: Dtype
     axes: tuple[Axis, ...] = ()
+    guards: Guards = ()
 
 
 # What the factors of a product may be stored as.
@@ -328,10 +329,7 @@ def sandwich(reduce: Reduce) -> tuple[Entry, Entry, Expr] | None:
 
 def load_axes(load: Load) -> set[Axis]:
     """Returns the axes that a load's address or guards depend on."""
-    found = axes_of(load.offset)
-    for guard in load.guards:
-        found |= axes_of(guard.index)
-    return found
+    return axes_of(load.offset).union(*(axes_of(guard.index) for guard in load.guards))
 
 
 def values(statement: Statement) -> tuple[Expr, ...]:
@@ -380,14 +378,10 @@ def rebuild(e: Expr, visit: Callable[[Expr], Expr | None]) -> Expr:
 def shift(e: Expr, axes: dict[Axis, Index]) -> Expr:
     """Returns e with axes replaced by index expressions."""
 
-    def guards(all_: Guards) -> Guards:
-        moved = (Guard(substitute(g.index, axes), g.low, g.high) for g in all_)
-        return tuple(g for g in moved if not g.always())
-
     def visit(e: Expr) -> Expr | None:
         if isinstance(e, Load):
             offset = substitute(e.offset, axes)
-            return Load(e.buffer, offset, e.dtype, guards(e.guards), e.other)
+            return Load(e.buffer, offset, e.dtype, shift_guards(e.guards, axes), e.other)
         if isinstance(e, Position):
             return replace(e, index=substitute(e.index, axes))
         if isinstance(e, Random):
@@ -395,7 +389,13 @@ def shift(e: Expr, axes: dict[Axis, Index]) -> Expr:
         if isinstance(e, Entry):
             return replace(e, row=substitute(e.row, axes), column=substitute(e.column, axes))
         if isinstance(e, Guarded):
-            return Guarded(guards(e.guards), shift(e.value, axes), e.other, e.dtype)
+            return Guarded(shift_guards(e.guards, axes), shift(e.value, axes), e.other, e.dtype)
         return None
 
     return rebuild(e, visit)
+
+
+def shift_guards(guards: Guards, axes: dict[Axis, Index]) -> Guards:
+    """Returns guards with axes replaced by index expressions, those left out that always hold."""
+    moved = (Guard(substitute(g.index, axes), g.low, g.high) for g in guards)
+    return tuple(g for g in moved if not g.always())

@@ -80,4 +80,5 @@ def _statements(kernel: Kernel, margin: str) -> Iterator[str]:
             payload = f" -> {show(s.payload)}" if s.payload else ""
             yield f"{margin}acc{s.id} = {s.op}({show(s.value)}{payload}){over}"
         elif isinstance(s, Store):
-            yield f"{margin}{s.buffer}[{s.offset}] = {show(s.value)}{over}"
+            where = f" where {' and '.join(map(str, s.guards))}" if s.guards else ""
+            yield f"{margin}{s.buffer}[{s.offset}] = {show(s.value)}{over}{where}"

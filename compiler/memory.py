@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from compiler.index import bounds
+from compiler.guards import reach
 from compiler.schedule import Buffer, Loop, Place, Schedule
 from schemas.program import ITEMSIZE, Slot
 
@@ -120,7 +120,7 @@ def _written(schedule: Schedule, buffer: Buffer) -> dict[tuple[int, int], int]:
                 if store.buffer == buffer.name:
                     # What only the whole reads is on no cycle: a loop does not make it.
                     assert not isinstance(launch, Loop), kernel.name
-                    low, high = bounds(store.offset)
+                    low, high = reach(store)
                     found.setdefault((low * size, (high + 1) * size), i)
     return found
 

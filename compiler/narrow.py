@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compiler.arena import NAME
-from compiler.inlining import FIXED, SLID, stripped
+from compiler.inlining import FIXED, SLID, VIEWS, stripped
 from compiler.ir import Node
 from compiler.kernel import Expr, Kernel, Load, Op, Reduce, Statement, product, rebuild
 from compiler.prims.maps import SCALARS as MAPS
@@ -58,6 +58,9 @@ def _exact(nodes: Sequence[Node], recurrences: Sequence[Recurrence]) -> set[Node
         if node.prim == "host":  # Python layers take and leave f32
             exact |= {node, *node.src}
     factors = {stripped(s) for node in nodes if node.prim == "contract" for s in node.src}
+    for factor in factors:
+        if factor.prim == "concat":  # of weights, side by side: like the copy that products read
+            exact.difference_update(stripped(part, VIEWS) for part in factor.src)
     return exact | {r.source for r in recurrences if not {r.leaf, r.source} & factors}
 
 

@@ -11,6 +11,7 @@ from compiler.arena import on_arena, plan_arena
 from compiler.assemble import assemble
 from compiler.backends import get_backend
 from compiler.calls import asked
+from compiler.concats import read_in_concats
 from compiler.cut import cut
 from compiler.epilogues import fold_results, pooled_mask
 from compiler.fold import fold_weights
@@ -28,6 +29,7 @@ from compiler.rewrite import mapped, rewrite, straightened, verify
 from compiler.roll import roll
 from compiler.rowsums import take_sums
 from compiler.schedule import Buffer
+from compiler.siblings import join_siblings
 from compiler.simplify import RULES
 from compiler.storage import Planner
 from compiler.unit import Unit
@@ -69,6 +71,23 @@ def simplify_graph(unit: Unit) -> None:
     new = rewrite(unit.graph.roots(), (*RULES, *masks))
     unit.graph = mapped(unit.graph, new)
     _rename(unit, new)
+
+
+def join(unit: Unit) -> None:
+    """Convolutions of one blob are one contraction."""
+    if unit.backend.traits.siblings:
+        made = join_siblings(unit.graph)
+        unit.graph, unit.siblings = made.graph, made.notes
+        _rename(unit, made.new)
+        unit.names |= made.names
+
+
+def read_parts(unit: Unit) -> None:
+    """What is a part of a Concat is stored there alone."""
+    if unit.backend.traits.concats:
+        new = read_in_concats(unit.graph)
+        unit.graph = mapped(unit.graph, new)
+        _rename(unit, new)
 
 
 def straighten(unit: Unit) -> None:
@@ -146,7 +165,7 @@ def merge(unit: Unit) -> None:
 def add_up_rows(unit: Unit) -> None:
     """Sums over rows of what a contraction stores, in its epilogue; all its tiles' sums, joined."""
     if unit.backend.traits.rows:
-        unit.kernels = take_sums(unit.kernels, unit.backend.traits.rows)
+        unit.kernels = take_sums(unit.kernels, unit.buffers, unit.backend.traits.rows)
         if unit.backend.traits.last_adds:
             unit.kernels = join_tiles(unit.kernels)
         left = {kernel.name for kernel in unit.kernels}
@@ -197,6 +216,8 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("cut", cut_update),
     ("ask", ask),
     ("simplify", simplify_graph),
+    ("siblings", join),
+    ("concats", read_parts),
     ("straighten", straighten),
     ("fold", fold),
     ("moments", part),

@@ -6,19 +6,22 @@ tiles, rows of a tile and columns, and a part is a Reduce over the rows of its o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
 from compiler.align import align
 from compiler.dependence import Dependence
+from compiler.epilogues import living
 from compiler.fuse import connect, in_place, renumbered, shifted, substituted, unique
 from compiler.index import Axis, Index, index, substitute, unravel
 from compiler.kernel import Kernel, Reduce, Statement, Store
-from compiler.schedule import Work
+from compiler.schedule import Buffer, Work
 
 
-def take_sums(kernels: Sequence[Work], sizes: Sequence[int]) -> list[Work]:
+def take_sums(
+    kernels: Sequence[Work], buffers: Mapping[str, Buffer], sizes: Sequence[int]
+) -> list[Work]:
     """Returns the kernels with sums over tiles of so many rows merged into what they are of."""
     d = Dependence(kernels)
     stack = [i for i, kind in d.kind.items() if kind in ("contract", "reduce")]
@@ -27,7 +30,8 @@ def take_sums(kernels: Sequence[Work], sizes: Sequence[int]) -> list[Work]:
         for j in sorted(d.data(i)):
             merged = _merged(d.kernels[i], d.kernels[j], sizes)
             if merged is not None and not d.detour(i, j):
-                stack.append(d.merge(i, j, merged))
+                read = merged.reads().union(*(d.reads[k] for k in d.kernels if k not in (i, j)))
+                stack.append(d.merge(i, j, living(merged, buffers, read)))
                 break
     return [d.kernels[i] for i in d.order()]
 

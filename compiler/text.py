@@ -81,12 +81,14 @@ def fused_text(
     schedule: Schedule,
     refused: Sequence[tuple[str, str, str]],
     note: Callable[[Launch], str],
+    siblings: Sequence[str] = (),
 ) -> str:
     """Returns every launch with its kernels as loops and the spec lines they came from.
 
     `note` says how the backend runs a loop over time, or why it takes a launch apart.
 
-    At the end stand the fusions that were refused, each with its reason.
+    At the end stand `siblings`, convolutions of one blob that are one contraction or not, and the
+    fusions that were refused, each with its reason.
     """
     lines = []
     for number, launch in enumerate(schedule.launches):
@@ -107,6 +109,8 @@ def fused_text(
                 lines += _moves(launch, kernel)
                 lines += [f"  {line}" for line in render(kernel).splitlines()]
                 lines.append("")
+    if siblings:
+        lines += ["convolutions of one blob", "", *(f"  {words}" for words in siblings), ""]
     if refused:
         lines += ["not fused", ""]
         lines += [f"  {first} into {second}: {why}" for first, second, why in refused]

@@ -28,6 +28,7 @@ class Unit:
     backend: Backend
     names: dict[Node, str] = field(default_factory=dict)
     tables: Mapping[str, Runs] = field(default_factory=dict)
+    siblings: list[str] = field(default_factory=list)  # which are one contraction, or why not
     plan: Plan = field(init=False, repr=False)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     kernels: list[Work] = field(default_factory=list)

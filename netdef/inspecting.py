@@ -87,7 +87,8 @@ class Inspection:
         unit = self.unit
         if name == "fused":
             head = [f"# {line}" for line in ["after each pass:", *self.counts]]
-            fused = text.fused_text(unit.graph, unit.schedule, unit.refused, unit.backend.note)
+            told = unit.refused, unit.backend.note, unit.siblings
+            fused = text.fused_text(unit.graph, unit.schedule, *told)
             return "\n".join(head) + "\n\n" + fused
         if name == "memory":
             return text.memory_text(unit.schedule, unit.memory)

@@ -160,12 +160,13 @@ def stored(
         rows = [lead + grid.axes.index(a) for a in kernel.rows]
         if not isinstance(s, Reduce):
             offset = np.broadcast_to(grid.index(s.offset), grid.shape)
+            kept = np.broadcast_to(grid.holds(s.guards), grid.shape)
             if kernel.rows and not axes_of(s.offset).issuperset(kernel.rows):  # once for all rows
                 first = [slice(1) if i in rows else slice(None) for i in range(len(grid.shape))]
-                offset, value = offset[tuple(first)], value[tuple(first)]
-            offset = offset.reshape(-1)
+                offset, value, kept = (x[tuple(first)] for x in (offset, value, kept))
+            offset = offset[kept]
             assert len(np.unique(offset)) == offset.size, "two points store to one place"
-            found.append((s, offset, value.reshape(-1).copy()))
+            found.append((s, offset, value[kept]))
             continue
         over = tuple(rows) if s.axes and s.axes == kernel.rows else tuple(range(n, value.ndim))
         payload = _value(s.payload, grid, buffers, accs) if s.payload is not None else value

@@ -30,8 +30,13 @@ class Traits:
     # Convolutions may be rewritten in Winograd's form: kernels of kind `transform`.
     winograd: bool = False
     # The epilogue of a contraction may fold a few results to one, and store a few elements for
-    # each: a pooling and its gradient, where the windows do not overlap.
+    # each: a pooling and its gradient, where the windows do not overlap. And it may store a part
+    # of the results elsewhere.
     wide_epilogues: bool = False
+    # Convolutions of one blob may be one contraction, their weights side by side.
+    siblings: bool = False
+    # What is a part of a Concat is read there, with other channels beside its own.
+    concats: bool = False
     # Independent kernels may share a launch.
     groups: bool = True
     # Sums are split in parts until a kernel has about `parallel` tiles of this many result

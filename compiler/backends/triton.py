@@ -60,6 +60,8 @@ class Backend:
             last_adds=True,
             narrow=narrow,
             wide_epilogues=True,
+            siblings=True,
+            concats=True,
             prologue=8,
             planar=4,  # pictures, also with alpha: wider loads would not pay for turning them
             rows=(128, 64),

@@ -94,7 +94,7 @@ class Emitter(Indices):
         value = self.expr(s.value)
         pointer, kept = self.pointer(s.buffer, s.dtype)
         offset = self.index(s.offset, identifier(s.buffer))
-        test = self.mask((), dims)
+        test = self.mask(s.guards, dims)
         if value.dtype != s.dtype:
             value = self.cast(value, s.dtype)
         text = self.fit(value, dims) if value.dims != dims else value.text

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compiler.index import Axis, Index, bounds, index, substitute, unravel
-from compiler.kernel import SCALARS, Kernel, Store, shift
+from compiler.kernel import SCALARS, Kernel, Store, shift, shift_guards
 from compiler.kernel_text import render
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.maps import HELPERS
@@ -62,7 +62,8 @@ def each_of(s: Store, axes: dict[Axis, Index]) -> Iterator[Store]:
     """Yields the Stores of one element that a Store with few axes of its own stands for."""
     for place in itertools.product(*(range(a.size) for a in s.axes)):
         here = axes | {a: Index(i) for a, i in zip(s.axes, place, strict=True)}
-        yield replace(s, offset=substitute(s.offset, here), value=shift(s.value, here), axes=())
+        offset, guards = substitute(s.offset, here), shift_guards(s.guards, here)
+        yield replace(s, offset=offset, value=shift(s.value, here), axes=(), guards=guards)
 
 
 def wide(kernel: Kernel) -> bool:

@@ -20,7 +20,7 @@ LAUNCHES = {
     "char_rnn_512": 15,
     "alexnet": 28,
     "vgg16": 34,
-    "googlenet": 91,
+    "googlenet": 89,
     "resnet18": 69,
     "resnet50": 173,
     "resnet50 bf16": 176,
