@@ -61,7 +61,7 @@ def contents(launches, seed=0) -> dict[str, np.ndarray]:
         elif dtype == "bool":
             found[name] = rng.random(length) < 0.5
         else:
-            found[name] = rng.integers(0, 8, length).astype(TYPES[dtype])
+            found[name] = rng.integers(0, 8, length).astype(TYPES.get(dtype, np.int32))
     words = np.array([7, 123456789, -2, 0, 0, 0], np.int32)
     words[3:] = np.array([0.25, 1, 1], np.float32).view(np.int32)
     found[SCALAR_BUFFER] = words.view(np.float32)
