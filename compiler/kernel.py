@@ -58,8 +58,7 @@ class Const:
 class Load:
     """buffer[offset] where all guards hold, else `other`; nothing is read where one does not.
 
-    bf16 and u8 are types of memory alone: a Load of bf16 is a value of f32, one of u8 of i32, and a
-    Store to them rounds, or keeps the lowest byte.
+    bf16 and u8 are types of memory alone: loaded as f32 and i32, rounded and cut by a Store.
     """
 
     buffer: str

@@ -7,9 +7,11 @@ from math import prod
 
 import numpy as np
 
+from compiler.backends.triton import Backend
 from compiler.index import bounds
 from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
 from compiler.schedule import Buffer, Launch, Place, Schedule
+from compiler.tilings import Tiling, Tilings
 from schemas.program import ITEMSIZE, Program, Slot, Tensor
 from tests.kernel_oracle import TYPES, run_schedule
 
@@ -84,3 +86,8 @@ def check(device, backend, *launches: Launch, tolerance=2e-5, seed=0) -> None:
         np.testing.assert_allclose(
             got[name], value, rtol=tolerance, atol=tolerance, err_msg=f"{launches} {name}"
         )
+
+
+def tuned(made: Backend, kernel: Kernel, tiling: Tiling) -> Backend:
+    """Returns a backend whose table says how this kernel is tiled."""
+    return made.tuned(Tilings(made.target, {made.tunable(kernel).key: tiling}))

@@ -14,7 +14,6 @@ from compiler.backends.triton import Backend
 from compiler.index import Axis, index
 from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
 from compiler.prims.maps import SCALARS
-from compiler.tilings import Tiling, Tilings
 from compiler.triton_source.build import divide
 from compiler.triton_source.contract import problem, roles, suits
 from compiler.triton_source.maps import _CALLS, INFIX
@@ -24,7 +23,7 @@ from compiler.triton_source.tiles import TARGETS, choose
 from schemas.errors import UsageError
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
-from tests.backends.hand_programs import check
+from tests.backends.hand_programs import check, tuned
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed"
@@ -347,10 +346,6 @@ def test_logged_numbers(device):
     executable.close()
 
 
-def tuned(made: Backend, kernel: Kernel, tiling: Tiling) -> Backend:
-    return made.tuned(Tilings(made.target, {made.tunable(kernel).key: tiling}))
-
-
 @pytest.mark.parametrize("name", ["conv", "conv_data_gradient", "inner_product"])
 def test_every_candidate_computes_the_same(device, name):
     """Up to rounding: tiles add up a sum in blocks of their own depth."""
@@ -361,31 +356,6 @@ def test_every_candidate_computes_the_same(device, name):
     assert tilings[0] == model.tiling
     for tiling in tilings[:: max(1, len(tilings) // 4)]:
         check(device, tuned(made, kernel, tiling), (kernel,))
-
-
-FEW_CHANNELS = [
-    (2, 11, 9, 3, 8, 7, 2, 3),
-    (1, 8, 8, 1, 5, 5, 1, 2),
-    (3, 13, 7, 2, 4, 3, 4, 1),
-    (2, 9, 9, 5, 8, 1, 1, 0),
-    (1, 40, 37, 1, 3, 37, 1, 0),
-]
-
-
-@pytest.mark.parametrize("depth", [16, 32])
-@pytest.mark.parametrize("make", [hand.conv_forward, hand.conv_weight_gradient])
-@pytest.mark.parametrize("shape", FEW_CHANNELS, ids=str)
-def test_runs_of_a_sum_may_take_more_than_they_have(device, shape, make, depth):
-    kernel, made = make(*shape), Backend("interpreter")
-    tiling = next(t for t in made.tunable(kernel).tilings if t["k"] == depth)
-    check(device, tuned(made, kernel, tiling), (kernel,))
-
-
-def test_where_a_lane_stands_in_a_window_of_few_channels_is_known_before_the_loop():
-    source = REAL.render(hand.conv_forward(128, 224, 224, 3, 64, 7, 2, 3))
-    before, loop = source.split("for step in")
-    assert "lane // 3" in before
-    assert "//" not in loop and "%" not in loop
 
 
 def test_a_search_finds_a_product_wherever_its_weights_lie():
