@@ -126,7 +126,7 @@ def _refusal(ways: Sequence[_Way]) -> str:
         return "their biases or slopes of ReLU are not alike"
     saved = ways[0].product.src[0].type.size * (len(ways) - 1)
     copied = 2 * sum(way.weight.type.size for way in ways)  # read and written
-    return "to copy their weights takes more than to read the blob again" * (copied >= saved)
+    return "" if copied < saved else "to copy their weights takes more than to read the blob again"
 
 
 def _join(made: Joined, ways: Sequence[_Way], name: str) -> None:
