@@ -140,18 +140,23 @@ def problem(
 ) -> Product:
     """Returns what a kernel's tiles are chosen by."""
     accumulators = min(accumulators, _REGISTERS // _held(kernel, r))
-    alone, folded = isinstance(r.a, Load) and scattered(r.a), window(kernel)
-    run = size(_run(r)) if alone else r.k[-1].size
+    folded = window(kernel)
     if kernel.rows and not folded:
         accumulators = min(accumulators, _SUMMED)
     rows = size(kernel.rows) if kernel.rows and not folded else 0
     m, n, k, batch = r.sizes
-    how = target, precision, accumulators, rows, size(folded), alone
-    return Product(m, n, k, batch, run, *how)
+    how = target, precision, accumulators, rows, size(folded), _alone(r) is not None
+    return Product(m, n, k, batch, size(_run(r)), *how)
+
+
+def _alone(r: Roles) -> Load | None:
+    """Returns the rows' factor if each of its numbers is read alone, from memory."""
+    return r.a if isinstance(r.a, Load) and scattered(r.a) else None
 
 
 def _run(r: Roles) -> tuple[Axis, ...]:
-    return run_of(r.k, r.a) if isinstance(r.a, Load) and scattered(r.a) else r.k[-1:]
+    alone = _alone(r)
+    return run_of(r.k, alone) if alone is not None else r.k[-1:]
 
 
 def _matrices(kernel: Kernel, r: Roles, precision: Precision) -> tuple[Matrix, Matrix] | None:
