@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from compiler.graph import Graph
+    from compiler.ir.graph import Graph
     from schemas.net import LayerSpec, NetSpec
     from schemas.solver import SolverSpec
 

@@ -17,14 +17,14 @@ import numpy as np
 from bench.cases import Case, net_spec, solver_spec, synthetic
 from bench.measure import Say
 from bench.peer import Array
-from compiler.arena import plan_arena
-from compiler.build import build
-from compiler.index import Axis
-from compiler.kernel import Kernel
+from compiler.frontend.build import build
+from compiler.kernels.index import Axis
+from compiler.kernels.kernel import Kernel
+from compiler.kernels.schedule import Loop
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import train_step
 from compiler.pipeline import plan_unit
-from compiler.schedule import Loop
 from compiler.unit import Unit
-from compiler.update import train_step
 from netdef.engine import Engine
 from runtime.cuda import CudaExecutable
 from runtime.params import initialise

@@ -16,9 +16,9 @@ from bench.measure import Say
 from bench.netdef_side import Made, compile_for, engine_for
 from bench.peer import STEPS, Array, Job
 from bench.side import LeftOut, Side
-from compiler.arena import Arena
+from compiler.passes.arena import Arena
+from compiler.passes.update import Step
 from compiler.tilings import Tilings, in_words
-from compiler.update import Step
 from netdef.formats import read_net
 from netdef.measuring import by_layer, fill_inputs, measure
 from netdef.stepping import step_of

@@ -13,10 +13,10 @@ import numpy as np
 from bench.cases import Case, flops, net_spec, solver_spec
 from bench.peer import STEPS, Array, Job
 from bench.roofline import ideal
-from compiler.arena import Arena, plan_arena
 from compiler.backends import get_backend
-from compiler.build import build
-from compiler.update import Step, train_step
+from compiler.frontend.build import build
+from compiler.passes.arena import Arena, plan_arena
+from compiler.passes.update import Step, train_step
 from netdef.engine import Engine, open_engine, plain
 from netdef.measuring import Measured, measure
 from runtime.cuda import CudaDevice
@@ -25,7 +25,7 @@ from runtime.solver import Training
 from runtime.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
-    from compiler.graph import Graph
+    from compiler.ir.graph import Graph
     from runtime.executable import Executable
     from schemas.params import Feed
 

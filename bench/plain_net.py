@@ -32,7 +32,7 @@ def plain_net(case: Case, mode: Mode) -> tuple[Layer, ...]:
     """Returns the layers of a step in order, less those that make data; none if it is recurrent."""
     if case.steps:
         return ()
-    from compiler.build import build, used_layers
+    from compiler.frontend.build import build, used_layers
     from compiler.layers import layer_types
     from compiler.layers.fields import read_fields
     from schemas.errors import Diagnostics

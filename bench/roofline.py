@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compiler.graph import Graph
-from compiler.kernel import Kernel, load_axes
-from compiler.schedule import Loop, Schedule
+from compiler.ir.graph import Graph
+from compiler.kernels.kernel import Kernel, load_axes
+from compiler.kernels.schedule import Loop, Schedule
 from schemas.program import ITEMSIZE, Launch
 
 LAUNCH = 2e-6  # seconds from one kernel of a graph to the next

@@ -16,16 +16,16 @@ from bench.cases import STATIC_CASES, Case, flops, net_spec, solver_spec
 from bench.report import Row
 from bench.roofline import PEAKS, Steps, ideal, loops_of, seconds_of
 from compiler import reuse
-from compiler.arena import plan_arena
 from compiler.backends import Backend as AnyBackend
 from compiler.backends import get_backend
 from compiler.backends.triton import Backend
-from compiler.build import build
 from compiler.cache import Cache
-from compiler.graph import Graph
+from compiler.frontend.build import build
+from compiler.ir.graph import Graph
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import train_step
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
-from compiler.update import train_step
 from netdef.probing import Prober
 from schemas.precision import Precision
 from schemas.program import Program

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import gcd, prod
 
-from compiler.arena import NAME, Arena
-from compiler.graph import Graph
-from compiler.index import Axis, Index, axes_of, bounds, index
-from compiler.ir import Node
-from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel, Load, load_axes
-from compiler.narrow import COPY
-from compiler.schedule import Buffer, Loop, repeat_of
-from compiler.schedule import Launch as Scheduled
+from compiler.ir.graph import Graph
+from compiler.ir.node import Node
+from compiler.kernels.index import Axis, Index, axes_of, bounds, index
+from compiler.kernels.kernel import SCALAR_BUFFER, SCALARS, Kernel, Load, load_axes
+from compiler.kernels.schedule import Buffer, Loop, repeat_of
+from compiler.kernels.schedule import Launch as Scheduled
+from compiler.lowering.narrow import COPY
+from compiler.passes.arena import NAME, Arena
 from compiler.unit import Unit
 from schemas.params import LayerBlobs
 from schemas.program import ITEMSIZE, KernelInfo, Launch, Program, Role, Tensor

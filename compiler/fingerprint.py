@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Node, toposort
-from compiler.recurrence import Recurrence
+from compiler.ir.node import Node, toposort
+from compiler.ir.recurrence import Recurrence
 from compiler.unit import Unit
 
 

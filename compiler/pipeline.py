@@ -6,34 +6,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 
-from compiler.adapt import adapt, count_parts
-from compiler.arena import on_arena, plan_arena
 from compiler.assemble import assemble
 from compiler.backends import get_backend
-from compiler.calls import asked
-from compiler.concats import read_in_concats
-from compiler.cut import cut
-from compiler.epilogues import fold_results, pooled_mask
-from compiler.fold import fold_weights
-from compiler.fuse import fuse
-from compiler.graph import Graph
-from compiler.ir import Node
-from compiler.joins import join_tiles
-from compiler.kernel import Kernel
-from compiler.launches import schedule
-from compiler.lower import Lowering
-from compiler.memory import plan_memory
-from compiler.moments import part_moments
-from compiler.narrow import narrow
-from compiler.rewrite import mapped, rewrite, straightened, verify
-from compiler.roll import roll
-from compiler.rowsums import take_sums
-from compiler.schedule import Buffer
-from compiler.siblings import join_siblings
-from compiler.simplify import RULES
-from compiler.storage import Planner
+from compiler.ir.graph import Graph
+from compiler.ir.node import Node
+from compiler.ir.rewrite import mapped, rewrite, straightened, verify
+from compiler.kernels.kernel import Kernel
+from compiler.kernels.schedule import Buffer
+from compiler.lowering.adapt import adapt, count_parts
+from compiler.lowering.epilogues import fold_results, pooled_mask
+from compiler.lowering.fuse import fuse
+from compiler.lowering.joins import join_tiles
+from compiler.lowering.launches import schedule
+from compiler.lowering.lower import Lowering
+from compiler.lowering.memory import plan_memory
+from compiler.lowering.narrow import narrow
+from compiler.lowering.roll import roll
+from compiler.lowering.rowsums import take_sums
+from compiler.lowering.storage import Planner
+from compiler.passes.arena import on_arena, plan_arena
+from compiler.passes.calls import asked
+from compiler.passes.concats import read_in_concats
+from compiler.passes.cut import cut
+from compiler.passes.fold import fold_weights
+from compiler.passes.moments import part_moments
+from compiler.passes.siblings import join_siblings
+from compiler.passes.simplify import RULES
+from compiler.passes.winograd import filtered
 from compiler.unit import Unit
-from compiler.winograd import filtered
 from schemas.program import Program
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compiler.graph import Cycle, Graph
+from compiler.ir.graph import Cycle, Graph
 from schemas.program import ITEMSIZE
 
 Shape = tuple[int, ...]

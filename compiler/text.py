@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from compiler.graph import Graph
-from compiler.ir import Node
-from compiler.kernel import Kernel
-from compiler.kernel_text import render
-from compiler.launches import WRITTEN_OUT
-from compiler.memory import ARENA, MemoryPlan, nbytes
-from compiler.schedule import Buffer, Launch, Loop, Schedule
+from compiler.ir.graph import Graph
+from compiler.ir.node import Node
+from compiler.kernels.kernel import Kernel
+from compiler.kernels.kernel_text import render
+from compiler.kernels.schedule import Buffer, Launch, Loop, Schedule
+from compiler.lowering.launches import WRITTEN_OUT
+from compiler.lowering.memory import ARENA, MemoryPlan, nbytes
 
 _MARKS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _ROWS, _COLUMNS = 32, 96

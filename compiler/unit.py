@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from compiler.arena import NAME
+from compiler.passes.arena import NAME
 
 if TYPE_CHECKING:  # of what the passes make, a net that was compiled before needs nothing
-    from compiler.arena import Arena
     from compiler.backends import Backend, Compiled
-    from compiler.graph import Graph
-    from compiler.ir import Node
-    from compiler.memory import MemoryPlan
-    from compiler.schedule import Buffer, Schedule, Work
-    from compiler.storage import Plan
+    from compiler.ir.graph import Graph
+    from compiler.ir.node import Node
+    from compiler.kernels.schedule import Buffer, Schedule, Work
+    from compiler.lowering.memory import MemoryPlan
+    from compiler.lowering.storage import Plan
+    from compiler.passes.arena import Arena
     from schemas.program import Role, Runs
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from compiler.arena import Arena
-from compiler.autodiff import gradients
-from compiler.graph import Graph
-from compiler.ir import Node
+from compiler.ir.graph import Graph
+from compiler.ir.node import Node
+from compiler.passes.arena import Arena
+from compiler.passes.autodiff import gradients
+from compiler.passes.update import Step
 from compiler.prims.leaves import const, input_
 from compiler.prims.maps import add
 from compiler.prims.moves import broadcast, pack
-from compiler.update import Step
 from schemas.errors import UsageError, did_you_mean
 from schemas.program import CHANGED
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compiler.build import Attempt
-from compiler.graph import Graph
+from compiler.frontend.build import Attempt
+from compiler.ir.graph import Graph
 from compiler.layers import is_loss, layer_types
 from netdef.probing import examine, phases_used, states_of
 from netdef.solver import MissingNet, need_loss, need_same_weights, nets_of

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from compiler.arena import plan_arena
 from compiler.backends import get_backend
-from compiler.build import build
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import train_step
 from compiler.reuse import compile_or_load
 from compiler.unit import Unit
-from compiler.update import train_step
 from netdef import __version__
 from netdef.engine import forward_step
 from netdef.filtering import next_filter

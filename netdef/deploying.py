@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from compiler.absorb import absorb
 from compiler.assemble import layer_blobs
-from compiler.build import build, used_layers
-from compiler.deploy import with_inputs, without_dropout
-from compiler.graph import Graph
+from compiler.frontend.absorb import absorb
+from compiler.frontend.build import build, used_layers
+from compiler.frontend.deploy import with_inputs, without_dropout
+from compiler.ir.graph import Graph
 from netdef.formats.native_proto import BINARY, TEXT
 from netdef.probing import build_anyhow
 from runtime.params import fitting

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from compiler.arena import Arena
 from compiler.backends import Backend, backend_names, get_backend
-from compiler.graph import Graph
+from compiler.ir.graph import Graph
+from compiler.passes.arena import Arena
+from compiler.passes.update import Step
 from compiler.reuse import compile_or_load
 from compiler.unit import Unit
-from compiler.update import Step
 from runtime.executable import Device, Executable
 from schemas.errors import BackendError, ResourceError, did_you_mean
 from schemas.precision import Precision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compiler.graph import Graph, LayerInfo
+from compiler.ir.graph import Graph, LayerInfo
 from schemas.net import NetSpec, Value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from compiler.build import Attempt
+from compiler.frontend.build import Attempt
 from schemas.errors import NetError, Question
 from schemas.net import NOWHERE, LayerSpec, NetSpec
 from schemas.span import Span

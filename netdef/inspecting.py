@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from compiler import text
-from compiler.arena import Arena
 from compiler.backends import get_backend
-from compiler.ir import toposort
+from compiler.ir.node import toposort
+from compiler.passes.arena import Arena
+from compiler.passes.update import Step
 from compiler.pipeline import PASSES, compile_unit
 from compiler.unit import Unit
-from compiler.update import Step
 from netdef.compiling import backend_of
 from netdef.spec_text import net_yaml
 from schemas.net import NetSpec
@@ -23,7 +23,7 @@ from schemas.program_file import manifest_of
 from schemas.span import Span
 
 if TYPE_CHECKING:
-    from compiler.kernel import Kernel
+    from compiler.kernels.kernel import Kernel
     from compiler.llvm.bound import Bound
 
 # The last pass of compiler/pipeline.py that each stage needs, None: the graph as it was built.

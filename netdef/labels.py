@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.graph import Graph
+from compiler.ir.graph import Graph
 from netdef.arrays import numbers
 from runtime.data import Arrays, MemorySource, Source, open_source
 from runtime.feeder import Opener

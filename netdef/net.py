@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from compiler.arena import Arena, plan_arena
-from compiler.build import build
-from compiler.graph import Graph
+from compiler.frontend.build import build
+from compiler.ir.graph import Graph
+from compiler.passes.arena import Arena, plan_arena
 from netdef.arrays import numbers, shaped
 from netdef.backward import backward_step, check_names
 from netdef.blobs import Layers

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from compiler.build import build
-from compiler.deploy import is_python_source
+from compiler.frontend.build import build
+from compiler.frontend.deploy import is_python_source
 from netdef.arrays import read_array
 from netdef.probing import Prober, phases_used, written
 from runtime.data.transform import Transform, transform_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compiler.build import Attempt, attempt, in_order
-from compiler.deploy import is_python_source
-from compiler.graph import Graph
+from compiler.frontend.build import Attempt, attempt, in_order
+from compiler.frontend.deploy import is_python_source
+from compiler.ir.graph import Graph
 from netdef.guessing import Unknown, assume
 from runtime.data import probe
 from schemas.errors import Diagnostics, NetError, Question, SourceError

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from compiler.arena import Arena, plan_arena
-from compiler.build import build
-from compiler.graph import Graph
+from compiler.frontend.build import build
+from compiler.ir.graph import Graph
 from compiler.layers.scope import Probe
-from compiler.update import Step, accumulate_step, apply_step, train_step
+from compiler.passes.arena import Arena, plan_arena
+from compiler.passes.update import Step, accumulate_step, apply_step, train_step
 from netdef.engine import Engine, check_fits, open_engine, plain
 from netdef.formats import apply_set, read_net, read_solver
 from netdef.labels import checked

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compiler.arena import Arena, plan_arena
-from compiler.update import Step, train_step
+from compiler.passes.arena import Arena, plan_arena
+from compiler.passes.update import Step, train_step
 from netdef.probing import build_anyhow, phases_used
 from schemas.errors import NetError
 from schemas.net import NetSpec

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compiler.arena import Arena
+from compiler.passes.arena import Arena
+from compiler.passes.update import Step
 from compiler.pipeline import compile_unit, recompiled
 from compiler.tilings import Tiling, Tilings, Tunable, read
-from compiler.update import Step
 from netdef.engine import Engine
 from netdef.measuring import fill_inputs, measure
 from runtime.executable import Executable

@@ -8,16 +8,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from compiler import ops
-from compiler.arena import NAME, Arena, plan_arena
-from compiler.autodiff import gradients
-from compiler.build import build
-from compiler.evaluate import evaluate
-from compiler.graph import Graph
-from compiler.ir import Node
+from compiler.frontend.build import build
+from compiler.ir import ops
+from compiler.ir.evaluate import evaluate
+from compiler.ir.graph import Graph
+from compiler.ir.node import Node
+from compiler.passes.arena import NAME, Arena, plan_arena
+from compiler.passes.autodiff import gradients
+from compiler.passes.update import Step
 from compiler.prims import leaves
 from compiler.prims.registry import Env
-from compiler.update import Step
 from netdef.engine import open_engine
 from schemas.net import LayerSpec, Name, NetSpec, value_of
 from schemas.params import Feed

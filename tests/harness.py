@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.arena import NAME, plan_arena
 from compiler.backends import Compiled, Traits
-from compiler.evaluate import evaluate
-from compiler.kernel import SCALAR_BUFFER, SCALARS
-from compiler.kernel_text import render
-from compiler.memory import ARENA
+from compiler.ir.evaluate import evaluate
+from compiler.kernels.kernel import SCALAR_BUFFER, SCALARS
+from compiler.kernels.kernel_text import render
+from compiler.lowering.memory import ARENA
+from compiler.passes.arena import NAME, plan_arena
+from compiler.passes.update import Step
 from compiler.pipeline import compile_unit
 from compiler.prims.registry import Env
 from compiler.unit import Unit
-from compiler.update import Step
 from schemas.program import written_out
 from tests.kernel_oracle import TYPES, run_schedule
 
@@ -101,7 +101,7 @@ def run_both(step: Step, arena=None, traits: Traits = CPU_LIKE, integers=("label
 
 
 def _offsets(unit, node):
-    from compiler.index import Axis, index
+    from compiler.kernels.index import Axis, index
     from tests.kernel_oracle import _Grid
 
     axes = [Axis(f"z{i}", n) for i, n in enumerate(node.shape)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from compiler.index import Axis, Div, Index, axes_of
-from compiler.kernel import (
+from compiler.kernels.index import Axis, Div, Index, axes_of
+from compiler.kernels.kernel import (
     SCALAR_BUFFER,
     SCALARS,
     Acc,
@@ -26,8 +26,8 @@ from compiler.kernel import (
     Reduce,
     Store,
 )
+from compiler.kernels.schedule import Loop, Schedule
 from compiler.prims.registry import PRIMITIVES, Env
-from compiler.schedule import Loop, Schedule
 from schemas.philox import philox
 
 Array = np.ndarray[Any, Any]
@@ -112,16 +112,19 @@ def _value(e: Expr, grid: _Grid, buffers: Buffers, accs: dict[int, Array]) -> An
         return _value(e.value, grid, buffers, accs)
     assert isinstance(e, Op)
     args = tuple(np.asarray(_value(a, grid, buffers, accs)) for a in e.args)
-
-    class FakeNode:
-        attrs = e.attrs if e.name != "cast" else (("dtype", e.dtype),)
-        dtype = e.dtype
-
-        def attr(self, name: str) -> Any:
-            return dict(e.attrs)[name]
-
-    node: Any = FakeNode()
+    node: Any = _Applied(e)
     return PRIMITIVES[e.name].evaluate(node, args, Env(float_dtype=np.float32))
+
+
+class _Applied:
+    """An Op as the NumPy evaluation of its primitive reads a node."""
+
+    def __init__(self, op: Op) -> None:
+        self.attrs = op.attrs if op.name != "cast" else (("dtype", op.dtype),)
+        self.dtype = op.dtype
+
+    def attr(self, name: str) -> Any:
+        return dict(self.attrs)[name]
 
 
 def _widened(bits: Array, load: Load) -> Array:
@@ -185,7 +188,8 @@ def _fold(s: Reduce, value: Array, payload: Array, over: tuple[int, ...], doubt:
     if s.op == "sum":
         return _sum(inner, doubt).astype(TYPES[s.dtype])
     if s.op == "max":
-        return inner.max(-1)
+        largest: Array = inner.max(-1)
+        return largest
     return np.take_along_axis(payload, inner.argmax(-1)[..., None], -1)[..., 0]
 
 

@@ -7,12 +7,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.arena import plan_arena
 from compiler.backends import get_backend
-from compiler.build import build
-from compiler.graph import Graph
+from compiler.frontend.build import build
+from compiler.ir.graph import Graph
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import RULES, train_step
 from compiler.triton_source.function import ARRIVALS
-from compiler.update import RULES, train_step
 from netdef.engine import Engine, open_engine
 from netdef.formats import read_net
 from schemas.solver import SolverSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compiler.build import build
+from compiler.frontend.build import build
 from netdef.deploying import deployed_net
 from netdef.formats import read_net
 from netdef.net import Net

@@ -12,15 +12,15 @@ import pytest
 import netdef
 from compiler import fingerprint as fingerprints
 from compiler import reuse
-from compiler.arena import plan_arena
 from compiler.backends import get_backend
-from compiler.build import build
 from compiler.cache import Cache
 from compiler.fingerprint import fingerprint
-from compiler.graph import Graph
+from compiler.frontend.build import build
+from compiler.ir.graph import Graph
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import Step, train_step
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
-from compiler.update import Step, train_step
 from netdef.formats import read_net
 from schemas.program import written_out
 from schemas.solver import SolverSpec

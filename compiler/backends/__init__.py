@@ -13,9 +13,9 @@ from schemas.precision import Precision
 from schemas.program import Launch, Slot
 
 if TYPE_CHECKING:
-    from compiler.kernel import Kernel
-    from compiler.schedule import Launch as Scheduled
-    from compiler.schedule import Place, Schedule
+    from compiler.kernels.kernel import Kernel
+    from compiler.kernels.schedule import Launch as Scheduled
+    from compiler.kernels.schedule import Place, Schedule
     from compiler.tilings import Tilings, Tunable
     from schemas.span import Span
 

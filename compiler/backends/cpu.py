@@ -17,9 +17,9 @@ from schemas.errors import PrecisionError
 from schemas.precision import Precision
 
 if TYPE_CHECKING:
-    from compiler.kernel import Kernel
+    from compiler.kernels.kernel import Kernel
+    from compiler.kernels.schedule import Launch, Place, Schedule
     from compiler.llvm.build import Build
-    from compiler.schedule import Launch, Place, Schedule
     from compiler.tilings import Tunable
 
 _FOLDER = default_folder()

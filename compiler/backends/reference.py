@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.backends import Compiled, Traits
-from compiler.evaluate import evaluate
-from compiler.kernel import Kernel
-from compiler.kernel_text import render
+from compiler.ir.evaluate import evaluate
+from compiler.kernels.kernel import Kernel
+from compiler.kernels.kernel_text import render
+from compiler.kernels.schedule import Launch, Loop, Place, Schedule
 from compiler.prims.registry import Array, Env
-from compiler.schedule import Launch, Loop, Place, Schedule
 from compiler.tilings import Tilings, Tunable
 from schemas.errors import PrecisionError
 from schemas.precision import Precision

@@ -8,8 +8,8 @@ from copy import copy
 from importlib import metadata
 
 from compiler.backends import Compiled, Traits
-from compiler.kernel import Kernel
-from compiler.schedule import Launch, Loop, Place, Schedule
+from compiler.kernels.kernel import Kernel
+from compiler.kernels.schedule import Launch, Loop, Place, Schedule
 from compiler.tilings import Tilings, Tunable, known
 from compiler.triton_source.build import Build, divide, programs_for
 from compiler.triton_source.contract import tunable
@@ -26,7 +26,7 @@ class Backend:
     Target `interpreter` makes source only, which Triton's interpreter runs on NumPy memory.
     precision: `fp32` multiplies exactly; `tf32`, the default for NVIDIA, rounds the factors of
     products to 10 bits of mantissa and runs on tensor cores; so does `bf16`, to 7 bits, where
-    activations and their gradients are stored as bf16 as well (compiler/narrow.py).
+    activations and their gradients are stored as bf16 as well (compiler/lowering/narrow.py).
     persistent: whether a loop over time may be one launch, whose programs wait for each other.
     The interpreter has one program at a time, so that loops are step by step there unless asked.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from compiler.ir import Node
+from compiler.ir.node import Node
 from compiler.layers import layer
 from compiler.layers.fields import option
 from compiler.layers.scope import Scope, Shape

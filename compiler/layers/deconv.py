@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from compiler import ops
-from compiler.ir import Node
+from compiler.ir import ops
+from compiler.ir.node import Node
 from compiler.layers import layer
 from compiler.layers.conv import Filters, labels
 from compiler.layers.scope import Scope

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compiler import ops
-from compiler.ir import Node
+from compiler.ir import ops
+from compiler.ir.node import Node
 from compiler.layers import layer
 from compiler.layers.fields import option
 from compiler.layers.scope import Scope

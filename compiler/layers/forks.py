@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from compiler.ir import Node
+from compiler.ir.node import Node
 from compiler.layers import layer
 from compiler.layers.activation import ENGINE_DOC, Engine
 from compiler.layers.conv import Convolution, Filters

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from compiler import ops
-from compiler.ir import Node
+from compiler.ir import ops
+from compiler.ir.node import Node
 from compiler.layers import layer
 from compiler.layers.fields import option
 from compiler.layers.loss import is_label, one_label

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from compiler import ops
-from compiler.ir import Node
+from compiler.ir import ops
+from compiler.ir.node import Node
 from compiler.layers import layer
 from compiler.layers.activation import ENGINE_DOC, Engine
 from compiler.layers.conv import OUTS, PLACES, TAPS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compiler import ops
-from compiler.ir import Node, toposort
+from compiler.ir import ops
+from compiler.ir.node import Node, toposort
 from compiler.layers import layer
 from compiler.layers import pool as pooling
 from compiler.layers.fields import option

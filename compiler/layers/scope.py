@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from compiler import ops
-from compiler.delays import carried, last_rows
-from compiler.graph import Graph
-from compiler.ir import Node
+from compiler.frontend.delays import carried, last_rows
+from compiler.ir import ops
+from compiler.ir.graph import Graph
+from compiler.ir.node import Node
+from compiler.ir.recurrence import Recurrence, truncated
 from compiler.prims import leaves
 from compiler.prims.moves import broadcast, delayed, reshape
-from compiler.recurrence import Recurrence, truncated
 from schemas.errors import NetError, Question, ShapeError, SpecError
 from schemas.host import HostSpec
 from schemas.net import LayerSpec, ParamSpec

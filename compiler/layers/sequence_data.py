@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from compiler.ir import Node
+from compiler.ir.node import Node
 from compiler.layers import layer
 from compiler.layers.data import tops
 from compiler.layers.fields import option

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
 
-from compiler import ops
-from compiler.ir import Node
+from compiler.ir import ops
+from compiler.ir.node import Node
 from compiler.layers import layer
 from compiler.layers.fields import option
 from compiler.layers.scope import Scope

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from compiler.index import Index
-from compiler.kernel import SCALAR_BUFFER, Expr, Kernel, Load, Reduce, Statement, Store, rebuild
+from compiler.kernels.index import Index
+from compiler.kernels.kernel import (
+    SCALAR_BUFFER,
+    Expr,
+    Kernel,
+    Load,
+    Reduce,
+    Statement,
+    Store,
+    rebuild,
+)
 from schemas.program import ITEMSIZE
 
 

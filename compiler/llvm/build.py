@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from compiler.backends import Compiled
 from compiler.cache import Cache
-from compiler.kernel import Kernel
-from compiler.launches import call_launch
+from compiler.kernels.kernel import Kernel
+from compiler.kernels.schedule import Launch as Scheduled
+from compiler.kernels.schedule import Loop, Place, Schedule, repeat_of
 from compiler.llvm.bound import bound
 from compiler.llvm.candidates import candidates, planned
 from compiler.llvm.contract import emit_contract
@@ -19,8 +20,7 @@ from compiler.llvm.simplify import collapse
 from compiler.llvm.step import Call, emit_step
 from compiler.llvm.transform import emit_transform
 from compiler.llvm.transpose import emit_turn, turn_of
-from compiler.schedule import Launch as Scheduled
-from compiler.schedule import Loop, Place, Schedule, repeat_of
+from compiler.lowering.launches import call_launch
 from compiler.tilings import Tiling, Tilings, Tunable, digest
 from schemas.program import KernelInfo, Launch
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from compiler.kernel import Kernel
+from compiler.kernels.kernel import Kernel
 from compiler.llvm.contract_plan import (
     Plan,
     axes_alone,

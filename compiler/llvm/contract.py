@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from compiler.index import Axis, Index, axes_of, bounds, index
-from compiler.kernel import Guard, Kernel
+from compiler.kernels.index import Axis, Index, axes_of, bounds, index
+from compiler.kernels.kernel import Guard, Kernel
 from compiler.llvm.builder import Builder, Int, Val, Var, as_val, const
 from compiler.llvm.contract_plan import Plan, splits, without
 from compiler.llvm.dot import DotTile

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from compiler.index import Axis, Index, axes_of, substitute
-from compiler.kernel import Guard, Kernel, Load, load_axes, product
+from compiler.kernels.index import Axis, Index, axes_of, substitute
+from compiler.kernels.kernel import Guard, Kernel, Load, load_axes, product
 from compiler.llvm.host import Host
 
 _NEAR = 256 * 1024  # bytes that stay in the second-level cache beside all else

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from compiler.adapt import shared_run
-from compiler.index import Axis
-from compiler.kernel import Kernel, Load, load_axes, product
+from compiler.kernels.index import Axis
+from compiler.kernels.kernel import Kernel, Load, load_axes, product
 from compiler.llvm.builder import Builder, Int, Val, Var, const, constants
 from compiler.llvm.contract_plan import Plan
 from compiler.llvm.fold import lanes_of
 from compiler.llvm.host import Host
 from compiler.llvm.scope import Scope
 from compiler.llvm.tiles import first_row, row_axes, tile_scope
+from compiler.lowering.adapt import shared_run
 
 
 def dot_plan(kernel: Kernel, host: Host) -> Plan | None:

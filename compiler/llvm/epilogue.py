@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compiler.index import Axis
-from compiler.kernel import Kernel
+from compiler.kernels.index import Axis
+from compiler.kernels.kernel import Kernel
 from compiler.llvm.builder import Builder, Int, Val, as_val, constants
 from compiler.llvm.contract_plan import Plan
 from compiler.llvm.scope import Scope

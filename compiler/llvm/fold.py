@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from compiler.index import Axis, index
-from compiler.kernel import Const, Expr, Load, Op, Position, Reduce, load_axes, walk
+from compiler.kernels.index import Axis, index
+from compiler.kernels.kernel import Const, Expr, Load, Op, Position, Reduce, load_axes, walk
 from compiler.llvm.builder import Builder, Val, const, constants
 from compiler.llvm.math import maximum
 from compiler.llvm.ops import ELEM

@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from compiler.index import Axis
-from compiler.kernel import (
+from compiler.kernels.index import Axis
+from compiler.kernels.kernel import (
     Acc,
     Expr,
     Kernel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from compiler.index import Axis, index, linear, row_major
+from compiler.kernels.index import Axis, index, linear, row_major
 from compiler.llvm.builder import Builder, Int, Val, as_val, const
 from compiler.llvm.contract_plan import Plan
 from compiler.llvm.scope import Scope

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compiler.kernel import SCALAR_BUFFER, Kernel
+from compiler.kernels.kernel import SCALAR_BUFFER, Kernel
 from compiler.llvm.builder import Builder
 
 NAME = "NAME"  # stands for the function's name until the kernel has one

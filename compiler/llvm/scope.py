@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from compiler.index import Axis, Div, Index, axes_of, bounds
-from compiler.kernel import (
+from compiler.kernels.index import Axis, Div, Index, axes_of, bounds
+from compiler.kernels.kernel import (
     SCALAR_BUFFER,
     SCALARS,
     Acc,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from compiler.index import Axis, Index, index, substitute
-from compiler.kernel import (
+from compiler.kernels.index import Axis, Index, index, substitute
+from compiler.kernels.kernel import (
     Entry,
     Guarded,
     Kernel,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from compiler.kernels.schedule import Loop, Place, Schedule
 from compiler.llvm.bound import Memory
 from compiler.llvm.host import Host
 from compiler.llvm.piece import Piece
-from compiler.schedule import Loop, Place, Schedule
 
 # The sync block, in bytes: arrived, generation (i32, a cache line each), yield (a function
 # pointer `i32 (i32 microseconds)`, which waits for so long or less), call (a function pointer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compiler.index import Axis
+from compiler.kernels.index import Axis
 from compiler.llvm.builder import Builder, Int, Val
 from compiler.llvm.contract_plan import Plan
 from compiler.llvm.scope import Scope

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import combinations
 
-from compiler.index import Axis, Index, Mod, index, substitute
-from compiler.kernel import Entry, Kernel, Store, sandwich, shift
+from compiler.kernels.index import Axis, Index, Mod, index, substitute
+from compiler.kernels.kernel import Entry, Kernel, Store, sandwich, shift
 from compiler.llvm.builder import Builder, Val, as_val, const, constants
 from compiler.llvm.host import Host
 from compiler.llvm.piece import Piece, finish, pointers_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compiler.index import Axis, Index, axes_of
-from compiler.kernel import Kernel, Load, Store
+from compiler.kernels.index import Axis, Index, axes_of
+from compiler.kernels.kernel import Kernel, Load, Store
 from compiler.llvm.builder import Builder, Val, constants
 from compiler.llvm.host import Host
 from compiler.llvm.piece import Piece, finish, pointers_of

@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from compiler.ir import Node, TensorType
+from compiler.ir.node import Node, TensorType
 from compiler.prims.moves import concat, reshape, slice_
 from compiler.prims.registry import Array, Env, Primitive, define, make
 

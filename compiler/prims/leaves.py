@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compiler.ir import Node, TensorType
+from compiler.ir.node import Node, TensorType
 from compiler.prims.registry import Array, Env, Primitive, define, make
 from schemas.philox import uniform
 from schemas.program import Dtype

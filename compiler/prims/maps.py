@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Node, TensorType
+from compiler.ir.node import Node, TensorType
 from compiler.prims import leaves, moves
 from compiler.prims.registry import Array, Env, Primitive, define, make
 from schemas.program import Dtype

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Node, TensorType
+from compiler.ir.node import Node, TensorType
 from compiler.prims import reduce
 from compiler.prims.registry import Array, Env, Primitive, define, make
 
@@ -229,7 +229,7 @@ define(
 
 
 def delayed(name: str, shape: Shape, by: int, initial: Node) -> Node:
-    """A sequence (T, ...) of the graph, `by` steps ago: `compiler.recurrence` says which one.
+    """A sequence (T, ...) of the graph, `by` steps ago: `compiler.ir.recurrence` says which one.
 
     Its first |by| rows are `initial`; with a negative `by`, it reads the future, and its last are.
     """

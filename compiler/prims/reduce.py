@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Node, TensorType
+from compiler.ir.node import Node, TensorType
 from compiler.prims import maps, moves
 from compiler.prims.registry import Primitive, define, make
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Node, TensorType, intern
+from compiler.ir.node import Node, TensorType, intern
 from schemas.host import Host
 
 Array = np.ndarray[Any, Any]

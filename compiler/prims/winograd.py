@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Node, TensorType
+from compiler.ir.node import Node, TensorType
 from compiler.prims.registry import Array, Env, Primitive, define, make
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -63,7 +63,7 @@ def _from_tiles(node: Node, args: tuple[Array, ...], env: Env) -> Array:
     return env.cast(picture[:, :, : node.shape[2], : node.shape[3]], node.dtype)
 
 
-# No vjp: they are made after differentiation (compiler/winograd.py).
+# No vjp: they are made after differentiation (compiler/passes/winograd.py).
 define(Primitive("to_tiles", _to_type, _to_tiles))
 define(Primitive("from_tiles", _from_type, _from_tiles))
 

@@ -8,10 +8,10 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from compiler.backends import Compiled
-from compiler.kernel import Kernel
-from compiler.launches import call_launch
-from compiler.schedule import Launch as Scheduled
-from compiler.schedule import Loop, Place, Schedule
+from compiler.kernels.kernel import Kernel
+from compiler.kernels.schedule import Launch as Scheduled
+from compiler.kernels.schedule import Loop, Place, Schedule
+from compiler.lowering.launches import call_launch
 from compiler.tilings import Tilings
 from compiler.triton_source.aot import Binary, require_triton
 from compiler.triton_source.attempts import Attempt, Task, compile_all

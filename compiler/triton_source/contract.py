@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from compiler.index import Axis, Index, index, unravel
-from compiler.kernel import Expr, Guarded, Kernel, Load, Op, load_axes, product, shift, walk
-from compiler.parts import halves
+from compiler.kernels.index import Axis, Index, index, unravel
+from compiler.kernels.kernel import Expr, Guarded, Kernel, Load, Op, load_axes, product, shift, walk
+from compiler.kernels.parts import halves
 from compiler.tilings import Tiling, Tilings, Tunable, digest
 from compiler.triton_source.depth import Depth, run_of, scattered, size
 from compiler.triton_source.descriptors import Matrix, Reader, matrix

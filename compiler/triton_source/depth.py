@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from compiler.index import Axis, Index, index, unravel
-from compiler.kernel import Guard, Guards, Load, load_axes
+from compiler.kernels.index import Axis, Index, index, unravel
+from compiler.kernels.kernel import Guard, Guards, Load, load_axes
 
 _SIDE_BY_SIDE = 4  # numbers that a copy of 16 bytes takes, of which fewer do not pay
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from compiler.index import Axis, index, unravel
-from compiler.kernel import Load, shift
+from compiler.kernels.index import Axis, index, unravel
+from compiler.kernels.kernel import Load, shift
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.same import ALIGNMENT
 from schemas.program import ITEMSIZE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from compiler.kernel import (
+from compiler.kernels.kernel import (
     SCALAR_BUFFER,
     Acc,
     Const,

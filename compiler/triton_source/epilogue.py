@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from math import prod
 
-from compiler.index import Axis, Index, axes_of, index, unravel
-from compiler.kernel import Kernel, shift
+from compiler.kernels.index import Axis, Index, axes_of, index, unravel
+from compiler.kernels.kernel import Kernel, shift
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import each_of
 from compiler.triton_source.lines import Value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compiler.index import Axis, Index
-from compiler.kernel import Reduce, shift
+from compiler.kernels.index import Axis, Index
+from compiler.kernels.kernel import Reduce, shift
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.lines import Value
 from compiler.triton_source.text import ELEMENTS

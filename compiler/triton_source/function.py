@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compiler.index import Axis, Index, bounds, index, substitute, unravel
-from compiler.kernel import SCALARS, Kernel, Store, shift, shift_guards
-from compiler.kernel_text import render
+from compiler.kernels.index import Axis, Index, bounds, index, substitute, unravel
+from compiler.kernels.kernel import SCALARS, Kernel, Store, shift, shift_guards
+from compiler.kernels.kernel_text import render
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.maps import HELPERS
 from compiler.triton_source.text import Names, identifier, quoted

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from compiler.index import Axis, Div, Index, Mod, bounds
-from compiler.kernel import Guard, Guards
+from compiler.kernels.index import Axis, Div, Index, Mod, bounds
+from compiler.kernels.kernel import Guard, Guards
 from compiler.triton_source.lines import SCALAR, Dims, Lines, Value
 
 

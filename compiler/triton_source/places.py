@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
-from compiler.epilogues import WINDOW_LIMIT
-from compiler.fuse import shifted
-from compiler.index import Axis, Index, axes_of
-from compiler.kernel import Acc, Expr, Kernel, Reduce, Statement, Store, rebuild
+from compiler.kernels.index import Axis, Index, axes_of
+from compiler.kernels.kernel import Acc, Expr, Kernel, Reduce, Statement, Store, rebuild
+from compiler.lowering.epilogues import WINDOW_LIMIT
+from compiler.lowering.fuse import shifted
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.folds import fold_one, result, start
 from compiler.triton_source.function import each_of, flatten

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compiler.index import substitute
-from compiler.kernel import Kernel, Store, shift
+from compiler.kernels.index import substitute
+from compiler.kernels.kernel import Kernel, Store, shift
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.function import Function, finish, flatten, label, wide
 from compiler.triton_source.text import ceil_div, next_power

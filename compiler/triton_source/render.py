@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compiler.kernel import Kernel
+from compiler.kernels.kernel import Kernel
 from compiler.tilings import MODEL, Tilings
 from compiler.triton_source.contract import render_contract, suits
 from compiler.triton_source.function import Function

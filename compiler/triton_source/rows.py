@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from compiler.index import Axis, Index, axes_of, index, substitute
-from compiler.kernel import Acc, Kernel, Load, Reduce, Statement, Store, shift, values, walk
-from compiler.parts import halves
+from compiler.kernels.index import Axis, Index, axes_of, index, substitute
+from compiler.kernels.kernel import Acc, Kernel, Load, Reduce, Statement, Store, shift, values, walk
+from compiler.kernels.parts import halves
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.folds import folded_type, greater, neutral, payload, start
 from compiler.triton_source.function import Function, finish, flatten, label, wide

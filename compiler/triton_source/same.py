@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from compiler.index import Index, bounds
-from compiler.kernel import (
+from compiler.kernels.index import Index, bounds
+from compiler.kernels.kernel import (
     SCALAR_BUFFER,
     Const,
     Expr,
@@ -19,7 +19,7 @@ from compiler.kernel import (
     values,
     walk,
 )
-from compiler.kernel_text import render
+from compiler.kernels.kernel_text import render
 from schemas.program import ITEMSIZE
 
 ALIGNMENT = 16  # bytes; a pointer that is a multiple of it is read in whole vectors

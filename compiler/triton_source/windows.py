@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from compiler.index import Axis, Index, index, unravel
-from compiler.kernel import Kernel
+from compiler.kernels.index import Axis, Index, index, unravel
+from compiler.kernels.kernel import Kernel
 from compiler.triton_source.emit import Emitter
 from compiler.triton_source.epilogue import store_results, sum_rows, write_joins
 from compiler.triton_source.folds import fold_one, result, start

@@ -14,7 +14,7 @@ from netdef.cli.guard import MISTAKE
 from schemas.errors import NetError
 
 if TYPE_CHECKING:
-    from compiler.graph import Graph
+    from compiler.ir.graph import Graph
 
 Shape = tuple[int, ...]
 
@@ -146,7 +146,7 @@ def show(verdict: Verdict) -> None:
 
 def _count(verdict: Verdict, graphs: list[Graph]) -> None:
     """Notes the numbers of the first phase, and warns of a net larger than this machine."""
-    from compiler.arena import plan_arena
+    from compiler.passes.arena import plan_arena
     from netdef.engine import LARGEST_MACHINE, check_fits, least_bytes, machine_memory
     from schemas.errors import ResourceError
 

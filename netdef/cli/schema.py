@@ -23,7 +23,7 @@ def schema(kind: str, folder: str | None) -> None:
     \b
       # yaml-language-server: $schema=net.schema.json
     """
-    from compiler.json_schema import json_schema
+    from compiler.frontend.json_schema import json_schema
     from netdef.solver_schema import solver_schema
 
     made = {"net": json_schema(), "solver": solver_schema()}

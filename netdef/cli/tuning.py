@@ -12,8 +12,8 @@ import click
 from netdef.cli import options, output
 
 if TYPE_CHECKING:
-    from compiler.arena import Arena
-    from compiler.update import Step
+    from compiler.passes.arena import Arena
+    from compiler.passes.update import Step
     from netdef.tuning import Contraction, Search
     from schemas.precision import Precision
 

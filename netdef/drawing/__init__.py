@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from compiler.graph import Graph
-from compiler.ir import toposort
+from compiler.ir.graph import Graph
+from compiler.ir.node import toposort
 from netdef.drawing.boxes import LEAST, LINE, MOST, PAD, Box, Edge, boxes_of
 from netdef.drawing.layered import Item, Link, arrange
 from netdef.drawing.panel import GAP_X, GAP_Y, PILL, Line, Panel, Pill

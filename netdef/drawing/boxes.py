@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from compiler.graph import Cycle, Graph, LayerInfo
-from compiler.wiring import split_delay
+from compiler.frontend.wiring import split_delay
+from compiler.ir.graph import Cycle, Graph, LayerInfo
 
 LEAST, MOST, LINE, PAD = 150, 320, 17, 8  # of a box: widths, height of a line of text, rim
 BOLD, SMALL = 7.4, 6.3  # width of a letter of a name, of a type

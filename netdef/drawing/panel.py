@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compiler.graph import Cycle
+from compiler.ir.graph import Cycle
 from netdef.drawing.boxes import Box, Edge
 from netdef.drawing.layered import Item, Link, arrange
 

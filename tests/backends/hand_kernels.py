@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compiler.index import Axis, index, linear, row_major
-from compiler.kernel import (
+from compiler.kernels.index import Axis, index, linear, row_major
+from compiler.kernels.kernel import (
     Acc,
     Const,
     Expr,

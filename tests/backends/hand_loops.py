@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from compiler.index import Axis, index
-from compiler.kernel import Expr, Kernel, Load, Store
-from compiler.schedule import Loop
+from compiler.kernels.index import Axis, index
+from compiler.kernels.kernel import Expr, Kernel, Load, Store
+from compiler.kernels.schedule import Loop
 from tests.backends import hand_kernels as hand
 
 STEPS, ROW = 6, 5

@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 
 from compiler.backends.triton import Backend
-from compiler.index import bounds
-from compiler.kernel import SCALAR_BUFFER, SCALARS, Kernel
-from compiler.schedule import Buffer, Launch, Place, Schedule
+from compiler.kernels.index import bounds
+from compiler.kernels.kernel import SCALAR_BUFFER, SCALARS, Kernel
+from compiler.kernels.schedule import Buffer, Launch, Place, Schedule
 from compiler.tilings import Tiling, Tilings
 from schemas.program import ITEMSIZE, Program, Slot, Tensor
 from tests.kernel_oracle import TYPES, run_schedule

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.backends.cpu import Backend
-from compiler.index import Axis, index
-from compiler.kernel import Acc, Const, Kernel, Load, Position, Reduce, Store
+from compiler.kernels.index import Axis, index
+from compiler.kernels.kernel import Acc, Const, Kernel, Load, Position, Reduce, Store
+from compiler.kernels.schedule import Buffer, Place, Schedule
 from compiler.llvm.contract_plan import plan
 from compiler.llvm.dot import dot_plan
 from compiler.llvm.fold import only_step
 from compiler.llvm.simplify import collapse
 from compiler.llvm.transpose import turn_of
-from compiler.schedule import Buffer, Place, Schedule
 from runtime.cpu import CpuDevice
 from schemas.program import ITEMSIZE, Program, Slot, Tensor
 from tests.backends import hand_kernels as hand

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from compiler.index import index
-from compiler.kernel import Const, Kernel, Load, Store
+from compiler.kernels.index import index
+from compiler.kernels.kernel import Const, Kernel, Load, Store
 from compiler.prims.maps import SCALARS
 from schemas.philox import uniform
 from tests.backends import hand_kernels as hand
@@ -156,7 +156,7 @@ def test_relu_keeps_nan_and_slopes():
 @pytest.mark.parametrize("target", TARGETS)
 def test_random_words_are_those_of_philox(target):
     (i,) = hand.axes("i", 1000)
-    from compiler.kernel import Random
+    from compiler.kernels.kernel import Random
 
     kernel = Kernel("r", (i,), (Store("y", index(i), Random(0xDEADBEEF, index(i)), "f32"),))
     words = np.array([7, 123456789, -2, 0, 0, 0], np.int32).view(np.float32)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compiler.kernel import Kernel
+from compiler.kernels.kernel import Kernel
 from compiler.tilings import Tiling, Tilings
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from compiler import ops
-from compiler.arena import plan_arena
-from compiler.graph import Graph
+from compiler.ir import ops
+from compiler.ir.graph import Graph
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import Step
+from compiler.passes.winograd import filtering
 from compiler.prims import leaves
 from compiler.prims.winograd import Tiling, from_tiles, to_tiles
-from compiler.update import Step
-from compiler.winograd import filtering
 from schemas.net import NetSpec
 from tests.backends.test_cpu_kernels import TARGETS, check
 from tests.harness import compiled_unit

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.backends.triton import Backend
-from compiler.kernel import Kernel
-from compiler.schedule import Buffer, Place, Schedule
+from compiler.kernels.kernel import Kernel
+from compiler.kernels.schedule import Buffer, Place, Schedule
 from compiler.tilings import Tiling, Tilings
 from compiler.triton_source import checks
 from compiler.triton_source.build import divide

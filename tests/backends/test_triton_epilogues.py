@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from compiler.backends.triton import Backend
-from compiler.epilogues import fold_results
-from compiler.kernel import Kernel, Load, Reduce
-from compiler.lower import without_units
-from compiler.schedule import Buffer
+from compiler.kernels.kernel import Kernel, Load, Reduce
+from compiler.kernels.schedule import Buffer
+from compiler.lowering.epilogues import fold_results
+from compiler.lowering.lower import without_units
 from compiler.triton_source import checks
 from compiler.triton_source.tiles import TARGETS
 from tests.backends import hand_kernels as hand

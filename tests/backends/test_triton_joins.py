@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.backends.triton import Backend
-from compiler.index import index
-from compiler.kernel import Acc, Kernel, Load, Reduce, Store
+from compiler.kernels.index import index
+from compiler.kernels.kernel import Acc, Kernel, Load, Reduce, Store
 from compiler.triton_source import checks
 from compiler.triton_source.checks import amd_resources
 from schemas.precision import PRECISIONS

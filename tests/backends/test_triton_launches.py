@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from bench.cases import GPU_CASES, net_spec, solver_spec
-from compiler.arena import plan_arena
 from compiler.backends.triton import Backend
-from compiler.build import build
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import train_step
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
-from compiler.update import train_step
 
 # Of source alone, which takes seconds. `python -m bench static` counts what is compiled.
 LAUNCHES = {

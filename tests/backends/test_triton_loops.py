@@ -9,17 +9,17 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.arena import plan_arena
 from compiler.backends.triton import Backend
-from compiler.build import build
+from compiler.frontend.build import build
+from compiler.kernels.schedule import Loop
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import Step, train_step
 from compiler.pipeline import compile_unit
-from compiler.schedule import Loop
 from compiler.triton_source import checks
 from compiler.triton_source.build import programs_for
 from compiler.triton_source.function import BARRIER, Function
 from compiler.triton_source.tiles import TARGETS
 from compiler.unit import Unit
-from compiler.update import Step, train_step
 from netdef.engine import Engine, open_engine
 from netdef.formats import read_net
 from netdef.net import Net

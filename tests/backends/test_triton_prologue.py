@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from compiler.backends.triton import Backend
-from compiler.index import axes_of, index
-from compiler.kernel import Expr, Factor, Guarded, Kernel, Load, Op, rebuild
+from compiler.kernels.index import axes_of, index
+from compiler.kernels.kernel import Expr, Factor, Guarded, Kernel, Load, Op, rebuild
 from tests.backends import hand_kernels as hand
 from tests.backends.hand_programs import check
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.backends.triton import Backend
-from compiler.index import Axis, index
-from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
+from compiler.kernels.index import Axis, index
+from compiler.kernels.kernel import Acc, Kernel, Load, Op, Reduce, Store
 from compiler.prims.maps import SCALARS
 from compiler.triton_source.build import divide
 from compiler.triton_source.contract import problem, roles, suits

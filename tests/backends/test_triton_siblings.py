@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from compiler.backends.triton import Backend
-from compiler.index import index
-from compiler.kernel import Guard, Kernel
+from compiler.kernels.index import index
+from compiler.kernels.kernel import Guard, Kernel
 from compiler.pipeline import plan_unit
 from compiler.unit import Unit
 from netdef.engine import Engine, open_engine

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from compiler.backends.triton import Backend
-from compiler.kernel import Acc, Const, Expr, Kernel, Load
+from compiler.kernels.kernel import Acc, Const, Expr, Kernel, Load
 from compiler.triton_source import attempts, checks
 from compiler.triton_source.ptx import rolled
 from compiler.triton_source.render import render_kernel

@@ -19,7 +19,7 @@ from bench.peer import Job, decode, encode
 from bench.plain_net import Layer, plain_net
 from bench.side import LeftOut, Side
 from bench.startup import measure
-from compiler.build import build
+from compiler.frontend.build import build
 
 FAKE = "tests.bench.fakes:Fake:"
 CASE = case_of("mlp", 2)

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 from bench import roofline, static
 from bench.__main__ import main
 from bench.cases import GPU_CASES, Case
-from compiler.arena import plan_arena
 from compiler.backends import get_backend
 from compiler.backends.triton import Backend
-from compiler.build import build
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import train_step
 from compiler.pipeline import compile_unit, plan_unit
 from compiler.unit import Unit
-from compiler.update import train_step
 from netdef.formats import read_net
 from schemas.program import KernelInfo, Launch, Repeat
 from schemas.solver import SolverSpec

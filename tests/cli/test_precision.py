@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 import netdef as api
-from compiler.arena import plan_arena
 from compiler.backends import get_backend
-from compiler.build import build
 from compiler.fingerprint import fingerprint
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
 from compiler.unit import Unit
 from netdef.formats import read_net, read_solver
 from runtime.data import probe

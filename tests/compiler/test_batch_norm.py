@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 import netdef
-from compiler.arena import plan_arena
 from compiler.backends import Traits
-from compiler.build import build
-from compiler.evaluate import evaluate
-from compiler.graph import Graph
+from compiler.frontend.build import build
+from compiler.ir.evaluate import evaluate
+from compiler.ir.graph import Graph
+from compiler.ir.rewrite import mapped, rewrite
 from compiler.layers.batch_norm import moments
-from compiler.moments import part_moments
+from compiler.passes.arena import plan_arena
+from compiler.passes.moments import part_moments
+from compiler.passes.simplify import RULES
+from compiler.passes.update import train_step
 from compiler.prims.leaves import input_
 from compiler.prims.registry import Env
-from compiler.rewrite import mapped, rewrite
-from compiler.simplify import RULES
-from compiler.update import train_step
 from netdef.formats import read_net
 from schemas.errors import NetError
 from schemas.solver import SolverSpec

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compiler.build import build
-from compiler.graph import Graph
+from compiler.frontend.build import build
+from compiler.ir.graph import Graph
 from compiler.summary import summarize
 from netdef.formats import read_net
 from schemas.params import Feed

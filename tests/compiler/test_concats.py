@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 
-from compiler.concats import read_in_concats
-from compiler.evaluate import evaluate
+from compiler.ir.evaluate import evaluate
+from compiler.ir.rewrite import mapped
+from compiler.passes.concats import read_in_concats
 from compiler.prims.registry import Env
-from compiler.rewrite import mapped
 from tests.compiler.test_siblings import GPU_LIKE, simplified, training
 from tests.harness import assert_close, compiled_unit, leaf_values, run_both
 from tests.strategies import nets

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from compiler.arena import plan_arena
-from compiler.build import build
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import RULES, accumulate_step, train_step
 from compiler.pipeline import plan_unit
-from compiler.update import RULES, accumulate_step, train_step
 from netdef.engine import open_engine
 from netdef.formats import read_net
 from schemas.solver import SolverSpec

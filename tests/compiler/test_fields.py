@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from compiler.json_schema import json_schema
+from compiler.frontend.json_schema import json_schema
 from compiler.layers import layer_types
 from compiler.layers.fields import describe, fields_of, option, read_fields
 from schemas.errors import Diagnostics

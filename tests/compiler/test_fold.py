@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import netdef
-from compiler.arena import plan_arena
-from compiler.build import build
-from compiler.evaluate import evaluate
-from compiler.fold import affine, fold_weights
+from compiler.frontend.build import build
+from compiler.ir.evaluate import evaluate
+from compiler.passes.arena import plan_arena
+from compiler.passes.fold import affine, fold_weights
+from compiler.passes.update import Step
 from compiler.prims.registry import Env
-from compiler.update import Step
 from netdef.formats import read_net
 from tests.case_build import FusedKernels, OnDevice
 from tests.fold_cases import CHAINS, CONTRACTIONS, STATISTICS, chain_net, weights_for

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from compiler.arena import plan_arena
 from compiler.backends import Traits, get_backend
-from compiler.build import build
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import RULES, Step, accumulate_step, apply_step, train_step
 from compiler.pipeline import PASSES
 from compiler.unit import Unit
-from compiler.update import RULES, Step, accumulate_step, apply_step, train_step
 from netdef.formats import read_net
 from schemas.solver import SolverSpec
 from tests.harness import CPU_LIKE, assert_close, run_both

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compiler import ops
-from compiler.autodiff import gradients
-from compiler.graph import Graph
-from compiler.ir import Node
+from compiler.ir import ops
+from compiler.ir.graph import Graph
+from compiler.ir.node import Node
+from compiler.passes.autodiff import gradients
+from compiler.passes.update import Step
 from compiler.prims import leaves
-from compiler.update import Step
 from schemas.net import NetSpec
 from tests.harness import assert_close, run_both
 

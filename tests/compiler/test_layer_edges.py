@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import netdef
-from compiler.build import build
+from compiler.frontend.build import build
 from netdef.formats import read_net
 from schemas.errors import NetError
 

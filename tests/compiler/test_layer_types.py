@@ -12,7 +12,7 @@ from compiler.layers import layer_type, layer_types
 
 BUILD = """
 import sys
-from compiler.build import build
+from compiler.frontend.build import build
 from netdef.formats import read_net
 build(read_net(text="layers: [{name: x, type: Input, shape: [2, 3]}, {name: y, type: TanH}]",
                format="yaml"), "TEST")

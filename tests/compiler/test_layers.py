@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.autodiff import gradients
 from compiler.layers import layer_types
+from compiler.passes.autodiff import gradients
 from tests.case_build import (
     Array,
     Backend,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compiler.backends import get_backend
-from compiler.kernel_text import render
+from compiler.kernels.kernel_text import render
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
 from netdef.formats import read_solver

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from compiler.arena import plan_arena
-from compiler.build import build
-from compiler.memory import ARENA
+from compiler.frontend.build import build
+from compiler.lowering.memory import ARENA
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import accumulate_step, train_step
 from compiler.pipeline import plan_unit
-from compiler.update import accumulate_step, train_step
 from netdef.engine import open_engine
 from netdef.formats import read_net
 from runtime.cpu import CpuExecutable

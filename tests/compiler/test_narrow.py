@@ -7,12 +7,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.arena import plan_arena
 from compiler.backends import Traits
-from compiler.build import build
-from compiler.kernel import product
-from compiler.narrow import COPY
-from compiler.update import train_step
+from compiler.frontend.build import build
+from compiler.kernels.kernel import product
+from compiler.lowering.narrow import COPY
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import train_step
 from netdef.engine import open_engine
 from netdef.formats import read_net
 from runtime.tensor_bytes import rounded

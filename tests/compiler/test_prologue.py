@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from compiler.backends import Traits
-from compiler.inlining import on_the_way
-from compiler.kernel import Factor, Op, walk
+from compiler.ir.inlining import on_the_way
+from compiler.kernels.kernel import Factor, Op, walk
 from compiler.prims import leaves, moves
 from compiler.prims.maps import add, exp, mul, relu
 from netdef.engine import open_engine
@@ -71,7 +71,7 @@ layers:
 @pytest.fixture(autouse=True)
 def no_rows(monkeypatch):
     """A whole channel would fit in one row kernel, which stores it: here as if it were long."""
-    monkeypatch.setattr("compiler.fuse.ROW_LIMIT", 4)
+    monkeypatch.setattr("compiler.lowering.fuse.ROW_LIMIT", 4)
 
 
 def normalised(run) -> int:

@@ -7,14 +7,14 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.adapt import adapt
-from compiler.arena import plan_arena
 from compiler.backends import Traits, get_backend
-from compiler.build import build
-from compiler.index import Axis, axes_of, index
-from compiler.kernel import Acc, Kernel, Load, Op, Reduce, Store
-from compiler.schedule import Buffer
-from compiler.update import train_step
+from compiler.frontend.build import build
+from compiler.kernels.index import Axis, axes_of, index
+from compiler.kernels.kernel import Acc, Kernel, Load, Op, Reduce, Store
+from compiler.kernels.schedule import Buffer
+from compiler.lowering.adapt import adapt
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import train_step
 from netdef.engine import Engine, open_engine
 from netdef.formats import read_net
 from schemas.solver import SolverSpec
@@ -95,7 +95,7 @@ LEFT = {"prime": unit((1, 2, 23, 23), 4), "one channel": unit((2, 1, 16, 20), 1)
 @pytest.fixture(autouse=True)
 def short_rows(monkeypatch):
     """What fits in one kernel as a whole is left to it: here that is little."""
-    monkeypatch.setattr("compiler.moments.ROW_LIMIT", 500)
+    monkeypatch.setattr("compiler.passes.moments.ROW_LIMIT", 500)
 
 
 def step_of(text: str):
@@ -158,7 +158,7 @@ def test_a_depthwise_weight_has_as_many_parts_as_processors_want():
 @pytest.mark.parametrize("at_once", [256, 2])
 @pytest.mark.parametrize("name", SHAPES)
 def test_sums_of_tiles_are_joined_behind_the_contraction(name, at_once, monkeypatch):
-    monkeypatch.setattr("compiler.moments._AT_ONCE", at_once)
+    monkeypatch.setattr("compiler.passes.moments._AT_ONCE", at_once)
     run = run_both(*step_of(SHAPES[name]), JOINED)
     assert_close(run, rtol=3e-4)
     tiled = [k for k in run.unit.schedule.kernels() if k.rows]
@@ -175,7 +175,7 @@ def test_sums_of_tiles_are_joined_behind_the_contraction(name, at_once, monkeypa
 
 
 def test_very_many_sums_are_left_to_a_launch(monkeypatch):
-    monkeypatch.setattr("compiler.joins.MOST", 4)
+    monkeypatch.setattr("compiler.lowering.joins.MOST", 4)
     run = run_both(*step_of(SHAPES["plain"]), JOINED)
     assert_close(run, rtol=3e-4)
     assert not any(k.joins for k in run.unit.schedule.kernels())
@@ -204,7 +204,7 @@ def trained(engine: Engine, text: str, steps: int = 1) -> dict[str, np.ndarray]:
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.parametrize("name, at_once", [*((name, 256) for name in SHAPES), ("spanning", 2)])
 def test_triton_follows_the_reference(name, at_once, monkeypatch):
-    monkeypatch.setattr("compiler.moments._AT_ONCE", at_once)
+    monkeypatch.setattr("compiler.passes.moments._AT_ONCE", at_once)
     want = trained(open_engine("reference"), SHAPES[name])
     got = trained(open_engine("triton", "interpreter"), SHAPES[name])
     for key, array in want.items():

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compiler.arena import plan_arena
 from compiler.assemble import assemble
 from compiler.backends import Traits
-from compiler.build import build
-from compiler.evaluate import evaluate
-from compiler.guards import reach
+from compiler.frontend.build import build
+from compiler.ir.evaluate import evaluate
+from compiler.kernels.guards import reach
+from compiler.passes.arena import plan_arena
+from compiler.passes.siblings import join_siblings
+from compiler.passes.update import Step, train_step
 from compiler.pipeline import PASSES
 from compiler.prims.registry import Env
-from compiler.siblings import join_siblings
 from compiler.unit import Unit
-from compiler.update import Step, train_step
 from netdef.formats import read_net
 from schemas.solver import SolverSpec
 from tests.harness import NullBackend, assert_close, compiled_unit, leaf_values, run_both

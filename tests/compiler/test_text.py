@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from compiler import text
-from compiler.arena import plan_arena
 from compiler.backends import get_backend
-from compiler.build import build
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
 from netdef.formats import read_net

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compiler import ops
-from compiler.autodiff import gradients
-from compiler.build import build
-from compiler.evaluate import evaluate
-from compiler.graph import Graph
-from compiler.ir import toposort
+from compiler.frontend.build import build
+from compiler.ir import ops
+from compiler.ir.evaluate import evaluate
+from compiler.ir.graph import Graph
+from compiler.ir.node import toposort
+from compiler.passes.autodiff import gradients
 from compiler.prims.registry import Env
 from netdef import load
 from netdef.formats import read_net

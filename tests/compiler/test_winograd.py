@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netdef
-from compiler import ops
-from compiler.arena import plan_arena
-from compiler.autodiff import gradients
-from compiler.build import build
-from compiler.evaluate import evaluate
-from compiler.graph import Graph
-from compiler.ir import Node, toposort
+from compiler.frontend.build import build
+from compiler.ir import ops
+from compiler.ir.evaluate import evaluate
+from compiler.ir.graph import Graph
+from compiler.ir.node import Node, toposort
+from compiler.ir.rewrite import mapped
+from compiler.passes.arena import plan_arena
+from compiler.passes.autodiff import gradients
+from compiler.passes.update import Step, train_step
+from compiler.passes.winograd import Convolution, by_tiles, convolution, filtered
 from compiler.prims import leaves
 from compiler.prims.registry import Env
-from compiler.rewrite import mapped
-from compiler.update import Step, train_step
-from compiler.winograd import Convolution, by_tiles, convolution, filtered
 from netdef.engine import open_engine
 from netdef.formats import read_net
 from schemas.net import NetSpec

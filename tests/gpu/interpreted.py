@@ -12,10 +12,10 @@ import numpy as np
 
 from bench.cases import Case, solver_spec
 from bench.locate import locate
-from compiler.arena import plan_arena
 from compiler.backends.triton import Backend
-from compiler.build import build
-from compiler.update import train_step
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import train_step
 from netdef.engine import Engine, forward_step, open_engine
 from runtime.cuda import CudaDevice, CudaExecutable
 from runtime.params import initialise

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import netdef
-from compiler.build import build
-from compiler.graph import Graph
+from compiler.frontend.build import build
+from compiler.ir.graph import Graph
 from compiler.summary import Summary, summarize
 from netdef.formats import read_net, read_solver
 from netdef.inspecting import Inspection

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import netdef
-from compiler.build import build
+from compiler.frontend.build import build
 from compiler.summary import summarize
 from netdef.formats import read_net, read_solver
 from netdef.inspecting import Inspection

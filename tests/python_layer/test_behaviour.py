@@ -7,11 +7,11 @@ import importlib
 import numpy as np
 import pytest
 
-from compiler.arena import plan_arena
-from compiler.build import build
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import Step, train_step
 from compiler.pipeline import compile_unit
 from compiler.unit import Unit
-from compiler.update import Step, train_step
 from runtime.calls import calls_of
 from runtime.params import initialise
 from runtime.python_modules import Surroundings

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from compiler.arena import plan_arena
-from compiler.build import build
-from compiler.update import accumulate_step, apply_step, train_step
+from compiler.frontend.build import build
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import accumulate_step, apply_step, train_step
 from runtime.params import initialise
 from schemas.solver import SolverSpec
 from tests.python_layer.nets import BACKENDS, engine_of, layer, net_of, spec_of

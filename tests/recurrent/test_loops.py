@@ -8,16 +8,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from compiler import launches
-from compiler.arena import plan_arena
 from compiler.backends import get_backend
-from compiler.build import build
-from compiler.kernel import load_axes
-from compiler.kernel_text import render
+from compiler.frontend.build import build
+from compiler.kernels.kernel import load_axes
+from compiler.kernels.kernel_text import render
+from compiler.kernels.schedule import Loop
+from compiler.lowering import launches
+from compiler.passes.arena import plan_arena
+from compiler.passes.update import Step, train_step
 from compiler.pipeline import compile_unit
-from compiler.schedule import Loop
 from compiler.unit import Unit
-from compiler.update import Step, train_step
 from netdef.formats import read_net
 from netdef.net import backward_step
 from schemas.solver import SolverSpec

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from compiler.build import build
+from compiler.frontend.build import build
 from netdef.checks import check_net
 from netdef.cli import cli
 from netdef.drawing import draw

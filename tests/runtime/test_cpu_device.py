@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from compiler.backends.cpu import Backend
-from compiler.index import Axis, index
-from compiler.kernel import Acc, Const, Kernel, Load, Op, Reduce, Store
-from compiler.schedule import Buffer, Place, Schedule
+from compiler.kernels.index import Axis, index
+from compiler.kernels.kernel import Acc, Const, Kernel, Load, Op, Reduce, Store
+from compiler.kernels.schedule import Buffer, Place, Schedule
 from runtime.cpu import CpuDevice, default_threads
 from schemas.errors import BackendError
 from schemas.program import Program, Slot, Tensor

@@ -1,0 +1,1 @@
+"""NetSpec -> Graph: fields read, blobs wired, layers built."""

@@ -1,0 +1,1 @@
+"""A net as a graph of primitives: nodes, rewriting, evaluation."""

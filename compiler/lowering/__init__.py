@@ -1,0 +1,1 @@
+"""Graph -> Kernels -> launches in memory: storage, fusion, fitting to a backend."""
