@@ -121,7 +121,8 @@ def gpu(
     document = json.loads(path.read_text()) if path.exists() else {}
     script = Script(plan, found, document, click.echo, partial(write_json, path))
     script.run()
-    show(rows([*script.rows.values()]))
+    if table := rows([*script.rows.values()]):
+        show(table)
     click.echo(f"written: {path}")
 
 

@@ -48,22 +48,20 @@ class Finding:
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Returns a row of the table for each way; backward has two products."""
-        ways = (("forward", 1), ("backward", 2))
-        rows = [self._row(way, work, self.netdef) for way, work in ways]
-        if self.searched:
-            rows += [self._row(way, work, self.searched, ", searched") for way, work in ways]
-        return rows
-
-    def _row(
-        self, way: str, work: int, netdef: Mapping[str, float], how: str = ""
-    ) -> tuple[str, ...]:
-        cells = [self.operation, self.precision, way + how]
-        ours, theirs = netdef.get(way), self.torch.get(way)
-        for ms in (ours, theirs):
-            cells += [f"{ms:.3f}", f"{work * self.gflop / ms:,.0f}"] if ms else ["", ""]
-        return (*cells, f"{ours / theirs:.2f}" if ours and theirs else "")
+    def lines(self) -> Iterator[str]:
+        """Yields what a reader is told of each way; backward has two products."""
+        for way, work in (("forward", 1), ("backward", 2)):
+            sides = {"netdef": self.netdef, "searched": self.searched, "PyTorch": self.torch}
+            times = {name: side[way] for name, side in sides.items() if way in side}
+            told = [
+                f"{name} {ms:.3f} ms ({work * self.gflop / ms:,.1f} TFLOP/s)"
+                for name, ms in times.items()
+            ]
+            theirs = times.pop("PyTorch", None)
+            if theirs:
+                told += [f"{name} / PyTorch {ms / theirs:.2f}" for name, ms in times.items()]
+            if told:
+                yield f"{self.operation} {self.precision} {way}: {', '.join(told)}"
 
 
 def gflop(case: Case) -> float:
@@ -99,7 +97,7 @@ def time_operation(job: Job, timeout: float, say: Say, search: bool = False) -> 
         except LeftOut as reason:
             found.left_out[name] = str(reason)
             say(f"{case.net} {precision}: {name} is left out: {reason}\n{reason.trace}")
-    for line in (*("  ".join(row) for row in found.rows()), *found.tiles):
+    for line in (*found.lines(), *found.tiles):
         say(line)
     return found
 

@@ -87,7 +87,9 @@ def test_operations_alone_are_searched_too(tmp_path, monkeypatch) -> None:
     first, *others = found["tiles"]
     assert first.startswith("1 of ") and others
     assert all("as the model has it: m " in line for line in others)
-    assert "forward, searched" in done.output and others[0] in done.output
+    assert "matmul_8192 bf16 forward: netdef 1.000 ms (" in done.output
+    assert " TFLOP/s), searched 1.000 ms (" in done.output
+    assert others[0] in done.output and "first step s" not in done.output  # a table of no nets
 
 
 def test_quick_peers_are_timed_on_every_net_before_slow_ones(short) -> None:
