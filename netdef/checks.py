@@ -159,4 +159,5 @@ def _note(found: Attempt) -> str | None:
     cannot = f"{stuck} of {total} layers {which} wrong or unknown"
     rest = found.unreached
     depend = f"{rest or 'none'} depend{'s' * (rest == 1)} on {'it' if stuck == 1 else 'them'}"
-    return f"{cannot}, {depend}; the other {fine} {'is' if fine == 1 else 'are'} fine"
+    others = f"; the other {fine} {'is' if fine == 1 else 'are'} fine" if fine else ""
+    return f"{cannot}, {depend}{others}"

@@ -27,7 +27,7 @@ class Sinks:
         self.sinks = tuple(sinks)
         self._open: dict[str, Any] = {}  # file name -> h5py.File
         if sinks:
-            package("h5py", "hdf5", "HDF5 files")
+            package("h5py", "hdf5", "HDF5 files", sinks[0].span)
             check_files(sinks)
         for sink in sinks:
             folder = Path(sink.file).parent

@@ -190,8 +190,9 @@ def tops(scope: Scope, least: int, most: int | None) -> None:
     """Raises where the layer has too few or too many tops."""
     count = len(scope.tops)
     if count < least or (most is not None and count > most):
-        want = f"{least} to {most}" if most else f"{least} or more"
-        scope.error(f"has {count} tops, needs {want}")
+        exact = f"{least}" if least == most else f"{least} to {most}"
+        want = f"{least} or more" if most is None else exact
+        scope.error(f"has {count} top{'s' * (count != 1)}, needs {want}")
 
 
 def one_each(scope: Scope, shapes: Any) -> tuple[Shape, ...]:

@@ -65,7 +65,7 @@ def open_database(feed: Feed, path: Path) -> Database:
     key = (file.stat().st_dev, file.stat().st_ino)
     found = _open.get(key)
     if found is None:
-        lmdb = package("lmdb", "lmdb", "LMDB databases")
+        lmdb = package("lmdb", "lmdb", "LMDB databases", feed.span)
         try:
             found = _open[key] = Database(path)
             empty = found.first() is None

@@ -138,7 +138,7 @@ def _headers(feed: Feed, files: list[tuple[Path, Span]]) -> tuple[dict[str, Shap
 
 
 def _shapes(feed: Feed, path: Path, span: Span) -> dict[str, Shape]:
-    h5py = package("h5py", "hdf5", "HDF5 files")
+    h5py = package("h5py", "hdf5", "HDF5 files", feed.span)
     found: dict[str, Shape] = {}
     try:
         with h5py.File(path, "r") as file:

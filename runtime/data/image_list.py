@@ -35,7 +35,7 @@ class PictureFolder:
         path = self.base / (self.root + name)
         span = line_span(self.list_file, line, text)
         try:
-            return decode(path.read_bytes(), color)
+            return decode(path.read_bytes(), color, self.feed.span)
         except FileNotFoundError:
             given = self.feed.options.get("root_folder")
             hint = "names are relative to " + (

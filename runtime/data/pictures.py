@@ -9,19 +9,21 @@ import numpy as np
 
 from runtime.data.records import Array
 from runtime.packages import package
+from schemas.span import Span
 
 _ONE = 1 << 11  # the weight 1 of a resize
 _GREY = np.array([1868, 9617, 4899])  # blue, green, red: 0.114, 0.587, 0.299 of 1 << 14
 
 
-def decode(content: bytes, color: bool | None) -> Array:
+def decode(content: bytes, color: bool | None, span: Span | None = None) -> Array:
     """Returns a picture (JPEG, PNG, BMP ...) as (C, H, W) uint8, channels blue, green, red.
 
     `color` True: three channels; False: one; None: as many as are stored, four with transparency.
     Pixels stay where they are stored: a camera's note of how it was held (EXIF) does not turn them.
-    Raises ValueError for what is no picture of 8 bits a channel.
+    Raises ValueError for what is no picture of 8 bits a channel; where the package for pictures is
+    missing, BackendError at `span`.
     """
-    image_module = package("PIL.Image", "pillow", "pictures")
+    image_module = package("PIL.Image", "pillow", "pictures", span)
     try:
         with image_module.open(io.BytesIO(content)) as image:
             if image.mode.startswith(("I", "F")):

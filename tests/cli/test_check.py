@@ -219,6 +219,9 @@ def test_what_does_not_depend_on_a_foreign_layer_is_checked(check):
         "3 of 6 layers are wrong or unknown, 1 depends on them; the other 2 are fine"
     ]
 
+    found, _ = check('layer { name: "odd" type: "Zweifel" top: "a" }')
+    assert found["notes"] == ["1 of 1 layers is wrong or unknown, none depend on it"]
+
 
 LENIENT = {
     "of a type": 'layer { name: "d" type: "Dropout" bottom: "x" top: "x"\n'

@@ -57,6 +57,10 @@ ERRORS = {
         "4:10: two layers are called 'a' (line 3); weights are found by layer names: give one "
         "another name",
     ),
+    "tops_that_are_too_few": (
+        "- {name: a, type: ImageData, source: s, batch_size: 4}",
+        "3:3: layer 'a' (ImageData): has 1 top, needs 2",
+    ),
     "several": (
         "- {name: a, type: InnerProduct}\n- {name: b, type: Pooling, pool: MAXX, kernel_size: 2}",
         "3:19: layer 'a' (InnerProduct): 'num_output' is missing; num_output: number of outputs "

@@ -118,5 +118,5 @@ def test_broken_and_missing_files(tmp_path):
 
 def test_a_missing_package_is_named(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(BackendError, match="HDF5 files need the package h5py\n.*netdef.hdf5."):
+    with pytest.raises(BackendError, match="3:5: .*HDF5 files need the package h5py\n.*hdf5."):
         probe(feed(folder))

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.data import open_source, probe
 from runtime.data.pictures import decode, resize
-from schemas.errors import NetErrors, ShapeError, SourceError
+from schemas.errors import BackendError, NetErrors, ShapeError, SourceError
 from tests.runtime.data_files import encoded, feed_of, images, write_pictures
 
 PICTURES = images(5, 3, 4, 6)
@@ -195,6 +195,13 @@ def test_all_wrong_lines_at_once(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(RED))
     (tmp_path / "list.txt").write_text("a.png 1\na.png x\na.png y\n")
     with pytest.raises(NetErrors, match="list.txt:2:7(.|\n)*list.txt:3:7"):
+        opened(tmp_path).batch(0)
+
+
+def test_a_missing_package_is_named_at_the_layer(tmp_path, monkeypatch):
+    write_pictures(tmp_path, PICTURES, LABELS)
+    monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
+    with pytest.raises(BackendError, match="net.yaml:3:5: .*need the package pillow\n.*pillow."):
         opened(tmp_path).batch(0)
 
 

@@ -198,6 +198,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, module, extra):
     with pytest.raises(BackendError, match=extra) as caught:
         probe(feed_of("Data", tmp_path, source="db"))
     assert isinstance(caught.value, NetError)
+    assert bool(caught.value.span) == (module == "lmdb")  # a record does not know its layer
 
 
 def test_the_program_of_the_docs_makes_a_data_set(tmp_path, monkeypatch):
