@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.cases import ROOT
 
-PACKAGES = ("numpy", "llvmlite", "triton", "cuda-core", "cuda-bindings", "torch")
+PACKAGES = ("numpy", "llvmlite", "triton", "cuda-bindings", "torch")
 _VECTOR = ("avx", "fma", "amx", "f16c", "sse4_2", "asimd", "sve", "neon", "bf16")
 
 

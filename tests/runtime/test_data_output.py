@@ -205,5 +205,5 @@ def test_mistakes(folder, monkeypatch):
     with pytest.raises(SourceError, match="'dump' .*: 'out.h5' is written twice\n.*\n.*\n.*phase"):
         netdef.Solver("solver.yaml", backend="reference")
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(BackendError, match="net.yaml:6:3(.|\n)*netdef.hdf5."):
+    with pytest.raises(BackendError, match=":6:3: (.|\n)*netdef.hdf5."):
         loaded("x", "x")
