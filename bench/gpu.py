@@ -235,7 +235,7 @@ class Script:
         """Compiles all programs that the script will run, on all processors at once."""
         self.deadline = time.monotonic() + self.plan.budget
         with ThreadPoolExecutor(processors()) as pool:
-            for job in self.programs():
+            for job in dict.fromkeys(self.programs()):
                 pool.submit(self.alone, job, COMPILING)
 
     def prepare(self) -> None:
@@ -249,7 +249,7 @@ class Script:
                     job = Job("weights", case, "train", 1, weights=path)
                     written[path] = pool.submit(self.alone, job, PREPARING)
             begun: list[Future[Any]] = []
-            for job in self.programs():
+            for job in dict.fromkeys(self.programs()):
                 begun.append(pool.submit(self.alone, job, PREPARING))
             for net in plan.nets:
                 if self.wanted("reference", net):
@@ -262,7 +262,7 @@ class Script:
                 raise error
 
     def programs(self) -> Iterator[Job]:
-        """Yields the programs that will be run, the largest first."""
+        """Yields the programs that will be run, the largest first; some twice in a dry run."""
         plan = self.plan
         target = self.gpu["target"] if self.gpu else "sm_90"
         for net, precision in product(reversed(plan.nets), plan.precisions):

@@ -50,6 +50,7 @@ def test_dry_run(tmp_path, monkeypatch) -> None:
     assert done.exit_code == 0, done.output
     document = json.loads(path.read_text())
     assert "failed" not in document and "located" not in document, done.output
+    assert done.output.count("program of mlp (train, tf32): ") == 1  # for check and row
     assert document["check"]["mlp tf32"]["within_tolerance"] is True
     assert [one["mode"] for one in document["comparisons"]] == ["train", "infer"]
     for one in document["comparisons"]:
