@@ -136,10 +136,8 @@ class _Watch:
         found = {}
         for name in names:
             buffer, place = self._buffers[name], self._places[name]
-            raw = np.empty(buffer.size * ITEMSIZE[buffer.dtype], np.uint8)
-            block = self._exe.blocks[place.slot]
-            block.driver.download(raw.ctypes.data, block.address + place.offset, raw.nbytes)
-            block.driver.synchronize()
+            nbytes = buffer.size * ITEMSIZE[buffer.dtype]
+            raw = self._exe.fetch(place.slot, place.offset, nbytes)
             found[name] = raw.view(MEMORY[buffer.dtype])
         return found
 

@@ -201,7 +201,7 @@ def group(unit: Unit) -> None:
 
 def plan(unit: Unit) -> None:
     """Who shares which memory."""
-    unit.memory = plan_memory(unit.schedule)
+    unit.memory = plan_memory(unit.schedule, unit.backend.traits.inlet)
 
 
 def generate(unit: Unit) -> None:

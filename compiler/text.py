@@ -10,10 +10,12 @@ from compiler.kernels.kernel import Kernel
 from compiler.kernels.kernel_text import render
 from compiler.kernels.schedule import Buffer, Launch, Loop, Schedule
 from compiler.lowering.launches import WRITTEN_OUT
-from compiler.lowering.memory import ARENA, MemoryPlan, nbytes
+from compiler.lowering.memory import MemoryPlan, nbytes
+from schemas.program import ARENA, INPUTS
 
 _MARKS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _ROWS, _COLUMNS = 32, 96
+_CONTENTS = {ARENA: "shared by the buffers below", INPUTS: "side by side, the device has two"}
 _LONG = 120  # longer attributes are cut
 
 
@@ -155,7 +157,7 @@ def memory_text(schedule: Schedule, plan: MemoryPlan) -> str:
     """Returns the memory plan: slots, the arena's buffers with offset and life, and a picture."""
     lines = [f"{'slot':<24} {'bytes':>15}"]
     for slot in plan.slots:
-        kept = "kept from step to step" if slot.persistent else "shared by the buffers below"
+        kept = "kept from step to step" if slot.persistent else _CONTENTS[slot.name]
         lines.append(f"{slot.name:<24} {slot.nbytes:>15,}  {kept}")
     total = sum(slot.nbytes for slot in plan.slots)
     whole = sum(nbytes(schedule.buffers[name]) for name in plan.blocks)

@@ -12,7 +12,7 @@ import numpy as np
 
 from runtime.calls import Call, Hosts, calls_of
 from runtime.cuda_driver import DeviceBlock, Driver, Mirror, Pinned, architecture, bindings
-from runtime.cuda_inlet import Inlet, has_inlet
+from runtime.cuda_inlet import Inlet
 from runtime.cuda_step import Step
 from runtime.executable import Array, Executable
 from runtime.tensor_bytes import TYPES, dense, fill, pack, rounded, span, strided, unpack
@@ -94,11 +94,16 @@ class CudaExecutable:
         calls: Mapping[int, Call],
     ) -> None:
         self._program, self._driver = program, driver
-        self.blocks = _blocks(program, driver, share)
-        self._step = Step(driver, program, self.blocks, calls)
-        self._inputs = frozenset(n for n, t in program.tensors.items() if has_inlet(t))
-        self._inlet: Inlet | None = None  # once something was written
-        self._mirrors = _mirrors(program, self.blocks)
+        self._inlet = Inlet(driver, program)
+        try:
+            self.blocks = _blocks(program, driver, share, self._inlet)
+        except BackendError:  # who tries again, with a smaller batch, has all memory again
+            driver.synchronize()
+            self._inlet.release()
+            raise
+        self._step = Step(driver, program, self._address, calls)
+        self.mirrors = _mirrors(program, share)
+        self._sent = dict.fromkeys(self.mirrors, 0)  # their versions
         self._scalars = dict(self._words())
         self._log = _Log(driver, self._tensor)
         self._ends: list[Any] = []  # events before and after a step, once one was timed
@@ -112,64 +117,63 @@ class CudaExecutable:
         if name not in self._program.tensors:
             raise UsageError(f"program '{self._program.name}' has no tensor '{name}'")
         tensor = self._program.tensors[name]
-        return tensor, self.blocks[tensor.slot].address + tensor.offset
+        return tensor, self._address(tensor.slot) + tensor.offset
+
+    def _address(self, slot: str) -> int:
+        """Returns where a slot lies for the next step."""
+        return self._inlet.address(slot) if slot in self._inlet else self.blocks[slot].address
 
     def _words(self) -> Iterator[tuple[str, tuple[Mirror, Array]]]:
         """Yields the name of each scalar, and where it stands in the host's copy."""
         for name, tensor in self._program.tensors.items():
             if tensor.role == "scalar":
-                mirror, end = self._mirrors[tensor.slot], tensor.offset + span(tensor)
+                mirror, end = self.mirrors[tensor.slot], tensor.offset + span(tensor)
                 yield name, (mirror, strided(tensor, mirror.bytes[tensor.offset : end]))
-
-    def _opened(self) -> Inlet:
-        """Returns the way of inputs and scalars to the GPU."""
-        if self._inlet is None:
-            self._driver.use()
-            self._inlet = Inlet(self._driver, self._program, self.blocks)
-        return self._inlet
 
     def write(self, name: str, value: Array | float | int) -> None:
         if name in self._scalars:  # several in each step: nothing is asked of the driver
             mirror, word = self._scalars[name]
             fill(self._program.tensors[name], value, word)
-            mirror.dirty = True
+            mirror.version += 1
             return
-        if name in self._inputs:
-            self._opened().write(name, value)
+        tensor, address = self._tensor(name)
+        if tensor.slot in self._inlet:
+            self._inlet.write(name, value)
             return
         self._driver.use()
-        tensor, address = self._tensor(name)
         # What lies in the gaps of the tensor is another's and stays as it is.
         raw = np.empty(span(tensor), np.uint8)
         if not dense(tensor):
             self._flush()
-            raw = self._bytes(tensor, address)
+            raw = self.fetch(tensor.slot, tensor.offset, span(tensor))
         pack(tensor, value, raw)
         self._driver.upload(address, raw.ctypes.data, raw.nbytes)
         if tensor.copy is not None:
             small = rounded(raw)
-            at = self.blocks[tensor.copy].address + tensor.offset // 2
+            at = self._address(tensor.copy) + tensor.offset // 2
             self._driver.upload(at, small.ctypes.data, small.nbytes)
         self._driver.synchronize()  # before the arrays may go
 
-    def _bytes(self, tensor: Tensor, address: int) -> Array:
-        raw = np.empty(span(tensor), np.uint8)
-        self._driver.download(raw.ctypes.data, address, raw.nbytes)
+    def fetch(self, slot: str, offset: int, nbytes: int) -> Array:
+        """Returns bytes of a slot, as all that was enqueued leaves them."""
+        raw = np.empty(nbytes, np.uint8)
+        self._driver.download(raw.ctypes.data, self._address(slot) + offset, nbytes)
         self._driver.synchronize()
         return raw
 
     def read(self, name: str) -> Array:
-        tensor, address = self._tensor(name)
+        tensor, _ = self._tensor(name)
         self._driver.use()
         self._flush()
-        return unpack(tensor, self._bytes(tensor, address))
+        return unpack(tensor, self.fetch(tensor.slot, tensor.offset, span(tensor)))
 
     def run(self, log: tuple[str, ...] = ()) -> None:
         self._driver.use()
         self._flush()
-        self._step.run()
+        self._step.run(self._inlet.side)
         if log:
             self._log.add(log)
+        self._inlet.leave()
 
     def alone(self, launch: Launch, t: int) -> None:
         """Runs one launch of a step, one of a loop in time step `t`, and waits for it."""
@@ -179,12 +183,11 @@ class CudaExecutable:
 
     def _flush(self) -> None:
         """Enqueues the way of what was written and is not on it yet."""
-        for slot, mirror in self._mirrors.items():
-            if mirror.dirty:
-                self._opened().write_slot(slot, mirror.bytes)
-                mirror.dirty = False
-        if self._inlet is not None:
-            self._inlet.send()
+        for slot, mirror in self.mirrors.items():
+            if mirror.version != self._sent[slot]:
+                self._inlet.write_slot(slot, mirror.bytes)
+                self._sent[slot] = mirror.version
+        self._inlet.send()
 
     def drain(self) -> list[Mapping[str, float]]:
         self._driver.use()
@@ -206,7 +209,8 @@ class CudaExecutable:
         self._driver.synchronize()
         whole = self._driver.seconds(begin, end)
         parts = [0.0]
-        for launch, seconds in zip(self._program.launches, self._step.time(), strict=True):
+        spent = self._step.time(self._inlet.side)
+        for launch, seconds in zip(self._program.launches, spent, strict=True):
             work = np.array([k.flops + k.bytes for k in launch.kernels], np.float64)
             parts += [*(seconds * work / max(work.sum(), 1.0)), 0.0]
         return whole, np.array([parts])
@@ -225,25 +229,26 @@ class CudaExecutable:
         self._step.release()
         for event in self._ends:
             self._driver.call("cuEventDestroy", event)
-        if self._inlet is not None:
-            self._inlet.release()
+        self._inlet.release()
         self._log.release()
         for block in self.blocks.values():
             block.release()
 
 
-def _blocks(program: Program, driver: Driver, share: Executable | None) -> dict[str, DeviceBlock]:
-    """Allocates the program's slots; those that `share` has too are the same memory."""
+def _blocks(
+    program: Program, driver: Driver, share: Executable | None, inlet: Inlet
+) -> dict[str, DeviceBlock]:
+    """Allocates the slots that are not the inlet's; those of `share` are the same memory."""
     theirs = share.blocks if isinstance(share, CudaExecutable) else {}
     found: dict[str, DeviceBlock] = {}
     try:
-        for slot in program.slots:
+        for slot in (s for s in program.slots if s.name not in inlet):
             block = theirs.get(slot.name) if slot.persistent else None
             if block is None or block.nbytes != slot.nbytes or block.driver is not driver:
                 block = DeviceBlock(driver, slot.nbytes, program.initial.get(slot.name))
             block.users += 1
             found[slot.name] = block
-    except BackendError:  # who tries again, with a smaller batch, has all memory again
+    except BackendError:
         driver.synchronize()
         for block in found.values():
             block.release()
@@ -251,15 +256,13 @@ def _blocks(program: Program, driver: Driver, share: Executable | None) -> dict[
     return found
 
 
-def _mirrors(program: Program, blocks: dict[str, DeviceBlock]) -> dict[str, Mirror]:
-    """Returns the host's copies of the slots of scalars; those of shared slots are shared."""
-    found: dict[str, Mirror] = {}
-    for slot in {t.slot for t in program.tensors.values() if t.role == "scalar"}:
-        block = blocks[slot]
-        if block.mirror is None:
-            block.mirror = Mirror(block.nbytes, program.initial.get(slot))
-        found[slot] = block.mirror
-    return found
+def _mirrors(program: Program, share: Executable | None) -> dict[str, Mirror]:
+    """Returns the host's copies of the slots of scalars; those that `share` has too are its own."""
+    theirs = share.mirrors if isinstance(share, CudaExecutable) else {}
+    scalars = {t.slot for t in program.tensors.values() if t.role == "scalar"}
+    sizes = {slot.name: slot.nbytes for slot in program.slots}
+    initial = program.initial
+    return {s: theirs.get(s) or Mirror(sizes[s], initial.get(s)) for s in sorted(scalars)}
 
 
 class _Log:
@@ -268,7 +271,7 @@ class _Log:
     def __init__(self, driver: Driver, find: Callable[[str], tuple[Tensor, int]]) -> None:
         self._driver, self._find = driver, find
         self._ring: Pinned | None = None
-        self._known: dict[str, tuple[int, np.dtype[Any]]] = {}  # address and type by name
+        self._known: dict[str, np.dtype[Any]] = {}
         self._pending: list[tuple[str, ...]] = []  # what each step has logged
         self._count = 0
         self._done: list[Mapping[str, float]] = []
@@ -281,10 +284,8 @@ class _Log:
         if self._count + len(names) > _LOG_WORDS:
             self._collect()
         for name in names:
-            if name not in self._known:
-                tensor, address = self._find(name)
-                self._known[name] = address, np.dtype(TYPES[tensor.dtype])
-            address, dtype = self._known[name]
+            tensor, address = self._find(name)
+            dtype = self._known[name] = np.dtype(TYPES[tensor.dtype])
             self._driver.download(self._ring.address + 8 * self._count, address, dtype.itemsize)
             self._count += 1
         self._pending.append(names)
@@ -298,8 +299,7 @@ class _Log:
         for step in self._pending:
             found = {}
             for name in step:
-                _, dtype = self._known[name]
-                found[name] = float(self._ring.bytes[at : at + 8].view(dtype)[0])
+                found[name] = float(self._ring.bytes[at : at + 8].view(self._known[name])[0])
                 at += 8
             self._done.append(found)
         self._pending.clear()

@@ -188,7 +188,6 @@ class DeviceBlock:
 
     def __init__(self, driver: Driver, nbytes: int, initial: Runs | None) -> None:
         self.driver, self.nbytes, self.users = driver, nbytes, 0
-        self.mirror: Mirror | None = None
         length = max(nbytes, 16)
         self.address = int(driver.call("cuMemAlloc", length))
         driver.call("cuMemsetD8Async", self.address, 0, length, driver.stream)
@@ -217,11 +216,11 @@ class Pinned:
 
 
 class Mirror:
-    """The host's copy of a slot of scalars, which Python writes to often."""
+    """The host's copy of a slot of scalars, which Python writes to often: each time it is newer."""
 
     def __init__(self, nbytes: int, initial: Runs | None) -> None:
         self.bytes: Array = np.zeros(nbytes, np.uint8)
-        self.dirty = False
+        self.version = 1
         if initial:
             numbers = written_out(initial)
             self.bytes[: numbers.nbytes] = numbers.view(np.uint8)

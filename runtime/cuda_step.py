@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from runtime.calls import Call
-from runtime.cuda_driver import Arguments, DeviceBlock, Driver, Pinned
+from runtime.cuda_driver import Arguments, Driver, Pinned
 from runtime.executable import Array
 from schemas.errors import BackendError
 from schemas.program import Launch, Program
 
 
 class Step:
-    """Captured when it first runs, then replayed; the first `time` captures it once more.
+    """Captured when it first runs on a side of the inlet, then replayed; and so for `time`.
+
+    `address` says where a slot lies for the next step.
 
     With programmatic dependent launch a kernel right behind another may begin while that one ends.
     This changes no result: such a kernel (`waits`, see compiler/triton_source/function.py) waits,
@@ -29,12 +31,12 @@ class Step:
         self,
         driver: Driver,
         program: Program,
-        blocks: Mapping[str, DeviceBlock],
+        address: Callable[[str], int],
         calls: Mapping[int, Call],
     ) -> None:
-        self._driver, self._program, self._blocks = driver, program, blocks
+        self._driver, self._program, self._address = driver, program, address
         launches = program.launches
-        self._calls = [_PythonCall(driver, launches[i], blocks, c) for i, c in calls.items()]
+        self._calls = [_PythonCall(driver, launches[i], address, c) for i, c in calls.items()]
         self._modules: dict[str, tuple[Any, Any]] = {}
         # What is captured into each graph: the launches between two calls, every step of loops.
         self._parts: list[list[tuple[Launch, int]]] = [[]]
@@ -48,28 +50,29 @@ class Step:
                 with _about(launch):
                     loaded = driver.function(code, meta["name"], meta["shared"])
                 self._modules[launch.code] = loaded
-        self._graphs: list[Any] = []
-        self._timed: list[Any] = []  # the same, with events: one first, one behind each launch
+        self._graphs: dict[int, list[Any]] = {}  # by side
+        self._timed: dict[int, list[Any]] = {}  # with events: one first, one behind each launch
         self._events: list[list[Any]] = []
 
-    def run(self) -> None:
+    def run(self, side: int) -> None:
         """Enqueues a step."""
-        if not self._graphs:
-            self._graphs = [self._capture(part) for part in self._parts]
-        self._replay(self._graphs)
+        if side not in self._graphs:
+            self._graphs[side] = [self._capture(part) for part in self._parts]
+        self._replay(self._graphs[side])
 
-    def time(self) -> Array:
+    def time(self, side: int) -> Array:
         """Runs a step and returns the seconds of each launch of the program, calls included.
 
         Launches of a loop count all time steps.
         """
         driver = self._driver
-        if not self._timed:
+        if not self._events:
             sizes = [1 + len(part) for part in self._parts]
             self._events = [[driver.event(timing=True) for _ in range(n)] for n in sizes]
+        if side not in self._timed:
             pairs = zip(self._parts, self._events, strict=True)
-            self._timed = [self._capture(part, events) for part, events in pairs]
-        self._replay(self._timed)
+            self._timed[side] = [self._capture(part, events) for part, events in pairs]
+        self._replay(self._timed[side])
         driver.synchronize()
         events = [event for part in self._events for event in part]
         number = {launch.name: n for n, launch in enumerate(self._program.launches)}
@@ -124,7 +127,7 @@ class Step:
     def _launch(self, launch: Launch, t: int, early: bool) -> None:
         meta, (_, function) = launch.meta, self._modules[launch.code]
         assert not meta["profile_scratch"], launch.name
-        args = [self._blocks[slot].address + offset for slot, offset in launch.args_at(t)]
+        args = [self._address(slot) + offset for slot, offset in launch.args_at(t)]
         scratch = args.pop() if meta["global_scratch"] else 0
         grid = list(meta["grid"])
         together = bool(meta.get("cooperative"))  # its programs wait for each other
@@ -136,7 +139,8 @@ class Step:
 
     def release(self) -> None:
         """Frees graphs, events and code, which nothing may use any more."""
-        for graph in (*self._graphs, *self._timed):
+        parts = (*self._graphs.values(), *self._timed.values())
+        for graph in (one for graphs in parts for one in graphs):
             if graph is not None:
                 self._driver.call("cuGraphExecDestroy", graph)
         for event in (event for part in self._events for event in part):
@@ -165,24 +169,25 @@ class _PythonCall:
     """A call of a Python layer: its blocks go through pinned memory, and the stream waits."""
 
     def __init__(
-        self, driver: Driver, launch: Launch, blocks: Mapping[str, DeviceBlock], call: Call
+        self, driver: Driver, launch: Launch, address: Callable[[str], int], call: Call
     ) -> None:
         assert launch.call is not None
-        self._driver, self._call = driver, call
-        addresses = [blocks[slot].address + offset for slot, offset in launch.args]
-        self._out, self._given = addresses[0], addresses[1:]
+        self._driver, self._address, self._call = driver, address, call
+        self._out, *self._given = launch.args
         self._reads, self._writes = launch.call.reads, launch.call.writes
         self._made = Pinned(driver, 4 * self._writes)
         self._values = Pinned(driver, 4 * max(1, self._reads))
 
     def run(self) -> None:
-        for address in self._given:
-            self._driver.download(self._values.address, address, 4 * self._reads)
+        for slot, offset in self._given:
+            source = self._address(slot) + offset
+            self._driver.download(self._values.address, source, 4 * self._reads)
         self._driver.synchronize()  # also for the copy from `made` in the step before
         made = self._call(self._values.bytes.view(np.float32)[: self._reads])
         self._driver.use()  # the layer may have used another GPU
         self._made.bytes.view(np.float32)[: made.size] = made
-        self._driver.upload(self._out, self._made.address, 4 * self._writes)
+        slot, offset = self._out
+        self._driver.upload(self._address(slot) + offset, self._made.address, 4 * self._writes)
 
     def release(self) -> None:
         self._made.release()

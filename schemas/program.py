@@ -14,6 +14,9 @@ from schemas.params import Feed, LayerBlobs, ParamInfo, Sink, StateInfo
 Dtype = Literal["f32", "f64", "bf16", "i32", "u8", "bool"]
 ITEMSIZE: dict[str, int] = {"f32": 4, "f64": 8, "bf16": 2, "i32": 4, "u8": 1, "bool": 1}
 
+# The slots of what lives for a step: the scratch arena and, apart on some backends, the inputs.
+ARENA, INPUTS = "arena", "inputs"
+
 # Before the name of an output that is also an input's: a layer worked on it in place.
 CHANGED = "changed:"
 

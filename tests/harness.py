@@ -10,13 +10,12 @@ from compiler.backends import Compiled, Traits
 from compiler.ir.evaluate import evaluate
 from compiler.kernels.kernel import SCALAR_BUFFER, SCALARS
 from compiler.kernels.kernel_text import render
-from compiler.lowering.memory import ARENA
 from compiler.passes.arena import NAME, plan_arena
 from compiler.passes.update import Step
 from compiler.pipeline import compile_unit
 from compiler.prims.registry import Env
 from compiler.unit import Unit
-from schemas.program import written_out
+from schemas.program import ARENA, written_out
 from tests.kernel_oracle import TYPES, run_schedule
 
 CPU_LIKE = Traits(contiguous_factor=True, groups=True, tile=(12, 32), parallel=16)

@@ -65,6 +65,9 @@ class Traits:
     # Inputs of no more channels than this lie planar, as the user gives them: the host copies bytes
     # and turns no pictures. 0: all lie channels last.
     planar: int = 0
+    # Inputs have a slot of their own: the device has two of it and fills one while a step reads the
+    # other.
+    inlet: bool = False
     # Sums over the rows (pictures and places) of what a contraction stores can be taken, for each
     # of so many rows, by the contraction itself: its tiles have as many. The most wanted first.
     rows: tuple[int, ...] = ()

@@ -64,6 +64,7 @@ class Backend:
             concats=True,
             prologue=8,
             planar=4,  # pictures, also with alpha: wider loads would not pay for turning them
+            inlet=True,
             rows=(128, 64),
         )
         self.tilings = known(self.target)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from compiler.kernels.guards import reach
 from compiler.kernels.schedule import Buffer, Loop, Place, Schedule
-from schemas.program import ITEMSIZE, Slot
+from schemas.program import ARENA, INPUTS, ITEMSIZE, Slot
 
 ALIGN = 256
 # A vector load of the last elements may reach past the end of a buffer by less than this.
 TAIL = 64
-ARENA = "arena"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,19 @@ def in_arena(buffer: Buffer) -> bool:
     return buffer.role in ("input", "inner", "output", "packed")
 
 
+def _given(schedule: Schedule) -> list[str]:
+    """Returns the inputs. An output that no launch writes is one, too: it is fetched."""
+    buffers = schedule.buffers
+    every = {name for kernel in schedule.kernels() for name in kernel.writes()}
+    written = {buffers[name].base or name for name in every}
+    return [
+        name
+        for name, buffer in sorted(buffers.items())
+        if buffer.base is None
+        and (buffer.role == "input" or (buffer.role == "output" and name not in written))
+    ]
+
+
 def _blocks(schedule: Schedule) -> Blocks:
     """Returns what the arena's buffers are made of: one block each, of packed ones many."""
     found: Blocks = {}
@@ -129,17 +141,25 @@ def _rounded(start: int, end: int, first: int, last: int) -> Block:
     return Block(start // ALIGN * ALIGN, _aligned(end), first, last)
 
 
-def plan_memory(schedule: Schedule) -> MemoryPlan:
+def plan_memory(schedule: Schedule, inlet: bool = False) -> MemoryPlan:
     """Places the arena's buffers one by one, each at the lowest offset that stays free.
 
     Of a few orders it takes the one that needs least memory: none is always best. Persistent
-    buffers get a slot each, so that the programs of one solver can share them.
+    buffers get a slot each, so that the programs of one solver can share them. With an `inlet`,
+    all inputs are one slot, in which nothing else ever lies.
     """
-    blocks = _blocks(schedule)
+    given = _given(schedule) if inlet else []
+    blocks = {name: parts for name, parts in _blocks(schedule).items() if name not in given}
     orders = _orders(blocks, _last(schedule))
     placed = min((_placed(blocks, order) for order in orders), key=_end)
     places = {name: Place(ARENA, placed[name][0].start - blocks[name][0].start) for name in placed}
     slots = [Slot(ARENA, _end(placed), persistent=False)] if placed else []
+    at = 0
+    for name in given:
+        places[name] = Place(INPUTS, at)
+        at += nbytes(schedule.buffers[name])
+    if given:
+        slots.append(Slot(INPUTS, at, persistent=False))
     for name, buffer in sorted(schedule.buffers.items()):
         if buffer.base is not None:
             whole = places[buffer.base]

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from compiler.frontend.build import build
-from compiler.lowering.memory import ARENA
+from compiler.lowering.memory import nbytes
 from compiler.passes.arena import plan_arena
 from compiler.passes.update import accumulate_step, train_step
 from compiler.pipeline import plan_unit
 from netdef.engine import open_engine
 from netdef.formats import read_net
 from runtime.cpu import CpuExecutable
+from schemas.program import ARENA, INPUTS
 from schemas.solver import SolverSpec
 from tests.compiler.test_cut import NET
 from tests.compiler.test_narrow import LOOP
@@ -76,6 +77,24 @@ def test_what_lives_together_lies_apart(text):
 def test_kernels_compute_the_step_in_planned_memory(text, spec, make):
     for traits in (CPU_LIKE, replace(CPU_LIKE, apart=300)):
         assert_close(run_both(*step_of(text, spec, make), traits), rtol=2e-4)
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_inputs_lie_apart_where_the_device_has_an_inlet(fetched):
+    step, arena = step_of(DEEP)
+    if fetched:
+        outputs = step.graph.outputs | {"data": step.graph.inputs["data"]}
+        step = replace(step, graph=replace(step.graph, outputs=outputs))
+    for inlet in (False, True):
+        unit = compiled_unit(step, arena, replace(CPU_LIKE, inlet=inlet))
+        inputs = {unit.plan.storage[node].buffer for node in step.graph.inputs.values()}
+        assert inputs == {"data", "label"}
+        assert {unit.memory.places[n].slot for n in inputs} == {INPUTS if inlet else ARENA}
+        assert unit.memory.blocks.keys().isdisjoint(inputs) == inlet
+        apart = [slot for slot in unit.memory.slots if slot.name == INPUTS]
+        needed = sum(nbytes(unit.schedule.buffers[n]) for n in inputs)
+        assert [slot.nbytes for slot in apart] == [needed] * inlet
+        assert not any(slot.persistent for slot in apart)
 
 
 def test_gradients_lie_where_activations_lay():

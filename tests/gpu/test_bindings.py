@@ -8,13 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 import runtime
 from compiler.backends.triton import Backend
 from runtime import cuda_driver
 from runtime.cuda import CudaDevice
+from schemas.program import INPUTS, Slot, Tensor
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
 from tests.backends.hand_loops import fill, hand_loop
@@ -95,11 +95,13 @@ def test_the_bindings_take_all_calls() -> None:
     program = runs.program(backend, (product,), (fill(3000),), loop)
     assert {bool(launch.meta.get("cooperative")) for launch in program.launches} == {False, True}
     assert max(launch.meta["shared"] for launch in program.launches) > 48 * 1024
-    given = replace(program.tensors["bias"], role="input")
-    program = replace(program, tensors=program.tensors | {"bias": given})
+    given = {n: Tensor(n, "input", "f32", (), INPUTS, at, (), ()) for n, at in (("x", 0), ("y", 4))}
+    slots = (*program.slots, Slot(INPUTS, 8, False))
+    program = replace(program, tensors=program.tensors | given, slots=slots)
     executable = CudaDevice(0, api, pdl=True).load(program)
-    executable.write("bias", np.zeros(given.shape, np.float32))
-    executable.run(log=("bias",))
+    for name in given:  # x is moved when y is written
+        executable.write(name, 0.5)
+        executable.run(log=("bias",))
     executable.time()
     executable.drain()
     executable.close()

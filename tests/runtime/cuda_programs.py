@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.program import Launch, Program, Slot, Tensor
+from schemas.program import INPUTS, Launch, Program, Slot, Tensor
 from tests.gpu.fake_driver import floats
 
 META = {"grid": [1, 1, 1], "threads": 128, "shared": 70000, "name": "step"}
@@ -19,15 +19,16 @@ def tensor(name, role, shape, slot, offset=0, strides=None, dtype="f32") -> Tens
 def program(target="sm_90", **more) -> Program:
     """params += lr * x (6 numbers in the order NHWC); loss = sum(params)."""
     tensors = [
-        tensor("x", "input", (1, 2, 3), "arena", 16, (6, 1, 2)),
+        tensor("x", "input", (1, 2, 3), INPUTS, 16, (6, 1, 2)),
         tensor("column", "input", (3,), "arena", 64, (2,)),
         tensor("loss", "output", (), "arena", 256),
         tensor("w", "param", (6,), "params"),
         tensor("lr", "scalar", (), "scalars", 12),
         tensor("seed_lo", "scalar", (), "scalars", 4, dtype="i32"),
     ]
-    slots = (Slot("arena", 512, False), Slot("params", 24, True), Slot("scalars", 24, True))
-    args = (("arena", 16), ("params", 0), ("scalars", 12), ("arena", 256))
+    slots = (Slot("arena", 512, False), Slot(INPUTS, 512, False), Slot("params", 24, True))
+    slots += (Slot("scalars", 24, True),)
+    args = ((INPUTS, 16), ("params", 0), ("scalars", 12), ("arena", 256))
     launch = Launch("step", (), "step", args, dict(META))
     fields = {"launches": (launch,), "slots": slots, "code": {"step": b"cubin"}}
     fields["tensors"] = {t.name: t for t in tensors}
