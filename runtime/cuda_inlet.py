@@ -49,7 +49,7 @@ class Inlet:
                 self._staging.append(Pinned(driver, self._nbytes))
                 made.callback(self._staging[-1].release)
             self._copied = [driver.event() for _ in range(2)]
-            self._left = [driver.event() for _ in range(2)]  # by all steps that read a side
+            self._left = [driver.event() for _ in range(2)]  # by all that reads a side
             for event in (*self._copied, *self._left):
                 made.callback(driver.call, "cuEventDestroy", event)
             self.release = made.pop_all().close
@@ -105,8 +105,10 @@ class Inlet:
             if written:
                 host = self._staging[new].address + begin
                 driver.upload(there + begin, host, end - begin, driver.copies)
-        for part in (self._parts[name] for name in self._missed - self._filled):
-            driver.move(there + part.begin, here + part.begin, part.end - part.begin)
+        if moved := sorted(self._missed - self._filled):
+            for part in (self._parts[name] for name in moved):
+                driver.move(there + part.begin, here + part.begin, part.end - part.begin)
+            driver.record(self._left[old])  # which was read once more
         driver.record(self._copied[new], driver.copies)
         driver.wait(driver.stream, self._copied[new])
         self.side = new

@@ -238,6 +238,19 @@ def test_only_what_was_written_goes_over(api):
     assert sorted(moved) == [12, 24]  # the label, and the scalars
 
 
+def test_an_input_that_is_written_now_and_then_is_moved_before_it_is_written_again(api):
+    executable = CudaDevice(0, api).load(program())
+    for i in range(6):
+        if i % 2:
+            executable.write("lr", 0.5)
+        else:
+            executable.write("x", np.full((1, 2, 3), i))
+        executable.run()
+    assert (executable.read("x") == 4).all() and executable.read("lr") == 0.5
+    # lr is 0 in the first step.
+    np.testing.assert_allclose(executable.read("w"), 1 + 0.5 * (0 + 2 + 2 + 4 + 4))
+
+
 def test_losses_wait_until_they_are_asked_for(api):
     executable = CudaDevice(0, api).load(program())
     for i in range(100):
