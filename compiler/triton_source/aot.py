@@ -39,8 +39,13 @@ def require_triton() -> Any:
     return triton
 
 
-def compile_module(m: Module, target: Target, aligned: Sequence[bool]) -> Binary:
-    """Compiles a module's entry; `aligned` says which pointers are multiples of 16 bytes."""
+def compile_module(
+    m: Module, target: Target, aligned: Sequence[bool], registers: int | None = None
+) -> Binary:
+    """Compiles a module's entry; `aligned` says which pointers are multiples of 16 bytes.
+
+    A thread has so many `registers`; else ptxas chooses how many.
+    """
     triton = require_triton()
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -57,6 +62,8 @@ def compile_module(m: Module, target: Target, aligned: Sequence[bool]) -> Binary
         "enable_fp_fusion": True,
         "sanitize_overflow": False,  # its checks are dropped, but take time
     }
+    if registers is not None:
+        options["maxnreg"] = registers
     gpu = GPUTarget("hip" if target.amd else "cuda", target.arch, target.warp)
     with _switches(triton.knobs):
         made = triton.compile(source, target=gpu, options=options)
@@ -84,12 +91,14 @@ def _switches(knobs: Any) -> Iterator[None]:
         yield
 
 
-def compile_if_it_fits(m: Module, target: Target, aligned: Sequence[bool]) -> Binary | str:
+def compile_if_it_fits(
+    m: Module, target: Target, aligned: Sequence[bool], registers: int | None = None
+) -> Binary | str:
     """Compiles a module, or returns why Triton or ptxas refuse it."""
     triton = require_triton()
 
     try:
-        return compile_module(m, target, aligned)
+        return compile_module(m, target, aligned, registers)
     except (triton.TritonError, RuntimeError) as error:  # RuntimeError: what LLVM's passes raise
         return f"{type(error).__name__}: {error}"
 

@@ -10,6 +10,7 @@ import pytest
 
 from compiler import helpers
 from compiler.backends.triton import Backend
+from compiler.kernels.kernel import Load
 from compiler.tilings import Tilings
 from compiler.triton_source import aot, attempts, build, checks
 from compiler.triton_source.aot import require_triton
@@ -166,6 +167,20 @@ def test_channels_are_read_sixteen_bytes_at_a_time():
     assert usage.wide_loads == usage.loads
 
 
+@pytest.mark.parametrize("size, channels, stride", [(56, 128, 1), (56, 128, 2), (14, 512, 1)])
+def test_depthwise_convolutions_do_not_spill(size, channels, stride):
+    """If it may choose, ptxas keeps two of 70 registers in memory, and has seven blocks run."""
+    conv = hand.conv_forward(64, size, size, channels, channels, 3, stride, 1, groups=channels)
+    (total,), (store,) = conv.reduces, conv.stores
+    (add,) = store.value.args
+    factor = Load("bias of factors", add.args[1].offset, "f32")
+    scaled = hand.op("add", hand.op("mul", add.args[0], factor), add.args[1])
+    scaled = replace(store, value=hand.op("relu", scaled, slope=0.0))
+    kernel = hand.narrowed(replace(conv, body=(total, scaled)))
+    ((launch, usage),) = compiled([kernel], precision="bf16")
+    assert_sound(launch, usage, "sm_90")
+
+
 def test_a_group_does_not_spill():
     maps = [hand.update(5000), hand.dropout(4000), every_kind()["map"], every_kind()["unpool"]]
     for launch, usage in compiled(maps):
@@ -174,6 +189,22 @@ def test_a_group_does_not_spill():
     ((launch, usage),) = compiled(products)
     assert_sound(launch, usage, "sm_90")
     assert len(launch.kernels) == 2
+
+
+def test_what_spills_is_given_more_registers(monkeypatch):
+    maps, spilling = (hand.update(5000), hand.dropout(4000)), [(70, 8), (80, 0)]
+    monkeypatch.setattr(attempts, "resources", lambda cubin: spilling.pop(0))
+    program = runs.program(Backend("sm_90"), maps)
+    (launch,) = program.launches
+    (ptx,) = (text for name, text in program.text.items() if name.endswith(".ptx"))
+    assert not spilling and len(launch.kernels) == 2
+    assert f".maxnreg {attempts.roomier(70, launch.meta['threads'])}" in ptx
+
+
+def test_a_processor_has_one_block_less():
+    assert attempts.roomier(70, 128) == 80 and attempts.roomier(80, 256) == 128
+    assert attempts.roomier(128, 256) == attempts.roomier(168, 256) == 255
+    assert attempts.roomier(255, 128) is attempts.roomier(128, 512) is None
 
 
 def test_a_group_that_spills_falls_apart(monkeypatch):
