@@ -99,6 +99,7 @@ class Tile:
 # Accumulators a thread: half of the registers that it can have, and those of the smallest tile.
 MOST, LEAST = 128, 8
 
+# Of each table the smallest comes last: it is taken where all hold too much in registers.
 # Tried on sm_90 without spilling.
 _TENSOR = (
     Tile(128, 256, 32, 3, 8),
@@ -138,9 +139,9 @@ _BF16 = (
 
 def _plain() -> Iterator[Tile]:
     """Yields tiles for products on the plain fp32 units, which hold more of them in registers."""
-    for m in (16, 32, 64, 128):
-        for n in (16, 32, 64, 128):
-            for k in (16, 32):
+    for m in (128, 64, 32, 16):
+        for n in (128, 64, 32, 16):
+            for k in (32, 16):
                 warps = min(8, max(1, m * n // 1024))
                 yield Tile(m, n, k, 3, warps)
 

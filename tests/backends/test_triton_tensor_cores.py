@@ -133,6 +133,9 @@ def test_tiles_keep_to_the_limit_of_accumulators():
                 <= limit
             )
         limit //= 2
+    for precision in PRECISIONS:  # what holds more than that has the smallest tile
+        least = choose(Product(3136, 6, 40, 1, 5, target, precision, limit))
+        assert least.accumulators == LEAST and (least.m, least.n) == (16, 16)
     least = render_kernel(hand.inner_product(512, 512, 64), target, "tf32", LEAST)
     assert least.accumulators == LEAST
     two = render_kernel(added(hand.inner_product(25088, 1024, 256), 2), target, "tf32")
