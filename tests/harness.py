@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.backends import Compiled, Traits
+from compiler.backends import Compiled
 from compiler.ir.evaluate import evaluate
 from compiler.kernels.kernel import SCALAR_BUFFER, SCALARS
 from compiler.kernels.kernel_text import render
+from compiler.lowering.traits import Traits
 from compiler.passes.arena import NAME, plan_arena
 from compiler.passes.update import Step
 from compiler.pipeline import compile_unit

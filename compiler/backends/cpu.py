@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compiler.backends import Compiled, Traits
+from compiler.backends import Compiled
 from compiler.cache import Cache, default_folder
 from compiler.llvm.host import Host, find_host
 from compiler.llvm.machine import version
+from compiler.lowering.traits import Traits
 from compiler.tilings import Tilings, known
 from schemas.errors import PrecisionError
 from schemas.precision import Precision

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.backends import Compiled, Traits
+from compiler.backends import Compiled
 from compiler.ir.evaluate import evaluate
 from compiler.kernels.kernel import Kernel
 from compiler.kernels.kernel_text import render
 from compiler.kernels.schedule import Launch, Loop, Place, Schedule
+from compiler.lowering.traits import Traits
 from compiler.prims.registry import Array, Env
 from compiler.tilings import Tilings, Tunable
 from schemas.errors import PrecisionError

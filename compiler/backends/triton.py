@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from importlib import metadata
 
-from compiler.backends import Compiled, Traits
+from compiler.backends import Compiled
 from compiler.kernels.kernel import Kernel
 from compiler.kernels.schedule import Launch, Loop, Place, Schedule
+from compiler.lowering.traits import Traits
 from compiler.tilings import Tilings, Tunable, known
 from compiler.triton_source.build import Build, divide, programs_for
 from compiler.triton_source.contract import tunable

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from math import isqrt, prod
 
-from compiler.backends import Traits
 from compiler.kernels.index import Axis, Index, axes_of, index
 from compiler.kernels.kernel import (
     Expr,
@@ -23,6 +22,7 @@ from compiler.kernels.kernel import (
 from compiler.kernels.parts import fresh, halves, packed
 from compiler.kernels.schedule import Buffer, Loop, Work
 from compiler.lowering.fuse import substituted
+from compiler.lowering.traits import Traits
 
 _MAX_PARTS = 64
 _ADDED = 32  # products that one program sums in the time in which it adds one part to another

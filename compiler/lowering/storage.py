@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from compiler.backends import Traits
 from compiler.ir.graph import Graph
 from compiler.ir.inlining import (
     ANCHORS,
@@ -28,6 +27,7 @@ from compiler.ir.recurrence import Recurrence, loops
 from compiler.kernels.index import Axis, Index, index, linear, reshape_index
 from compiler.kernels.kernel import SCALAR_BUFFER, SCALARS
 from compiler.kernels.schedule import Buffer
+from compiler.lowering.traits import Traits
 from compiler.prims.maps import SCALARS as MAPS
 from schemas.program import Role
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import netdef
-from compiler.backends import Traits
 from compiler.frontend.build import build
 from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Graph
 from compiler.ir.rewrite import mapped, rewrite
 from compiler.layers.batch_norm import moments
+from compiler.lowering.traits import Traits
 from compiler.passes.arena import plan_arena
 from compiler.passes.moments import part_moments
 from compiler.passes.simplify import RULES

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from compiler.backends import Traits, get_backend
+from compiler.backends import get_backend
 from compiler.frontend.build import build
+from compiler.lowering.traits import Traits
 from compiler.passes.arena import plan_arena
 from compiler.passes.update import RULES, Step, accumulate_step, apply_step, train_step
 from compiler.pipeline import PASSES

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.backends import Traits
 from compiler.frontend.build import build
 from compiler.kernels.kernel import product
 from compiler.lowering.narrow import COPY
+from compiler.lowering.traits import Traits
 from compiler.passes.arena import plan_arena
 from compiler.passes.update import train_step
 from netdef.engine import open_engine

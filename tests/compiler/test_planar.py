@@ -8,8 +8,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.backends import Traits, get_backend
+from compiler.backends import get_backend
 from compiler.backends.triton import Backend
+from compiler.lowering.traits import Traits
 from compiler.pipeline import compile_unit
 from compiler.triton_source.contract import roles
 from compiler.triton_source.depth import scattered

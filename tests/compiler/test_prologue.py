@@ -8,9 +8,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.backends import Traits
 from compiler.ir.inlining import on_the_way
 from compiler.kernels.kernel import Factor, Op, walk
+from compiler.lowering.traits import Traits
 from compiler.prims import leaves, moves
 from compiler.prims.maps import add, exp, mul, relu
 from netdef.engine import open_engine

@@ -7,12 +7,13 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from compiler.backends import Traits, get_backend
+from compiler.backends import get_backend
 from compiler.frontend.build import build
 from compiler.kernels.index import Axis, axes_of, index
 from compiler.kernels.kernel import Acc, Kernel, Load, Op, Reduce, Store
 from compiler.kernels.schedule import Buffer
 from compiler.lowering.adapt import adapt
+from compiler.lowering.traits import Traits
 from compiler.passes.arena import plan_arena
 from compiler.passes.update import train_step
 from netdef.engine import Engine, open_engine

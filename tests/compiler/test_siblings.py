@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.assemble import assemble
-from compiler.backends import Traits
 from compiler.frontend.build import build
 from compiler.ir.evaluate import evaluate
 from compiler.kernels.guards import reach
+from compiler.lowering.traits import Traits
 from compiler.passes.arena import plan_arena
 from compiler.passes.siblings import join_siblings
 from compiler.passes.update import Step, train_step
