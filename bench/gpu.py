@@ -358,8 +358,8 @@ class Script:
             timeout=max(LIMITS.get(peer, LIMIT) for peer in peers),
             deadline=self.deadline, folder=self.folder,
         )  # fmt: skip
-        if plan.dry_run:
-            options = replace(options, rounds=1, seconds=0.0)
+        if plan.dry_run:  # the driver made of Python reads the machine code of every binary
+            options = replace(options, rounds=1, seconds=0.0, timeout=PREPARING)
         one = compare(plan.case(net), mode, peers, options, self.say)
         if key in self.rows:
             one = merged(self.rows[key], one)

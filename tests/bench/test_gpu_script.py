@@ -59,6 +59,18 @@ def test_dry_run(tmp_path, monkeypatch) -> None:
     assert set(document["operations"]["conv3x3_64 tf32"]["netdef"]) >= {"forward", "backward"}
 
 
+def test_a_dry_run_waits_for_a_driver_that_reads_machine_code(monkeypatch, tmp_path) -> None:
+    """Of resnet50 with early kernels it has 196 binaries to read before its first step is done."""
+    given: list[Any] = []
+    row = Comparison("resnet50", "train", 2)
+    monkeypatch.setattr(gpu, "compare", lambda *args: (given.append(args[3]), row)[1])
+    for dry_run in (False, True):
+        made = script(Plan(("resnet50",), dry_run=dry_run))
+        made.folder, made.deadline = tmp_path, float("inf")
+        made.timing("resnet50", "train", "bf16", (EARLY,))
+    assert [one.timeout for one in given] == [gpu.LIMIT, gpu.PREPARING]
+
+
 def test_kernels_that_begin_early_are_a_peer_of_their_own() -> None:
     """In training of a few nets; it is no rival of netdef. The driver made of Python checks it."""
     peers = partial(script(Plan(("mlp",), modes=("train", "infer"))).peers, peers=gpu.QUICK)
