@@ -143,6 +143,12 @@ def test_kernel(name, target):
     check(target, ({**hand.every_kind(), **more_kernels()}[name],))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_gradient_that_llvm_did_not_get_through(target):
+    """New GVN aborted the process on it: stride 3 and a kernel of 4 x 4, few columns."""
+    check(target, (data_gradient(1, 8, 8, 8, 5, 4, 3, 2),))
+
+
 def test_contractions_are_tiled():
     for name, kernel in {**hand.every_kind(), **more_kernels()}.items():
         simple, host = collapse(kernel), backend("host").host
