@@ -54,13 +54,11 @@ class Loop:
         return tuple(dict.fromkeys(layer for k in self.kernels for layer in k.layers))
 
     def reads(self) -> set[str]:
-        return set().union(*(k.reads() for k in self.kernels)) - self._own()
+        """Returns what its kernels read, also where they write it: others may write a part."""
+        return set().union(*(k.reads() for k in self.kernels))
 
     def writes(self) -> set[str]:
-        return self._own() | self.bases
-
-    def _own(self) -> set[str]:
-        return set().union(*(k.writes() for k in self.kernels))
+        return self.bases.union(*(k.writes() for k in self.kernels))
 
     def __iter__(self) -> Iterator[Kernel]:
         return iter(self.kernels)

@@ -70,8 +70,9 @@ def _loop(loop: Loop, state: Adapted, copies: Copies, traits: Traits) -> Loop:
         elif factor is not None:
             before = len(state.kernels)
             kernel = _with_contiguous_factor(kernel, None, state, {})
-            inside += [k for k in state.kernels[before:] if isinstance(k, Kernel)]
-            moves.update({k.name: moves.get(name, {}) for k in inside})
+            turned = [k for k in state.kernels[before:] if isinstance(k, Kernel)]
+            moves.update({k.name: moves.get(name, {}) for k in turned})
+            inside += turned
             del state.kernels[before:]
         for part in _split(kernel, state, traits):
             moves.setdefault(part.name, moves.get(name, {}))

@@ -73,7 +73,7 @@ def _grows(work: Work, buffers: Mapping[str, Buffer]) -> bool:
             for b in names
             if in_arena(buffers[b]) and buffers[b].role != "packed"
         )
-        for names in (work.writes(), work.reads())
+        for names in (work.writes(), work.reads() - work.writes())
     )
     return written > max(_FEW, read)
 

@@ -48,8 +48,8 @@ def roll(
     for work in kernels:
         if isinstance(work, Loop):
             others = [k for k in kernels if k is not work]
-            read = set().union(*(k.reads() for k in others))
-            work = _Roller(work, buffers, where).run(read)
+            outside = set().union(*(k.reads() | k.writes() for k in others))
+            work = _Roller(work, buffers, where).run(outside)
         rolled.append(work)
     return rolled, buffers
 
@@ -73,7 +73,7 @@ class _Roller:
             if buffer.base is not None:
                 self.row[buffer.base] = self.row[name]
 
-    def run(self, read: set[str]) -> Loop:
+    def run(self, outside: set[str]) -> Loop:
         kernels, moves = [], {}
         for kernel in self.loop.kernels:
             try:
@@ -85,17 +85,17 @@ class _Roller:
                 raise GraphError(message, self.where(name), hint) from None
             kernels.append(kernel)
             moves[kernel.name] = moved
-        self._shrink(moves, read)
+        self._shrink(moves, outside)
         return replace(self.loop, kernels=tuple(kernels), moves=moves)
 
-    def _shrink(self, moves: dict[str, dict[str, int]], read: set[str]) -> None:
-        """Keeps one step alone of what no other step and nothing outside of the loop reads."""
+    def _shrink(self, moves: dict[str, dict[str, int]], outside: set[str]) -> None:
+        """Keeps one step alone of what no other step and nothing outside of the loop touches."""
         for name, row in self.row.items():
             buffer = self.buffers[name]
             if (
                 buffer.role == "inner"
                 and buffer.base is None
-                and name not in read | self.loop.bases
+                and name not in outside | self.loop.bases
             ):
                 self.buffers[name] = replace(buffer, size=row)
                 for moved in moves.values():
@@ -123,7 +123,8 @@ class _Roller:
                     if isinstance(x, Guarded):
                         self._free(x.guards)
             if isinstance(s, Store):
-                offset = self._moved(s.buffer, s.offset, moves)
+                self._free(s.guards)
+                offset = self._moved(s.buffer, s.offset, moves, s.guards)
                 body.append(replace(s, offset=offset, value=rebuild(s.value, visit)))
             else:
                 assert isinstance(s, Reduce)

@@ -161,7 +161,10 @@ def follows_the_reference(text: str, persistent: bool) -> None:
         np.testing.assert_allclose(got[key], array, rtol=0, atol=1e-4 * size, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["future", "stacked", "two cycles that cross", "an image a step"])
+CYCLES = ("future", "stacked", "two cycles that cross", "an image a step", "joined with the input")
+
+
+@pytest.mark.parametrize("name", CYCLES)
 def test_cycles_follow_the_reference(name):
     wanted = load(NETS[name], "reference")
     net = Net(wanted.spec, "TEST", engine=interpreted())

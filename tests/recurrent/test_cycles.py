@@ -138,6 +138,20 @@ layers:
 - {name: quiet, type: Silence, bottom: early, top: []}
 - {name: answer, type: Reshape, bottom: last, shape: [3, 5]}
 """,
+    "joined with the input": """
+layers:
+- {name: x, type: Input, shape: [6, 3, 4]}
+- {name: xh, type: InnerProduct, axis: 2, num_output: 2}
+- {name: both, type: Concat, axis: 2, bottom: [xh, "sum[t-1]"]}
+- {name: sum, type: InnerProduct, axis: 2, num_output: 3}
+- {name: h, type: TanH}
+""",
+    "one number": """
+layers:
+- {name: x, type: Input, shape: [4, 3, 4]}
+- {name: both, type: Concat, axis: 2, bottom: [x, "h[t+1]"]}
+- {name: h, type: InnerProduct, axis: 2, num_output: 1}
+""",
     "a product of states": """
 layers:
 - {name: x, type: Input, shape: [6, 3, 5]}
