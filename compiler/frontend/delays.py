@@ -36,7 +36,8 @@ class Delays:
     guessed: dict[Output, Shape] = field(default_factory=dict)
     learned: dict[int, list[str]] = field(default_factory=dict)  # layer -> its initial states
     _leaves: dict[tuple[Output, int], Node] = field(default_factory=dict)
-    _starts: dict[tuple[Output, bool], Node] = field(default_factory=dict)
+    # One is made for each shape that the blob is taken for: a wrong guess is noticed in the end.
+    _starts: dict[tuple[Output, bool, Shape], Node] = field(default_factory=dict)
 
     def bottom(self, i: int, k: int, source: Output) -> Node:
         """Returns the sequence that bottom k of layer i reads, some steps earlier."""
@@ -74,7 +75,7 @@ class Delays:
             if source in self.values:  # else there are errors
                 graph.recurrences.append(Recurrence(leaf, self.values[source]))
         kept: dict[Node, str] = {}
-        for (source, past), start in self._starts.items():
+        for (source, past, _), start in self._starts.items():
             if past and start.prim == "state" and source in self.values:
                 graph.updates[start] = last_rows(start, self.values[source])
                 kept[graph.updates[start]] = self.layers[source[0]].name.text
@@ -129,12 +130,13 @@ class Delays:
             if self.wiring.sources[at[0]][at[1]] == source and (d > 0) == past
         ]
         rows = max(every)
-        if (source, past) not in self._starts:
-            self._starts[source, past] = self._rows(i, source, (rows, *shape[1:]), past)
-        start = self._starts[source, past]
+        key = source, past, (rows, *shape[1:])
+        if key not in self._starts:
+            self._starts[key] = self._rows(i, *key)
+        start = self._starts[key]
         return slice_axis(start, 0, rows - delay, rows) if past else slice_axis(start, 0, 0, -delay)
 
-    def _rows(self, i: int, source: Output, shape: Shape, past: bool) -> Node:
+    def _rows(self, i: int, source: Output, past: bool, shape: Shape) -> Node:
         maker = self.layers[source[0]]
         initial = maker.initial
         label = maker.tops[source[1]].text
@@ -155,7 +157,7 @@ class Delays:
         self.graph.params[key] = ParamInfo(
             key, maker.name.text, f"{label}.initial", own, Filler(), span=initial.span
         )
-        node = self.graph.param_nodes.setdefault(key, leaves.param(key, own))
+        node = self.graph.param_nodes[key] = leaves.param(key, own)
         return broadcast(reshape(node, (1,) * (len(shape) - len(own)) + own), shape)
 
     def _from_blob(self, maker: LayerSpec, shape: Shape, initial: Value) -> Node:

@@ -58,7 +58,7 @@ class Loop:
         return set().union(*(k.reads() for k in self.kernels))
 
     def writes(self) -> set[str]:
-        return self.bases.union(*(k.writes() for k in self.kernels))
+        return set(self.bases).union(*(k.writes() for k in self.kernels))
 
     def __iter__(self) -> Iterator[Kernel]:
         return iter(self.kernels)

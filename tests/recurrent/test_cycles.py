@@ -138,6 +138,10 @@ layers:
 - {name: quiet, type: Silence, bottom: early, top: []}
 - {name: answer, type: Reshape, bottom: last, shape: [3, 5]}
 """,
+    "read again behind the cycle": elman(initial=", initial: learned")
+    + """
+- {name: y, type: Eltwise, bottom: [h, "h[t-2]"]}
+""",
     "joined with the input": """
 layers:
 - {name: x, type: Input, shape: [6, 3, 4]}
