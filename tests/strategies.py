@@ -83,3 +83,37 @@ def _layer(draw, lines, i, blob, size):
     top = blob if in_place else name
     lines.append(f"- {{name: {name}, type: {act}, bottom: {blob}, top: {top}}}")
     return top, size
+
+
+@st.composite
+def cycles(draw):
+    """A net whose blob `h` is made of an earlier or a later time step of itself, as YAML text."""
+    steps, batch, size = (draw(st.integers(1, most)) for most in (6, 3, 4))
+    back = draw(st.sampled_from(["h[t-1]", "h[t-2]", "h[t+1]"]))
+    lines = [
+        "layers:",
+        f"- {{name: x, type: Input, top: x, shape: [{steps}, {batch}, 3]}}",
+        f"- {{name: label, type: Input, top: label, shape: [{steps}, {batch}]}}",
+    ]
+    blob = "x"
+    if draw(st.booleans()):
+        blob = "in"
+        lines.append(f"- {{name: in, type: InnerProduct, bottom: x, axis: 2, num_output: {size}}}")
+    dense = f"type: InnerProduct, axis: 2, num_output: {size}"
+    if draw(st.booleans()):
+        lines.append(f'- {{name: both, type: Concat, axis: 2, bottom: [{blob}, "{back}"]}}')
+        lines.append(f"- {{name: sum, {dense}}}")
+    else:
+        lines.append(f"- {{name: new, {dense}, bottom: {blob}}}")
+        lines.append(f'- {{name: old, {dense}, bottom: "{back}", bias_term: false}}')
+        lines.append("- {name: sum, type: Eltwise, bottom: [new, old]}")
+    act = draw(st.sampled_from(["TanH", "Sigmoid", "Power"]))
+    initial = draw(st.sampled_from(["", ", initial: 0.5", ", initial: learned"]))
+    lines.append(f"- {{name: h, type: {act}{initial}}}")
+    blob = "h"
+    if draw(st.booleans()):
+        blob = "again"
+        lines.append('- {name: again, type: Eltwise, bottom: [h, "h[t-2]"]}')
+    lines.append(f"- {{name: ip, type: InnerProduct, bottom: {blob}, axis: 2, num_output: 4}}")
+    lines.append("- {name: loss, type: SoftmaxWithLoss, axis: 2, bottom: [ip, label]}")
+    return "\n".join(lines) + "\n"

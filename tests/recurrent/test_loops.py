@@ -7,6 +7,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from compiler.backends import get_backend
 from compiler.frontend.build import build
@@ -14,6 +16,7 @@ from compiler.kernels.kernel import load_axes
 from compiler.kernels.kernel_text import render
 from compiler.kernels.schedule import Loop
 from compiler.lowering import launches
+from compiler.lowering.traits import Traits
 from compiler.passes.arena import plan_arena
 from compiler.passes.update import Step, train_step
 from compiler.pipeline import compile_unit
@@ -21,8 +24,9 @@ from compiler.unit import Unit
 from netdef.formats import read_net
 from netdef.net import backward_step
 from schemas.solver import SolverSpec
-from tests.harness import assert_close, compiled_unit, run_both
+from tests.harness import CPU_LIKE, assert_close, compiled_unit, run_both
 from tests.recurrent.nets import CELLS, cell, load, numbers
+from tests.strategies import cycles
 
 TRAINED = """\
 - {name: label, type: Input, shape: [STEPS, 3]}
@@ -106,6 +110,18 @@ def test_both_strategies_agree_with_the_graph(kind, what, limit):
     run = run_both(step, arena)
     assert any(isinstance(launch, Loop) for launch in run.unit.schedule.launches) == (limit == 0)
     assert_close(run, rtol=1e-5)
+
+
+GPU_LIKE = Traits(parallel=64, last_adds=True, wide_epilogues=True, prologue=8, rows=(2,))
+
+
+@settings(max_examples=30, deadline=None)
+@given(cycles(), st.sampled_from([CPU_LIKE, GPU_LIKE]), st.booleans())
+def test_random_cycles_run_as_unfused(text, traits, training):
+    graph = build(read_net(text=text, format="yaml"), "TRAIN" if training else "TEST")
+    arena = plan_arena(graph)
+    step = train_step(graph, arena, SolverSpec(momentum=0.9)) if training else Step(graph)
+    assert_close(run_both(step, arena, traits), rtol=2e-4)
 
 
 @pytest.mark.parametrize("kind", CELLS)
