@@ -13,7 +13,7 @@ from compiler.ir.node import Node
 from compiler.ir.rewrite import mapped, rewrite, straightened, verify
 from compiler.kernels.kernel import Kernel
 from compiler.kernels.schedule import Buffer
-from compiler.lowering.adapt import adapt, count_parts
+from compiler.lowering.adapt import adapt, parts_of
 from compiler.lowering.epilogues import fold_results, pooled_mask
 from compiler.lowering.fuse import fuse
 from compiler.lowering.joins import join_tiles
@@ -177,7 +177,7 @@ def widen_epilogues(unit: Unit) -> None:
     traits = unit.backend.traits
     if traits.wide_epilogues:
         folded = fold_results(
-            unit.kernels, unit.buffers, unit.refused, lambda k: count_parts(k, traits) > 1
+            unit.kernels, unit.buffers, unit.refused, lambda k: parts_of(k, traits) is not None
         )
         unit.kernels, unit.refused = folded.kernels, folded.refused
 

@@ -59,6 +59,7 @@ class Backend:
             tile=(64, 64),
             parallel=parallel,
             last_adds=True,
+            processors=found.processors,
             narrow=narrow,
             wide_epilogues=True,
             siblings=True,

@@ -206,10 +206,11 @@ class Call:
 class Parts:
     """How the sums of a kernel are shared out: `count` parts are summed side by side.
 
-    The first axis of the sums is cut. The parts lie in `buffer`, and whoever is the last to finish
-    one of a result adds all of them up, in their order, and does what comes after the sums.
+    The sums' axis of number `cut` is cut. The parts lie in `buffer`, and whoever is the last to
+    finish one of a result adds all of them up, in their order, and does what comes after the sums.
     """
 
+    cut: int
     count: int
     buffer: str
 

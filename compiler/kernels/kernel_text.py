@@ -62,7 +62,9 @@ def render(kernel: Kernel) -> str:
         what = f"{call.target} = {call.host.layer}.{call.host.way}({given})"
         return f"{kernel.name} [host] calls Python:\n  {what}\n"
     space = ", ".join(f"{a.name}<{a.size}" for a in kernel.space)
-    parts = f" in {kernel.parts.count} parts" if kernel.parts is not None else ""
+    parts = ""
+    if kernel.parts is not None:
+        parts = f" in {kernel.parts.count} parts of {kernel.reduces[0].axes[kernel.parts.cut].name}"
     lines = [f"{kernel.name} [{kernel.kind}]{parts} for {space or '(one point)'}:"]
     lines += _statements(kernel, "  ")
     for join in kernel.joins:

@@ -23,11 +23,12 @@ def halves(kernel: Kernel, parts: Parts) -> tuple[Kernel, Kernel, Axis]:
 
     It is the first axis of the space of the one, and what the sums of the other run over.
     """
-    outer, *inner = kernel.reduces[0].axes
+    axes = kernel.reduces[0].axes
+    cut = axes[parts.cut]
     part = Axis(fresh("part", kernel), parts.count)
-    rest = Axis(outer.name, outer.size // parts.count)
-    moved = {outer: index(part) * rest.size + index(rest)}
-    left = tuple(a for a in (rest, *inner) if a.size > 1)
+    rest = Axis(cut.name, cut.size // parts.count)
+    moved = {cut: index(part) * rest.size + index(rest)}
+    left = tuple(rest if a == cut else a for a in axes if a != cut or rest.size > 1)
     space, size = packed(kernel.space), prod(a.size for a in kernel.space)
     sums: list[Reduce] = []
     stores: list[Store] = []

@@ -27,6 +27,10 @@ from compiler.lowering.traits import Traits
 _MAX_PARTS = 64
 _ADDED = 32  # products that one program sums in the time in which it adds one part to another
 _PANELS = (64, 48, 32)  # columns
+_LARGE = (128, 128)  # a GPU's tile of a product that has many results
+# Products that a processor sums for each of them in the time in which it writes or reads their
+# part: 64 KiB, as much as the factors of 128 products in bf16.
+_HANDED = 128
 
 
 # What was copied, over which axes (name and size), and the copy's buffer.
@@ -186,9 +190,9 @@ def _replaced(kernel: Kernel, old: Load, new: Load) -> Kernel:
 
 
 def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
-    """Splits sums with too few result tiles along their outermost axis."""
-    parts = Parts(count_parts(kernel, traits), f"{kernel.name}.parts")
-    if parts.count == 1:
+    """Splits sums with too few result tiles."""
+    parts = parts_of(kernel, traits)
+    if parts is None:
         return [kernel]
     size = prod(a.size for a in kernel.space) * parts.count * len(kernel.reduces)
     state.buffers[parts.buffer] = Buffer(parts.buffer, "f32", size, "inner")
@@ -198,36 +202,69 @@ def _split(kernel: Kernel, state: Adapted, traits: Traits) -> list[Kernel]:
     return [first, second]
 
 
-def count_parts(kernel: Kernel, traits: Traits) -> int:
-    """Returns in how many parts a kernel's sums are made."""
+def parts_of(kernel: Kernel, traits: Traits) -> Parts | None:
+    """Returns how a kernel's sums are made in parts, None if they are not."""
     if traits.parallel == 1 or kernel.kind not in ("contract", "reduce") or kernel.rows:
-        return 1
-    reduce = kernel.reduces[0]
-    if not reduce.axes or any(r.op != "sum" for r in kernel.reduces):
-        return 1
-    outer, inner = reduce.axes[0].size, prod(a.size for a in reduce.axes[1:])
-    length = outer * inner
-    tiles = _tiles(kernel, traits)
+        return None
+    axes = kernel.reduces[0].axes
+    if not axes or any(r.op != "sum" for r in kernel.reduces):
+        return None
+    inner = prod(a.size for a in axes[1:])
+    length = axes[0].size * inner
+    tiles = _tiles(kernel, traits, traits.tile)
     if inner < traits.inner or length < 4 * traits.shortest or tiles >= traits.parallel:
-        return 1
-    wanted = min(-(-traits.parallel // tiles), _MAX_PARTS, length // traits.shortest)
-    if traits.last_adds and kernel.kind == "contract":  # no more parts than make the whole shorter
-        wanted = min(wanted, isqrt(length // _ADDED))
-    return max(d for d in range(1, wanted + 1) if outer % d == 0)
+        return None
+    most = min(_MAX_PARTS, length // traits.shortest)
+    if traits.processors and min(_only(_sides(kernel)), default=0) >= min(_LARGE):
+        cut, count = _evenly(kernel, traits, most)
+    else:
+        most = min(most, -(-traits.parallel // tiles))
+        if traits.last_adds and kernel.kind == "contract":  # no more than make the whole shorter
+            most = min(most, isqrt(length // _ADDED))
+        cut, count = 0, max(d for d in range(1, most + 1) if axes[0].size % d == 0)
+    return Parts(cut, count, f"{kernel.name}.parts") if count > 1 else None
 
 
-def _tiles(kernel: Kernel, traits: Traits) -> int:
-    """Returns how many pieces of work the kernel's result makes."""
-    rows, columns = traits.tile
+def _evenly(kernel: Kernel, traits: Traits, most: int) -> tuple[int, int]:
+    """Returns which axis of a product is cut in how many parts, so that it takes least time.
+
+    Each processor sums one large tile at a time, so that all take some rounds: it is best if none
+    is idle in the last one. Each part is written in its round, and in the end one processor reads
+    all those of a tile. The last axis stays whole, as neighbours are read together.
+    """
+    tiles, axes = _tiles(kernel, traits, _LARGE), kernel.reduces[0].axes
+    most, length = min(most, -(-traits.parallel // tiles)), prod(a.size for a in axes)
+
+    def time(way: tuple[int, int]) -> tuple[float, int]:
+        cut, count = way
+        rounds = -(-tiles * count // traits.processors)
+        handed = _HANDED * (rounds + count) if count > 1 else 0
+        return rounds * length / count + handed, cut
+
+    cuts = enumerate(axes[:-1])
+    return min(((n, d) for n, a in cuts for d in range(1, most + 1) if a.size % d == 0), key=time)
+
+
+def _sides(kernel: Kernel) -> list[set[Axis]]:
+    """Returns the axes of the space that each factor of a product depends on."""
     factors = product(kernel.reduces[0]) if kernel.kind == "contract" else None
-    sides = [load_axes(f) for f in factors or ()]
-    only = [prod(a.size for a in kernel.space if a in s and a not in t)
-            for s, t in zip(sides, reversed(sides), strict=True)]  # fmt: skip
+    return [load_axes(f) & {*kernel.space} for f in factors or ()]
+
+
+def _only(sides: Sequence[set[Axis]]) -> list[int]:
+    """Returns how many results each factor of a product alone tells apart."""
+    return [prod(a.size for a in s - t) for s, t in zip(sides, reversed(sides), strict=True)]
+
+
+def _tiles(kernel: Kernel, traits: Traits, tile: tuple[int, int]) -> int:
+    """Returns how many pieces of work the kernel's result makes."""
+    (rows, columns), sides = tile, _sides(kernel)
+    only = _only(sides)
     # On a GPU what is no product of matrices is folded like any other sum.
     if not sides or (traits.last_adds and 1 in only):
         results = columns if traits.last_adds else rows * columns
         return -(-prod(a.size for a in kernel.space) // results)
-    both = prod(a.size for a in kernel.space if a in sides[0] and a in sides[1])
+    both = prod(a.size for a in sides[0] & sides[1])
     small, large = sorted((rows, columns))
     vector = vector_axis(kernel)
     wide = 0 if vector in sides[0] else 1

@@ -359,9 +359,9 @@ def narrowed(kernel: Kernel) -> Kernel:
     return replace(kernel, body=tuple(one(s) for s in kernel.body))
 
 
-def in_parts(kernel: Kernel, count: int) -> Kernel:
-    """Returns the kernel with its sums in so many parts."""
-    return replace(kernel, parts=Parts(count, f"{kernel.name}.parts"))
+def in_parts(kernel: Kernel, count: int, cut: int = 0) -> Kernel:
+    """Returns the kernel with its sums in so many parts of their axis of number `cut`."""
+    return replace(kernel, parts=Parts(cut, count, f"{kernel.name}.parts"))
 
 
 def every_kind() -> dict[str, Kernel]:

@@ -126,6 +126,14 @@ def test_sums_in_parts(device, parts, n, h, ci, co, stride):
     check(device, REAL, *map(tuple, launches))
 
 
+@pytest.mark.parametrize("parts, rows, stride", [(2, 1, 1), (3, 2, 1), (5, 1, 2), (7, 1, 1)])
+def test_parts_of_rows(device, parts, rows, stride):
+    height = stride * parts * rows - stride + 1  # of a map whose gradient has parts * rows rows
+    gradient = hand.conv_weight_gradient(3, height, 6, 5, 17, 3, stride, 1)
+    assert gradient.reduces[0].axes[1].size == parts * rows
+    check(device, REAL, (hand.in_parts(gradient, parts, cut=1),))
+
+
 @few
 @given(
     m=st.sampled_from([2, 7, 33]),
