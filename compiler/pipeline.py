@@ -21,6 +21,7 @@ from compiler.lowering.launches import schedule
 from compiler.lowering.lower import Lowering
 from compiler.lowering.memory import plan_memory
 from compiler.lowering.narrow import narrow
+from compiler.lowering.rematerialize import rematerialized
 from compiler.lowering.roll import roll
 from compiler.lowering.rowsums import take_sums
 from compiler.lowering.storage import Planner
@@ -199,6 +200,12 @@ def group(unit: Unit) -> None:
     unit.schedule = schedule(unit.kernels, unit.buffers, unit.backend.traits.groups)
 
 
+def make_again(unit: Unit) -> None:
+    """What the backward pass makes again rather than having it kept."""
+    traits = unit.backend.traits
+    unit.schedule = rematerialized(unit.schedule, traits.prologue, traits.inlet)
+
+
 def plan(unit: Unit) -> None:
     """Who shares which memory."""
     unit.memory = plan_memory(unit.schedule, unit.backend.traits.inlet)
@@ -232,6 +239,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("roll", step_by_step),
     ("adapt", fit),
     ("launches", group),
+    ("rematerialize", make_again),
     ("memory", plan),
     ("code", generate),
 )

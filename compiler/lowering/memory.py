@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from compiler.kernels.guards import reach
 from compiler.kernels.schedule import Buffer, Loop, Place, Schedule
@@ -96,10 +97,13 @@ def _given(schedule: Schedule) -> list[str]:
     ]
 
 
-def _blocks(schedule: Schedule) -> Blocks:
+def blocks_of(schedule: Schedule, inlet: bool = False) -> Blocks:
     """Returns what the arena's buffers are made of: one block each, of packed ones many."""
     found: Blocks = {}
+    given = _given(schedule) if inlet else []
     for name, (first, last) in _lifetimes(schedule).items():
+        if name in given:
+            continue
         buffer = schedule.buffers[name]
         if buffer.role == "packed":
             found[name] = _parts(schedule, buffer, last)
@@ -149,7 +153,7 @@ def plan_memory(schedule: Schedule, inlet: bool = False) -> MemoryPlan:
     all inputs are one slot, in which nothing else ever lies.
     """
     given = _given(schedule) if inlet else []
-    blocks = {name: parts for name, parts in _blocks(schedule).items() if name not in given}
+    blocks = blocks_of(schedule, inlet)
     orders = _orders(blocks, _last(schedule))
     placed = min((_placed(blocks, order) for order in orders), key=_end)
     places = {name: Place(ARENA, placed[name][0].start - blocks[name][0].start) for name in placed}
@@ -177,18 +181,23 @@ def _orders(blocks: Blocks, last: int) -> list[list[str]]:
 
     By length of life, those at the worst launch come first: they must lie close.
     """
-    every = [b for parts in blocks.values() for b in parts]
-
-    def live(launch: int) -> int:
-        return sum(b.end - b.start for b in every if b.first <= launch <= b.last)
-
-    worst = max(range(last + 1), key=live)
+    worst = worst_launch(blocks, last + 1)
     there = {n for n, parts in blocks.items() if any(b.first <= worst <= b.last for b in parts)}
     born = {name: min(b.first for b in parts) for name, parts in blocks.items()}
     dead = {name: max(b.last for b in parts) for name, parts in blocks.items()}
     by_size = sorted(blocks, key=lambda name: (-blocks[name][-1].end, name))
     by_life = sorted(by_size, key=lambda name: (name not in there, born[name] - dead[name]))
     return [by_size, by_life, sorted(by_size, key=lambda name: -dead[name])]
+
+
+def worst_launch(blocks: Blocks, launches: int) -> int:
+    """Returns the first of the launches at which most memory is live."""
+    change = [0] * (launches + 1)
+    for block in (b for parts in blocks.values() for b in parts):
+        change[block.first] += block.end - block.start
+        change[block.last + 1] -= block.end - block.start
+    live = list(accumulate(change[:-1]))
+    return live.index(max(live))
 
 
 def _placed(blocks: Blocks, order: Sequence[str]) -> Blocks:

@@ -48,7 +48,8 @@ class Traits:
     apart: int = 0
     # A map of one blob (normalisation, ReLU) that takes no more operations than this is made again
     # by each contraction and window that reads it. 0: what contractions read is stored, and what
-    # windows read if it costs more than a few operations.
+    # windows read if it costs more than a few operations. So may be a map of two blobs, with as
+    # many operations for each, where that saves memory (rematerialize.py).
     prologue: int = 0
     # Inputs of no more channels than this lie planar, as the user gives them: the host copies bytes
     # and turns no pictures. 0: all lie channels last.

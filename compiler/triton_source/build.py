@@ -263,9 +263,10 @@ class Build:
                 if one is not None and one.unfit and not single:
                     continue
                 if one is not None and one.unfit and functions[0].accumulators > LEAST:
-                    (f,) = functions
-                    again[key] = group, [self.render(f.kernel, f.accumulators // 2)]
-                    continue
+                    smaller = self.render(functions[0].kernel, functions[0].accumulators // 2)
+                    if smaller.accumulators < functions[0].accumulators:  # else it is the smallest
+                        again[key] = group, [smaller]
+                        continue
                 binary = one.binary if one is not None else None
                 if one is not None and binary is None:
                     self.refused[group.kernels[0].name] = one.unfit

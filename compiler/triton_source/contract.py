@@ -146,7 +146,14 @@ def problem(
     rows = size(kernel.rows) if kernel.rows and not folded else 0
     m, n, k, batch = r.sizes
     how = target, precision, accumulators, rows, size(folded), _alone(r) is not None
-    return Product(m, n, k, batch, size(_run(r)), *how)
+    return Product(m, n, k, batch, size(_run(r)), *how, (_blobs(r.a), _blobs(r.b)))
+
+
+def _blobs(factor: Expr) -> int:
+    """Returns how many tiles of memory one of a factor is made of: all else is vectors."""
+    axes = [load_axes(e) for e in {e for e in walk(factor) if isinstance(e, Load)}]
+    most = max(len(own) for own in axes)
+    return sum(len(own) == most for own in axes)
 
 
 def _alone(r: Roles) -> Load | None:
@@ -282,13 +289,16 @@ def _add_up(em: Emitter, kernel: Kernel, part: Axis, axes: dict[Axis, Index], ti
 def _held(kernel: Kernel, r: Roles) -> int:
     """Returns how many numbers a thread holds for each sum when it stores the results.
 
-    They are the sum and what its result is made with: a mask, what it is added to. A result that is
-    spread over a window leaves all of them there for the next: it and its address come on top.
+    They are the sum and what its result is made with: a mask, what it is added to, and its part of
+    vectors of columns, each of which serves some eight sums. A result that is spread over a window
+    leaves all of them there for the next: it and its address come on top.
     """
     rows, columns = {*r.m, *r.batch}, {*r.n, *r.batch}
     loads = {e for s in kernel.stores for e in walk(s.value) if isinstance(e, Load)}
-    read = sum(1 for e in loads if load_axes(e) & rows and load_axes(e) & columns)
-    return 1 + read + (2 if any(s.axes for s in kernel.stores) else 0)
+    inside = [e for e in loads if load_axes(e) & columns]
+    read = sum(1 for e in inside if load_axes(e) & rows)
+    vectors = (len(inside) - read) // 8
+    return 1 + read + vectors + (2 if any(s.axes for s in kernel.stores) else 0)
 
 
 def _bind_tiles(em: Emitter, r: Roles, tile: Tile, number: str) -> dict[Axis, Index]:

@@ -99,6 +99,8 @@ class Tile:
 # Accumulators a thread: half of the registers that it can have, and those of the smallest tile.
 MOST, LEAST = 128, 8
 
+_NARROWEST = 16  # columns of a tile
+
 # Of each table the smallest comes last: it is taken where all hold too much in registers.
 # Tried on sm_90 without spilling.
 _TENSOR = (
@@ -154,7 +156,7 @@ class Product:
     decomposes the sum's index once a block instead of once an element. `scattered`: the rows'
     factor is read number by number, and its runs are padded (depth.py). A thread has at most so
     many `accumulators`. `rows` is the height that the tile must have, 0: any. A program has tiles
-    for so many `places` of a window, of which m counts one.
+    for so many `places` of a window, of which m counts one. `blobs`: a factor is a map of so many.
     """
 
     m: int
@@ -168,6 +170,7 @@ class Product:
     rows: int = 0
     places: int = 1
     scattered: bool = False
+    blobs: tuple[int, int] = (1, 1)
 
     def padded(self, t: Tile) -> int:
         """Returns how many numbers a run takes up along K; one block is read without a loop."""
@@ -190,14 +193,23 @@ def ranked(p: Product) -> list[Tile]:
     itemsize = 2 if p.precision == "bf16" else 4
     if p.places > 1:
         tiles = tuple(_with_warps(t, p.places, itemsize) for t in tiles)
-    factors = {t: (p.places * t.m + t.n) * t.k * itemsize * t.stages for t in tiles}
+    a, b = p.blobs
+    factors = {t: (p.places * a * t.m + b * t.n) * t.k * itemsize * t.stages for t in tiles}
     fitting = [t for t in tiles if factors[t] <= p.target.shared]
     if p.rows:
         fitting = [t for t in fitting if t.m == p.rows]
-    fitting = [t for t in fitting if t.accumulators * p.places <= p.accumulators] or fitting[-1:]
+    few = [t for t in fitting if t.accumulators * p.places <= p.accumulators]
+    fitting = few or [_narrowed(min(reversed(fitting), key=lambda t: t.accumulators), p)]
     if p.precision != "fp32" and p.target.grouped_warps and p.m >= 64 and p.n >= 64:
         fitting = [t for t in fitting if t.m >= 64 and t.warps >= 4] or fitting
     return sorted(fitting, key=lambda t: (_time(t, p), -t.m * t.n))
+
+
+def _narrowed(t: Tile, p: Product) -> Tile:
+    """Returns a tile with fewer columns, as many as there are accumulators for."""
+    while t.n > _NARROWEST and t.accumulators * p.places > p.accumulators:
+        t = replace(t, n=t.n // 2)
+    return t
 
 
 def described(p: Product) -> list[Tile]:

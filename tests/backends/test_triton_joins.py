@@ -115,3 +115,11 @@ def test_joins_for_amd():
     program = runs.program(Backend("gfx942"), (joined(128, 6272, 64, 256, 1024),))
     (launch,) = program.launches
     assert amd_resources(program.text[f"{launch.code}.amdgcn"])[1] == 0
+
+
+@pytest.mark.parametrize("rows", [64, 128])
+def test_joins_that_always_spill_are_taken_as_they_are(rows, monkeypatch):
+    """Their tiles have a fixed height: there is a narrowest."""
+    monkeypatch.setattr("compiler.triton_source.attempts.resources", lambda cubin: (255, 16))
+    (launch,) = runs.program(Backend("sm_90", "tf32"), (joined(rows, 12, 3, 128, 64),)).launches
+    assert launch.code

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from compiler.backends.triton import Backend
+from compiler.kernels.index import index
 from compiler.kernels.kernel import Acc, Const, Expr, Kernel, Load
 from compiler.triton_source import attempts, checks
 from compiler.triton_source.ptx import rolled
@@ -141,3 +142,37 @@ def test_tiles_keep_to_the_limit_of_accumulators():
     two = render_kernel(added(hand.inner_product(25088, 1024, 256), 2), target, "tf32")
     one = render_kernel(added(hand.inner_product(25088, 1024, 256), 1), target, "tf32")
     assert two.accumulators < one.accumulators == MOST  # what is read beside takes registers too
+
+
+def test_a_tile_of_a_fixed_height_gets_narrower():
+    """Its sums want so many rows: what is left are its columns."""
+    target = TARGETS["sm_90"]
+    for precision, rows in ((p, r) for p in ("tf32", "bf16") for r in (64, 128)):
+        tiles = [
+            choose(Product(4096, 512, 256, 1, 256, target, precision, limit, rows))
+            for limit in (64, 32, 16)
+        ]
+        assert {t.m for t in tiles} == {rows}
+        assert all(t.accumulators <= n for t, n in zip(tiles, (64, 32, 16), strict=True))
+
+
+def test_vectors_beside_the_sums_take_registers():
+    kernel = added(hand.inner_product(25088, 1024, 256), 1)
+    (reduce,), (store,) = kernel.reduces, kernel.stores
+    value = store.value
+    for n in range(8):
+        column = Load(f"v{n}", index(kernel.space[-1]), "f32")
+        value = hand.op("add", value, column)
+    with_vectors = replace(kernel, body=(reduce, replace(store, value=value)))
+    target = TARGETS["sm_90"]
+    one, other = (render_kernel(k, target, "tf32") for k in (kernel, with_vectors))
+    assert other.accumulators < one.accumulators
+
+
+def test_a_factor_of_two_blobs_takes_twice_the_memory():
+    for target in TARGETS.values():
+        for precision in target.precisions:
+            asked = Product(4096, 512, 4096, 1, 4096, target, precision, blobs=(2, 1))
+            tile = choose(asked)
+            size = 2 if precision == "bf16" else 4
+            assert (2 * tile.m + tile.n) * tile.k * tile.stages * size <= target.shared
