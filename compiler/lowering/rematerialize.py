@@ -76,7 +76,9 @@ def rematerialized(schedule: Schedule, most: int, inlet: bool = False) -> Schedu
 
     None takes more than `most` operations for each blob that it is made of. `inlet`: see Traits.
     """
-    while most and (found := _with_one_less(schedule, most, inlet)) is not None:
+    if not most or not schedule.launches:  # a net of inputs alone has none
+        return schedule
+    while (found := _with_one_less(schedule, most, inlet)) is not None:
         schedule = found
     return schedule
 
