@@ -204,10 +204,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """How the sums of a kernel are shared out: `count` parts are summed side by side.
+    """How sums are shared out: their axis of number `cut` is cut in `count` parts.
 
-    The sums' axis of number `cut` is cut. The parts lie in `buffer`, and whoever is the last to
-    finish one of a result adds all of them up, in their order, and does what comes after the sums.
+    The parts lie in `buffer`, and whoever is last to finish one adds all up, in their order.
     """
 
     cut: int
