@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LAST_PASS = {
     "graph": None,
     "backward": None,
-    "fused": "launches",
+    "fused": "rematerialize",
     "kernels": "memory",
     "memory": "memory",
     "code": "code",

@@ -137,7 +137,7 @@ class CudaExecutable:
             mirror.version += 1
             return
         tensor, address = self._tensor(name)
-        if tensor.slot in self._inlet:
+        if tensor.role == "input" and tensor.slot in self._inlet:
             self._inlet.write(name, value)
             return
         self._driver.use()

@@ -33,7 +33,9 @@ class Inlet:
     def __init__(self, driver: Driver, program: Program) -> None:
         self._driver = driver
         self._slots, self._nbytes = _slots(program)
-        self._tensors = {n: t for n, t in program.tensors.items() if t.slot == INPUTS}
+        # An output may lie where an input does.
+        tensors = program.tensors.items()
+        self._tensors = {n: t for n, t in tensors if t.slot == INPUTS and t.role == "input"}
         parts = {name: part for name, part in self._slots.items() if name != INPUTS}
         for name, tensor in self._tensors.items():
             assert dense(tensor), name  # no bytes of others lie within its span

@@ -15,10 +15,11 @@ from compiler.kernels.schedule import Buffer, Schedule
 from compiler.lowering.memory import plan_memory
 from compiler.lowering.rematerialize import rematerialized
 from compiler.lowering.traits import Traits
-from compiler.pipeline import compile_unit, plan_unit
+from compiler.pipeline import PASSES, compile_unit, plan_unit
 from compiler.triton_source import checks
 from compiler.unit import Unit
 from netdef.engine import open_engine
+from netdef.inspecting import LAST_PASS
 from tests.compiler.test_prologue import compare
 from tests.compiler.test_rowsums import short_rows, step_of, trained  # noqa: F401 (a fixture)
 from tests.harness import assert_close, run_both
@@ -204,3 +205,9 @@ def test_it_pays_where_nothing_is_kept_or_read_for_it(name):
     less = plan_memory(before).arena_bytes - plan_memory(after).arena_bytes
     assert less > 0 if wanted else less == 0
     assert rematerialized(before, 0) is before  # contractions take no maps there
+
+
+def test_kernels_are_shown_as_they_run():
+    """No pass changes them behind the one that `inspect --stage fused` stops at."""
+    names = [name for name, _ in PASSES]
+    assert names[names.index(LAST_PASS["fused"]) + 1] == "memory"
