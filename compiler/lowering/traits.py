@@ -31,8 +31,8 @@ class Traits:
     tile: tuple[int, int] = (64, 64)
     parallel: int = 1
     last_adds: bool = False
-    # Products of large tiles have as many parts as leave the fewest of a GPU's processors idle. 0:
-    # they are split like other sums.
+    # Products of large tiles are cut along any axis but the last, in as many parts as leave the
+    # fewest of a GPU's processors idle. 0: they are split like other sums.
     processors: int = 0
     # A part is a sum of at least `shortest` numbers. Only sums are split that have `inner` numbers,
     # at least 2, at each point of their outermost axis, which is what the parts divide.
