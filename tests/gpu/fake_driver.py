@@ -336,8 +336,12 @@ class FakeDriver:
             raise Misuse(f"{function.name} is to begin early, but there is no kernel before it")
         if "early" in given and not function.waits:
             raise Misuse(f"{function.name} is to begin early, but does not wait")
-        stream.capture.append(Node(function, [*pointers, scratch] if kernel.scratch else pointers))
+        given = [*pointers, scratch] if kernel.scratch else pointers
+        stream.capture.append(Node(function, given, grid=grid[0], shared=config.sharedMemBytes))
         return None
+
+    def execute(self, function: Function, node: Node) -> None:
+        function.kernel.run(node.pointers[: function.kernel.pointers])
 
     # Graphs.
 
@@ -381,9 +385,8 @@ class FakeDriver:
                 if node.event is not None:
                     node.event.time = self.clock
                 elif node.function is not None:
-                    kernel = node.function.kernel
-                    kernel.run(node.pointers[: kernel.pointers])
-                    self.clock += kernel.milliseconds
+                    self.execute(node.function, node)
+                    self.clock += node.function.kernel.milliseconds
 
         self._enqueue(stream, "a graph", act, writes=list(blocks.values()))
         for node in ready.nodes:

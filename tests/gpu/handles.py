@@ -76,6 +76,8 @@ class Node:
     function: Function | None
     pointers: list[int]
     event: Event | None = None
+    grid: int = 1
+    shared: int = 0
 
 
 @dataclass(eq=False)

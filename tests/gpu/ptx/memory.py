@@ -1,0 +1,143 @@
+"""The memory that threads share: the device's, and that of a block."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+
+import numpy as np
+
+from tests.gpu.ptx.lanes import Array
+from tests.gpu.simulator import Allocation, Misuse
+
+_POISON = 0xFF  # what memory holds before anybody wrote it, as numbers: none
+_SEVERAL = -2
+
+
+def aligned(address: Array, size: int) -> None:
+    if np.any(address % address.dtype.type(size)):
+        raise Misuse(f"an address is no multiple of {size} bytes")
+
+
+class Global:
+    """The device's memory, by its addresses. Whoever touches none of the blocks makes an error."""
+
+    def __init__(self, blocks: Iterable[Allocation]) -> None:
+        self._blocks = sorted(blocks, key=lambda b: b.address)
+        self._starts = np.array([b.address for b in self._blocks], np.uint64)
+        self._bytes = [
+            np.ctypeslib.as_array((ctypes.c_uint8 * (b.nbytes + 16)).from_address(b.address))
+            for b in self._blocks
+        ]
+
+    def _parts(self, address: Array, size: int) -> Iterable[tuple[Array | slice, Array, Array]]:
+        """Yields which lanes touch a block, the block as numbers of a size, and where."""
+        aligned(address, size)
+        which = np.searchsorted(self._starts, address, side="right") - 1
+        for n in np.unique(which):
+            if n < 0:
+                raise Misuse("an address lies in no block of memory")
+            block, lanes = self._blocks[n], np.flatnonzero(which == n)
+            place = address[lanes] - np.uint64(block.address)
+            if int(place.max()) + size > block.nbytes:
+                raise Misuse(f"byte {int(place.max())} is behind the end of {block.name}")
+            numbers = self._bytes[n]
+            kind = np.dtype(f"u{size}")
+            whole = numbers[: len(numbers) // size * size].view(kind)
+            yield lanes, whole, (place // np.uint64(size)).astype(np.int64)
+
+    def load(self, address: Array, size: int) -> Array:
+        result = np.zeros(len(address), np.dtype(f"u{size}"))
+        for lanes, numbers, place in self._parts(address, size):
+            result[lanes] = numbers[place]
+        return result
+
+    def store(self, address: Array, value: Array) -> None:
+        for lanes, numbers, place in self._parts(address, value.dtype.itemsize):
+            numbers[place] = value[lanes]
+
+    def add(self, address: Array, value: Array) -> Array:
+        """Adds one lane after the other; returns what stood there before."""
+        result = np.zeros_like(value)
+        for lanes, numbers, place in self._parts(address, value.dtype.itemsize):
+            for lane, at in zip(lanes, place, strict=True):
+                result[lane] = numbers[at]
+                numbers[at] += value[lane]
+        return result
+
+
+class Shared:
+    """Memory of blocks, a row each. Between two barriers, what a warp writes is its own.
+
+    `cell`: bytes that are looked at as one, no more than the smallest access has.
+    """
+
+    def __init__(self, blocks: int, size: int, cell: int) -> None:
+        self.size = size = -(-size // 16) * 16
+        self.bytes = np.full((blocks, size), _POISON, np.uint8)
+        self.epoch = np.ones(blocks, np.int32)  # barriers that a block went through
+        self._cell = cell
+        cells = blocks * size // cell
+        self._writer, self._written = np.zeros(cells, np.int32), np.zeros(cells, np.int32)
+        self._reader, self._read = np.zeros(cells, np.int32), np.zeros(cells, np.int32)
+
+    def places(self, block: Array, address: Array, size: int) -> Array:
+        """Returns where numbers lie among all of this size; checks that they lie in the row."""
+        if len(address) and (int(address.max()) + size > self.size or np.any(address % size)):
+            raise Misuse(f"shared memory of {self.size} bytes is touched at {int(address.max())}")
+        return (block.astype(np.int64) * self.size + address.astype(np.int64)) // size
+
+    def numbers(self, size: int) -> Array:
+        return self.bytes.reshape(-1).view(np.dtype(f"u{size}"))
+
+    def load(self, block: Array, warp: Array, address: Array, size: int) -> Array:
+        place = self.places(block, address, size)
+        self.reads(self._cells(place, size), warp, self.epoch[block])
+        return self.numbers(size)[place]
+
+    def store(self, block: Array, warp: Array, address: Array, value: Array) -> None:
+        size = value.dtype.itemsize
+        place, numbers = self.places(block, address, size), self.numbers(size)
+        changes = numbers[place] != value
+        numbers[place] = value
+        self.writes(self._cells(place, size), warp, self.epoch[block], changes)
+        if np.any(numbers[place] != value):
+            raise Misuse("two threads write another number to the same place")
+
+    def rows(self, block: Array, warp: Array, address: Array, size: int, write: bool) -> None:
+        """Takes note that rows of bytes are read or written, whatever they hold."""
+        cells = self._cells(self.places(block, address, self._cell), self._cell, size)
+        everything = np.ones(len(address), bool)
+        if write:
+            self.writes(cells, warp, self.epoch[block], everything)
+        else:
+            self.reads(cells, warp, self.epoch[block])
+
+    def _cells(self, place: Array, size: int, row: int = 0) -> Array:
+        many = max(row or size, self._cell) // self._cell
+        first = place * size // self._cell
+        return first[:, None] + np.arange(many)
+
+    def reads(self, cells: Array, warp: Array, epoch: Array) -> None:
+        warp, epoch = warp[:, None], epoch[:, None]
+        writer = self._writer[cells]
+        if np.any((self._written[cells] == epoch) & (writer != warp) & (writer != _SEVERAL)):
+            raise Misuse("shared memory is read that another warp wrote, without a barrier between")
+        several = (self._read[cells] == epoch) & (self._reader[cells] != warp)
+        self._reader[cells] = warp
+        several |= self._reader[cells] != warp  # in this very instruction
+        self._reader[cells[several]] = _SEVERAL
+        self._read[cells] = epoch
+
+    def writes(self, cells: Array, warp: Array, epoch: Array, changes: Array) -> None:
+        """Several warps may write the same number."""
+        warp, epoch, changes = warp[:, None], epoch[:, None], changes[:, None]
+        other = (self._read[cells] == epoch) & (self._reader[cells] != warp)
+        again = (self._written[cells] == epoch) & (self._writer[cells] != warp)
+        if np.any((other | again) & changes):
+            done = "read" if np.any(other & changes) else "wrote"
+            raise Misuse(f"shared memory is written that another warp {done}, without a barrier")
+        self._writer[cells] = warp
+        again |= self._writer[cells] != warp
+        self._writer[cells[again]] = _SEVERAL
+        self._written[cells] = epoch
