@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.gpu.ptx.text import Operand, Register
+from tests.gpu.ptx.text import Operand, Register, Unknown
 
 Array = np.ndarray[Any, Any]
 # Runs an instruction on a machine, for the lanes that are active (None: all).
@@ -36,13 +36,15 @@ def width(register: Register) -> np.dtype[Any]:
     letters = register.lstrip("%").rstrip("0123456789")
     if letters in ("r", "rs", "rd"):
         return np.dtype({"rs": np.uint16, "r": np.uint32, "rd": np.uint64}[letters])
-    return np.dtype(bool)  # %p, and the predicates of inline assembly
+    if letters != "p" and "@" not in register:  # else a predicate, or one of inline assembly
+        raise Unknown(register)
+    return np.dtype(bool)
 
 
 class Lanes:
-    """Threads of several blocks, block after block; `blocks` are the numbers that they have."""
+    """Threads of several blocks of a grid; `blocks` are the numbers that they have."""
 
-    def __init__(self, blocks: Array, threads: int) -> None:
+    def __init__(self, blocks: Array, threads: int, grid: int) -> None:
         self.blocks, self.threads = blocks, threads
         self.count = len(blocks) * threads
         index = np.arange(self.count)
@@ -54,6 +56,7 @@ class Lanes:
         self.registers: dict[Register, Array] = {
             "%tid.x": thread,
             "%ctaid.x": blocks.astype(np.uint32)[self.block],
+            "%nctaid.x": np.full_like(thread, grid),
             "%ctaid.y": zero,
             "%ctaid.z": zero,
             "global_smem": zero,

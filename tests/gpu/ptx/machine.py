@@ -15,7 +15,7 @@ from tests.gpu.ptx.warps import together
 from tests.gpu.simulator import Misuse
 
 _RESIDENT = 16384  # threads that run at a time
-_PATIENCE = 1_000_000  # stretches of code after which a kernel is said to hang
+_PATIENCE = 200_000  # stretches of code after which a kernel is said to hang
 _NOTHING = ("griddepcontrol", "bar.warp", "membar", "fence", "wgmma.fence", "nanosleep")
 _STOPS = ("bra", "ret", "exit", "bar", "barrier")  # what ends a stretch, where not in _NOTHING
 
@@ -24,20 +24,12 @@ class Machine(Lanes):
     """Blocks of a kernel that run beside each other."""
 
     def __init__(
-        self,
-        emulated: Emulated,
-        blocks: Array,
-        pointers: Sequence[int],
-        memory: Global,
-        shared: int,
+        self, emulated: Emulated, grid: int, blocks: Array, shared: int, memory: Global
     ) -> None:
-        code = emulated.code
-        super().__init__(blocks, code.threads)
+        super().__init__(blocks, emulated.code.threads, grid)
         self.memory = memory
         self.shared = Shared(len(blocks), shared, emulated.cell)
         self.copies = Copies(self.count)
-        for name, pointer in zip(code.parameters, pointers, strict=True):
-            self.registers[name] = np.full(self.count, pointer, np.uint64)
 
 
 class Emulated:
@@ -60,8 +52,10 @@ class Emulated:
         many = grid if spins else max(1, _RESIDENT // self.code.threads)
         with np.errstate(all="ignore"):
             for first in range(0, grid, many):
-                part = blocks[first : first + many]
-                _run(self, Machine(self, part, pointers, memory, shared))
+                machine = Machine(self, grid, blocks[first : first + many], shared, memory)
+                for name, pointer in zip(self.code.parameters, pointers, strict=True):
+                    machine.registers[name] = np.full(machine.count, pointer, np.uint64)
+                _run(self, machine)
 
 
 def _idle(i: Instruction) -> bool:
