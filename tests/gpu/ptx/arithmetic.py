@@ -171,7 +171,9 @@ _OTHERS = {"shl": ("", "u32"), "shr": ("", "u32"), "bfe": ("", "u32", "u32"), "m
 def elementwise(i: Instruction) -> Step | None:
     """Returns what runs an instruction, None if it is of another kind."""
     first = i.parts[0]
-    special = {"mov": _move, "selp": _select, "setp": _compare, "cvt": _convert}.get(first)
+    special = {"mov": _move, "cvta": _move, "selp": _select, "setp": _compare, "cvt": _convert}.get(
+        first
+    )
     if special is not None:
         return special(i)
     kind, words = i.parts[-1], [p for p in i.parts[:-1] if p not in ("ftz", "uni")]

@@ -57,6 +57,7 @@ class Lanes:
             "%tid.x": thread,
             "%ctaid.x": blocks.astype(np.uint32)[self.block],
             "%nctaid.x": np.full_like(thread, grid),
+            "%nctaid.y": np.ones_like(thread),
             "%ctaid.y": zero,
             "%ctaid.z": zero,
             "global_smem": zero,

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tests.gpu.ptx.arithmetic import elementwise
+from tests.gpu.ptx.engine import Engine, engine
 from tests.gpu.ptx.lanes import Array, Lanes, Step
 from tests.gpu.ptx.memory import Global, Shared
+from tests.gpu.ptx.tensors import Products, tensor
 from tests.gpu.ptx.text import Code, Instruction, Unknown
 from tests.gpu.ptx.transfers import Copies, transfer
 from tests.gpu.ptx.warps import together
@@ -16,7 +18,10 @@ from tests.gpu.simulator import Misuse
 
 _RESIDENT = 16384  # threads that run at a time
 _PATIENCE = 200_000  # stretches of code after which a kernel is said to hang
-_NOTHING = ("griddepcontrol", "bar.warp", "membar", "fence", "wgmma.fence", "nanosleep")
+_NOTHING = (
+    "griddepcontrol", "bar.warp", "membar", "wgmma.fence", "nanosleep",
+    "cp.async.bulk.commit_group", "cp.async.bulk.wait_group",
+)  # fmt: skip
 _STOPS = ("bra", "ret", "exit", "bar", "barrier")  # what ends a stretch, where not in _NOTHING
 
 
@@ -30,6 +35,7 @@ class Machine(Lanes):
         self.memory = memory
         self.shared = Shared(len(blocks), shared, emulated.cell)
         self.copies = Copies(self.count)
+        self.products, self.engine = Products(self.count), Engine()
 
 
 class Emulated:
@@ -67,7 +73,7 @@ def _stops(i: Instruction) -> bool:
 
 
 def _step(i: Instruction) -> Step:
-    found = elementwise(i) or transfer(i) or together(i)
+    found = tensor(i) or engine(i) or transfer(i) or together(i) or elementwise(i)
     if found is None:
         raise Unknown(i.text)
     return found

@@ -66,7 +66,6 @@ def multiply_warp(
 
 def multiply_group(
     kind: str,
-    n: int,
     a: Sequence[Words] | Descriptors,
     b: Descriptors,
     d: Sequence[Floats],
@@ -76,17 +75,18 @@ def multiply_group(
     shared: Bytes,
     block: Integers,
 ) -> list[Floats]:
-    """wgmma.mma_async.sync.aligned, m64n{n}k16 of bf16 or m64n{n}k8 of tf32, sums in f32.
+    """wgmma.mma_async.sync.aligned, m64nNk16 of bf16 or m64nNk8 of tf32, sums in f32.
 
     PTX ISA, Register Fragments for wgmma.mma_async.m64nNk16 and .m64nNk8. `a` is four registers or
-    descriptors. Without `accumulate` what `d` holds does not count.
+    descriptors; N columns are two for each register of `d`, which do not count without
+    `accumulate`.
     """
     if isinstance(a, np.ndarray):
         rows = _operand(kind, a, 64, a_transposed, shared, block)
     else:
         rows = _rows(kind, a)
     before = np.where(accumulate[:, None, None], _matrix(d), np.float32(0))
-    return _sums(rows, _operand(kind, b, n, b_transposed, shared, block), before)
+    return _sums(rows, _operand(kind, b, 2 * len(d), b_transposed, shared, block), before)
 
 
 def operand_units(kind: str, descriptors: Descriptors, extent: int, transposed: bool) -> Integers:

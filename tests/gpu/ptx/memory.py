@@ -11,7 +11,7 @@ from tests.gpu.ptx.lanes import Array
 from tests.gpu.simulator import Allocation, Misuse
 
 _POISON = 0xFF  # what memory holds before anybody wrote it, as numbers: none
-_SEVERAL = -2
+_SEVERAL, _ENGINE = -2, -3  # who reads or writes, where it is not one warp
 
 
 def aligned(address: Array, size: int) -> None:
@@ -80,6 +80,7 @@ class Shared:
         cells = blocks * size // cell
         self._writer, self._written = np.zeros(cells, np.int32), np.zeros(cells, np.int32)
         self._reader, self._read = np.zeros(cells, np.int32), np.zeros(cells, np.int32)
+        self._unfenced = np.zeros(cells, bool)  # what tensor cores and copy engine may not see yet
 
     def places(self, block: Array, address: Array, size: int) -> Array:
         """Returns where numbers lie among all of this size; checks that they lie in the row."""
@@ -104,14 +105,53 @@ class Shared:
         if np.any(numbers[place] != value):
             raise Misuse("two threads write another number to the same place")
 
-    def rows(self, block: Array, warp: Array, address: Array, size: int, write: bool) -> None:
+    def rows(
+        self,
+        block: Array,
+        warp: Array,
+        address: Array,
+        size: int,
+        write: bool,
+        fenced: bool = False,
+    ) -> None:
         """Takes note that rows of bytes are read or written, whatever they hold."""
         cells = self._cells(self.places(block, address, self._cell), self._cell, size)
         everything = np.ones(len(address), bool)
         if write:
-            self.writes(cells, warp, self.epoch[block], everything)
+            self.writes(cells, warp, self.epoch[block], everything, fenced)
         else:
             self.reads(cells, warp, self.epoch[block])
+
+    def fence(self, block: Array, warp: Array) -> None:
+        """fence.proxy.async: what warps see, tensor cores and copy engine see from now on."""
+        cells = np.flatnonzero(self._unfenced)
+        row = cells * self._cell // self.size
+        own = np.isin(self._writer[cells], [*warp, _SEVERAL])
+        seen = own | (self._written[cells] < self.epoch[row])
+        self._unfenced[cells[seen & np.isin(row, block)]] = False
+
+    def fetch(self, block: Array, address: Array) -> None:
+        """Takes note that tensor cores read units of 16 bytes, for all warps of a group."""
+        cells = self._cells(self.places(block, address, self._cell), self._cell, 16)
+        epoch = self.epoch[block][:, None]
+        if np.any(self._unfenced[cells]):
+            raise Misuse("tensor cores read what was written, without fence.proxy.async between")
+        if np.any(self._written[cells] == epoch):
+            raise Misuse("tensor cores read what was written, without a barrier between")
+        self._reader[cells], self._read[cells] = _SEVERAL, epoch
+
+    def fill(self, block: Array, warp: Array, address: Array) -> Array:
+        """Takes note that the copy engine writes units of 16 bytes; returns what `filled` takes."""
+        cells = self._cells(self.places(block, address, self._cell), self._cell, 16)
+        if np.any(self._unfenced[cells]):
+            raise Misuse("the copy engine writes to what was written, without fence.proxy.async")
+        self.rows(block, warp, address, 16, write=True, fenced=True)
+        self._writer[cells] = _ENGINE
+        return cells
+
+    def filled(self, cells: Array) -> None:
+        """What the copy engine wrote is there for whoever waited for its barrier."""
+        self._written[cells] = 0
 
     def _cells(self, place: Array, size: int, row: int = 0) -> Array:
         many = max(row or size, self._cell) // self._cell
@@ -129,7 +169,9 @@ class Shared:
         self._reader[cells[several]] = _SEVERAL
         self._read[cells] = epoch
 
-    def writes(self, cells: Array, warp: Array, epoch: Array, changes: Array) -> None:
+    def writes(
+        self, cells: Array, warp: Array, epoch: Array, changes: Array, fenced: bool = False
+    ) -> None:
         """Several warps may write the same number."""
         warp, epoch, changes = warp[:, None], epoch[:, None], changes[:, None]
         other = (self._read[cells] == epoch) & (self._reader[cells] != warp)
@@ -141,3 +183,4 @@ class Shared:
         again |= self._writer[cells] != warp
         self._writer[cells[again]] = _SEVERAL
         self._written[cells] = epoch
+        self._unfenced[cells] = not fenced

@@ -254,7 +254,7 @@ def test_wgmma(kind, n, width, turned_a, turned_b):
             [step(kind, width, turned_a, k), step(kind, width, turned_b, k)]
         )
         sums = matrices.multiply_group(
-            kind, n, moved[:, 0], moved[:, 1], sums, np.array([True, k > 0]),
+            kind, moved[:, 0], moved[:, 1], sums, np.array([True, k > 0]),
             bool(turned_a), bool(turned_b), shared, block,
         )  # fmt: skip
         part = slice(k * DEPTH[kind], (k + 1) * DEPTH[kind])
@@ -280,7 +280,7 @@ def test_wgmma_of_rows_in_registers(kind):
     descriptor = words([lay(kind, shared, 1, 2048, b[0], 32, False)])
     unknown = [full(np.nan, 128)] * (n // 2)
     found = matrices.multiply_group(
-        kind, n, rows, descriptor, unknown, np.array([False]), False, False, shared, block
+        kind, rows, descriptor, unknown, np.array([False]), False, False, shared, block
     )
     exact = a.astype(np.float64) @ b.swapaxes(1, 2)
     for register, expected in zip(found, group_sums_of(exact), strict=True):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.gpu.ptx import matrices, tiles
+from tests.gpu.ptx.units import write_units
 from tests.gpu.simulator import Misuse
 
 ELEMENTS = {"f32": (0x7, 4), "bf16": (0xA, 2)}
@@ -76,17 +77,14 @@ class Tensor:
 @pytest.mark.parametrize("rows, columns", [(13, 37), (1, 1), (64, 128)])
 def test_a_tile_is_swizzled_and_zero_past_the_ends(kind, width, x, y, rows, columns):
     tensor, height = Tensor(kind, rows, columns), 24
-    shared = np.full((BLOCKS, SIZE), 0xEE, np.uint8)
-    about = tensor.map(width, height)
-    assert tiles.load_tile(shared, 1, 1024, about, (x, y), tensor.read) == width * height
+    places, units = tiles.tile(tensor.map(width, height), 1024, (x, y), tensor.read)
+    assert units.shape == (len(set(places)), 16) == (width * height // 16, 16)
     expected = tensor.box(x, y, width // tensor.itemsize, height)
     for r in range(height):
         for unit in range(width // 16):
             moved = unit ^ r * width // 128 % (width // 16)
-            at = 1024 + r * width + moved * 16
-            assert (shared[1, at : at + 16] == expected[r, unit * 16 : unit * 16 + 16]).all()
-    assert (shared[0] == 0xEE).all() and (shared[1, :1024] == 0xEE).all()
-    assert (shared[1, 1024 + width * height :] == 0xEE).all()
+            (at,) = np.flatnonzero(places == 1024 + r * width + moved * 16)
+            assert (units[at] == expected[r, unit * 16 : unit * 16 + 16]).all()
 
 
 def test_wgmma_reads_a_tile_as_the_copy_engine_wrote_it():
@@ -98,12 +96,13 @@ def test_wgmma_reads_a_tile_as_the_copy_engine_wrote_it():
         bits = (tensor.values.view(np.uint32) >> 16).astype(np.uint16)
         tensor.bytes[:, : tensor.used] = bits.view(np.uint8)
     shared = np.full((BLOCKS, SIZE), 0xFF, np.uint8)
-    tiles.load_tile(shared, 1, 0, a.map(128, 64), (0, 0), a.read)
-    tiles.load_tile(shared, 1, 8192, b.map(128, 16), (0, 0), b.read)
+    for tensor, address in ((a, 0), (b, 8192)):
+        places, units = tiles.tile(tensor.map(128, tensor.rows), address, (0, 0), tensor.read)
+        write_units(shared, np.array([1]), places[None], units[None])
     common = 1 << 62 | 1024 // 16 << 32
     descriptors = np.array([[common | 32 * 2 // 16], [common | 8192 // 16]], np.uint64)
     sums = matrices.multiply_group(
-        "bf16", 64, descriptors[0], descriptors[1], [np.zeros((1, 128), np.float32)] * 32,
+        "bf16", descriptors[0], descriptors[1], [np.zeros((1, 128), np.float32)] * 32,
         np.array([True]), False, True, shared, np.array([1]),
     )  # fmt: skip
     product = a.values[:, 32:48] @ b.values
@@ -127,9 +126,7 @@ def test_wgmma_reads_a_tile_as_the_copy_engine_wrote_it():
 def test_maps_that_triton_does_not_make(changes):
     tensor = Tensor("f32", 8, 64)
     with pytest.raises(NotImplementedError):
-        tiles.load_tile(
-            np.zeros((1, SIZE), np.uint8), 0, 0, described(**changes), (0, 0), tensor.read
-        )
+        tiles.tile(described(**changes), 0, (0, 0), tensor.read)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +143,7 @@ def test_maps_that_triton_does_not_make(changes):
 def test_what_the_copy_engine_refuses(address, changes):
     tensor = Tensor("f32", 8, 64)
     with pytest.raises(Misuse):
-        tiles.load_tile(
-            np.zeros((1, SIZE), np.uint8), 0, address, described(**changes), (0, 0), tensor.read
-        )
+        tiles.tile(described(**changes), address, (0, 0), tensor.read)
 
 
 # Barriers.

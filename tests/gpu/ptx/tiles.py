@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.gpu.ptx.units import UNIT, Bytes, Integers, swizzled, write_units
+from tests.gpu.ptx.units import UNIT, Bytes, Integers, swizzled
 from tests.gpu.simulator import Misuse
 
 # Gives so many bytes of global memory from each address on: (addresses, bytes).
@@ -37,6 +37,7 @@ BARRIER = np.dtype(
 )
 _MARK = 0xBA44  # what tells a barrier from other memory
 _MOST_BYTES = 2**20 - 1
+_MISSING = "there is no barrier here"
 
 
 def replace_field(
@@ -61,35 +62,33 @@ def replace_field(
     shared[block[:, None], places] = value.astype(kind.base)[:, None].view(np.uint8)
 
 
-def load_tile(
-    shared: Bytes, block: int, address: int, tensor_map: Bytes, start: tuple[int, int], read: Reader
-) -> int:
+def tile(
+    tensor_map: Bytes, address: int, start: tuple[int, int], read: Reader
+) -> tuple[Integers, Bytes]:
     """cp.async.bulk.tensor.2d.shared::cta.global.mbarrier::complete_tx::bytes (PTX ISA, the same).
 
-    Copies the box of a tensor map (its 128 bytes) from `start` (x, y) on to shared memory; what
-    lies outside of the tensor is 0. Returns the bytes that the barrier hears of: those of the box.
-    PTX ISA, Tensors: Tiled Mode, Out of Boundary Access, Swizzling Modes.
+    Returns the box of a tensor map (its 128 bytes) from `start` (x, y) on, as units of shared
+    memory: where they lie, and their bytes, all of which the barrier hears of. What lies outside
+    of the tensor is 0. PTX ISA, Tensors: Tiled Mode, Out of Boundary Access, Swizzling Modes.
     """
     (about,) = tensor_map.view(MAP)
     itemsize, width = _checked(about)
     if address % 128:
         raise Misuse("a tile whose place in shared memory is not aligned")
     columns, rows = (int(n) for n in about["box_dim"])
-    inside = [  # the part of the box, along x and y, that lies in the tensor
+    across, along = [  # the part of the box that lies in the tensor
         slice(min(max(0, -at), box), max(0, min(box, int(size) - at)))
         for at, box, size in zip(start, (columns, rows), about["global_dim"], strict=True)
     ]
-    tile = np.zeros((rows, columns * itemsize), np.uint8)
-    across, along = inside
+    box = np.zeros((rows, columns * itemsize), np.uint8)
     if across.start < across.stop and along.start < along.stop:
         first = int(about["global_address"]) + (start[0] + across.start) * itemsize
         lines = np.arange(start[1] + along.start, start[1] + along.stop, dtype=np.int64)
         nbytes = (across.stop - across.start) * itemsize
         source = read(first + lines * int(about["global_stride"]), nbytes)
-        tile[along, across.start * itemsize : across.stop * itemsize] = source
-    places = swizzled(address + np.arange(0, tile.size, UNIT, dtype=np.int64), width)
-    write_units(shared, np.array([block]), places[None], tile.reshape(1, -1, UNIT))
-    return tile.size
+        box[along, across.start * itemsize : across.stop * itemsize] = source
+    places = address + np.arange(0, box.size, UNIT, dtype=np.int64)
+    return swizzled(places, width), box.reshape(-1, UNIT)
 
 
 def _checked(about: np.void) -> tuple[int, int]:
@@ -157,14 +156,16 @@ def is_complete(
 
     Tells whether the phase of that parity, this one or the one before, is complete.
     """
-    phases = [int(barrier["phase"]) for barrier in _alive(shared, block, address)]
-    return np.not_equal(phases, parity)
+    _check(address)
+    found = shared.view(BARRIER)[block, address // BARRIER.itemsize]
+    if np.any(found["mark"] != _MARK):
+        raise Misuse(_MISSING)
+    return np.not_equal(found["phase"], parity)
 
 
 def _barriers(shared: Bytes, block: Integers, address: Integers) -> list[NDArray[np.void]]:
     """Returns views of barriers."""
-    if (address % BARRIER.itemsize).any():
-        raise Misuse("a barrier that is not aligned")
+    _check(address)
     every = shared.view(BARRIER)
     places = zip(block.tolist(), (address // BARRIER.itemsize).tolist(), strict=True)
     return [every[row, at : at + 1].reshape(()) for row, at in places]
@@ -173,8 +174,13 @@ def _barriers(shared: Bytes, block: Integers, address: Integers) -> list[NDArray
 def _alive(shared: Bytes, block: Integers, address: Integers) -> list[NDArray[np.void]]:
     found = _barriers(shared, block, address)
     if any(barrier["mark"] != _MARK for barrier in found):
-        raise Misuse("there is no barrier here")
+        raise Misuse(_MISSING)
     return found
+
+
+def _check(address: Integers) -> None:
+    if (address % BARRIER.itemsize).any():
+        raise Misuse("a barrier that is not aligned")
 
 
 def _count(barrier: NDArray[np.void], nbytes: int) -> None:

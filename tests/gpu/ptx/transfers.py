@@ -165,7 +165,8 @@ class Copies:
 def _write(m: Machine, lanes: Array, address: Array, data: Array) -> None:
     size = data.shape[1]
     block = m.block[lanes]
-    m.shared.rows(block, m.warp[lanes], address, size, write=True)
+    # Neither Triton nor CUTLASS has a fence between such a copy and tensor cores.
+    m.shared.rows(block, m.warp[lanes], address, size, write=True, fenced=True)
     first = m.shared.places(block, address, 1)
     m.shared.bytes.reshape(-1)[first[:, None] + np.arange(size)] = data
 
