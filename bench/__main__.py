@@ -109,6 +109,8 @@ def gpu(
     What is found is added to what the file has.
     """
     from bench.gpu import Plan, Script
+    from bench.targets import COLUMNS as TARGETS
+    from bench.targets import targets
 
     if not nets and not operations:
         nets, operations = tuple(GPU_CASES), tuple(OPERATIONS)
@@ -118,11 +120,11 @@ def gpu(
     )
     name, found = ("dry-run", None) if dry_run else find_gpu(click.echo)
     path = path or RESULTS / f"{name}.json"
-    document = json.loads(path.read_text()) if path.exists() else {}
-    script = Script(plan, found, document, click.echo, partial(write_json, path))
+    script = Script(plan, found, _known(path), click.echo, partial(write_json, path))
     script.run()
     if table := rows([*script.rows.values()]):
         show(table)
+    show([*targets(script.rows, script.document.get("operations", {}))], TARGETS)
     click.echo(f"written: {path}")
 
 
@@ -131,10 +133,14 @@ def gpu(
 @_target
 @click.option("--precision", "precisions", default=",".join(_FAST), show_default=True)
 @click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True, help="Default: both.")
-def compile_(nets: tuple[str, ...], target: str, precisions: str, mode: tuple[Mode, ...]) -> None:
-    """Compile what `gpu` runs on NETS and the operations, for a GPU that need not be there.
+@click.option("--json", "path", type=Path, default=RESULTS / "gpu.json", show_default=True)
+def compile_(
+    nets: tuple[str, ...], target: str, precisions: str, mode: tuple[Mode, ...], path: Path
+) -> None:
+    """Do what `gpu` does on NETS and the operations, for a GPU that need not be there, but run.
 
-    It lies in the cache afterwards.
+    Programs lie in the cache afterwards, the reference's losses in the file: of
+    `gpu --missing --json` with that file, only what needs the GPU is left.
     """
     from bench.gpu import Plan, Script
 
@@ -145,7 +151,8 @@ def compile_(nets: tuple[str, ...], target: str, precisions: str, mode: tuple[Mo
         operations=() if nets else tuple(OPERATIONS),
         budget=float("inf"),
     )
-    Script(plan, {"target": target}, {}, click.echo, lambda document: None).compile()
+    save = partial(write_json, path)
+    Script(plan, {"target": target}, _known(path), click.echo, save).compile()
 
 
 @main.command()
@@ -220,11 +227,16 @@ def _keep(path: Path, target: str, section: str, found: Findings) -> None:
     """Adds what was found to a section of a file; the rest of it stays."""
     from bench.static import plain
 
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = _known(path)
     nets = kept.get(section, {}) | {
         f"{found.net} {found.precision}": {**plain(found), "commit": commit()}
     }
     write_json(path, {**kept, **describe(), "target": target, section: nets})
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """Returns what a result file has, nothing if there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:

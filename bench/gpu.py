@@ -9,8 +9,6 @@ code is real, and is launched on the driver made of Python.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
 import traceback
@@ -18,12 +16,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CHECK_CASES, GPU_CASES, OPERATIONS, ROOT, Case, Mode
+from bench import commands
+from bench.cases import CHECK_CASES, GPU_CASES, OPERATIONS, Case, Mode
 from bench.machine import commit, describe, processors
 from bench.measure import (
     EARLY,
@@ -40,9 +38,9 @@ from bench.measure import (
 from bench.peer import Job
 from bench.report import as_json, from_json
 from bench.side import LeftOut, Side
+from bench.targets import SMALL
 from schemas.precision import Precision
 
-TESTS = [sys.executable, "-m", "pytest", "-q", "tests/gpu/test_cuda_device.py"]
 # Relative differences of three losses that rounding explains; more is worth a look.
 TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 # What takes long to start comes when everybody else was measured on every net.
@@ -57,6 +55,7 @@ EARLY_NETS = ("lenet", "mlp", "resnet50")
 LIMIT, LIMITS = 90.0, {"compile": 150.0, "max_autotune": 300.0}
 TESTING, PREPARING, LOCATING = 120.0, 180.0, 120.0
 COMPILING = 1200.0  # where nobody waits for it
+FAILED = "its check fails"  # as its rows would, or hang for as long again
 
 Document = dict[str, Any]
 Part = tuple[str, Callable[[], None]]  # what it is, and what it does
@@ -148,22 +147,27 @@ class Script:
         for precision in plan.precisions:
             if not plan.dry_run and self.wanted("ceilings", precision):
                 yield f"ceilings {precision}", partial(self.ceiling, precision)
-        for precision, net in product(plan.precisions, plan.nets):
-            if self.checked(net, precision):
-                yield f"check {net} {precision}", partial(self.check, net, precision)
-            yield from self.timings("train", QUICK, precision, net)
-        for precision, which in product(plan.precisions, plan.operations):
-            if self.wanted("operations", f"{which} {precision}"):
-                yield f"{which} {precision}", partial(self.operation, which, precision)
-        stages: tuple[tuple[Mode, tuple[str, ...]], ...] = (
-            ("train", SLOW),
-            ("infer", QUICK),
-            ("infer", SLOW),
-            ("train", SLOWEST),
-            ("infer", SLOWEST),
+        for precision in plan.precisions:
+            for net in plan.nets:
+                if self.checked(net, precision):
+                    yield f"check {net} {precision}", partial(self.check, net, precision)
+                yield from self.timings("train", QUICK, precision, net)
+            for which in plan.operations:
+                if self.wanted("operations", f"{which} {precision}"):
+                    yield f"{which} {precision}", partial(self.operation, which, precision)
+        small = tuple(net for net in plan.nets if net in SMALL)
+        large = tuple(net for net in plan.nets if net not in SMALL)
+        stages: tuple[tuple[Mode, tuple[str, ...], tuple[str, ...]], ...] = (
+            ("train", (*SLOW, *SLOWEST), small),  # then their best mode is known
+            ("train", SLOW, large),
+            ("infer", QUICK, plan.nets),
+            ("infer", SLOW, plan.nets),
+            ("train", SLOWEST, large),
+            ("infer", SLOWEST, plan.nets),
         )
-        for (mode, peers), precision, net in product(stages, plan.precisions, plan.nets):
-            yield from self.timings(mode, peers, precision, net)
+        for mode, peers, nets in stages:
+            for precision, net in product(plan.precisions, nets):
+                yield from self.timings(mode, peers, precision, net)
 
     def kept(self, section: str) -> Document:
         """Returns a section of the result file."""
@@ -208,55 +212,40 @@ class Script:
         return max(1.0, min(limit, self.deadline - time.monotonic()))
 
     def tests(self) -> None:
-        """Runs the tests that need a GPU, and keeps how it ended."""
-        known = self.kept("tests")["gpu"] = {"rc": None, "last": "", "output": ""}
-        many = ["-n", str(min(8, processors()))] if find_spec("xdist") else []
-        try:
-            done = subprocess.run(
-                [*TESTS, *many], cwd=ROOT, capture_output=True, text=True,
-                timeout=self.left(TESTING),
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as late:
-            known.update(last="timeout", output=_text(late.stdout)[-8000:])
-            self.say(f"GPU tests: not done in their share of the time\n{known['output']}")
-            return
-        if "No module named pytest" in done.stderr:
-            self.say("GPU tests: left out, pytest is not installed")
-            known["last"] = "pytest is not installed"
-            return
-        lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
-        self.say(f"GPU tests: {lines[-1]}")
-        output = "" if done.returncode == 0 else (done.stdout + done.stderr)[-8000:]
-        known.update(rc=done.returncode, last=lines[-1], output=output)
-        if output:
-            self.say(output)
+        """Runs the tests that need a GPU, and keeps how they ended."""
+        found = self.kept("tests")["gpu"] = commands.gpu_tests(self.left(TESTING))
+        self.say(f"GPU tests: {found['last']}\n{found['output']}".rstrip())
 
     def compile(self) -> None:
-        """Compiles all programs that the script will run, on all processors at once."""
+        """Does beforehand what needs no GPU: compiles, and asks the reference."""
         self.deadline = time.monotonic() + self.plan.budget
-        with ThreadPoolExecutor(processors()) as pool:
-            for job in dict.fromkeys(self.programs()):
-                pool.submit(self.alone, job, COMPILING)
+        with tempfile.TemporaryDirectory() as folder:
+            self.folder = Path(folder)
+            self.prepare(COMPILING)
+        self.save(self.document)
 
-    def prepare(self) -> None:
-        """Compiles all programs, writes weights, asks the reference: on all processors at once."""
-        plan, references = self.plan, self.kept("reference")
+    def prepare(self, limit: float = PREPARING) -> None:
+        """Compiles all programs, writes weights, asks the reference: on all processors at once.
+
+        Each may take `limit` seconds.
+        """
+        plan = self.plan
         with ThreadPoolExecutor(processors()) as pool:
             written: dict[str, Future[list[float]]] = {}
             for case in [of(net) for of in (plan.case, plan.check_case) for net in plan.nets]:
                 path = str(weights_path(case, self.folder))
                 if path not in written:
                     job = Job("weights", case, "train", 1, weights=path)
-                    written[path] = pool.submit(self.alone, job, PREPARING)
+                    written[path] = pool.submit(self.alone, job, limit)
             begun: list[Future[Any]] = []
             for job in dict.fromkeys(self.programs()):
-                begun.append(pool.submit(self.alone, job, PREPARING))
+                begun.append(pool.submit(self.alone, job, limit))
             for net in plan.nets:
                 if self.wanted("reference", net):
                     case = plan.check_case(net)
                     path = str(weights_path(case, self.folder))
                     job = Job("netdef", case, "train", 2, "reference", weights=path)
-                    begun.append(pool.submit(self.reference, job, written[path], references))
+                    begun.append(pool.submit(self.reference, job, written[path], limit))
         for one in (*written.values(), *begun):
             if not isinstance(error := one.exception(), LeftOut | None):
                 raise error
@@ -295,10 +284,10 @@ class Script:
         self.say(f"{what}: {time.monotonic() - begun:.1f} s")
         return found
 
-    def reference(self, job: Job, written: Future[list[float]], references: Document) -> None:
+    def reference(self, job: Job, written: Future[list[float]], limit: float) -> None:
         """Keeps the first three losses of a net on the reference backend."""
         written.result()
-        references[job.case.net] = self.alone(job, PREPARING)
+        self.kept("reference")[job.case.net] = self.alone(job, limit)
 
     def check(self, net: str, precision: Precision) -> None:
         """Compares the first three losses of a net with the reference's, from the same weights."""
@@ -315,7 +304,8 @@ class Script:
             losses = self.alone(replace(job, precision=precision), LIMIT)
         except LeftOut as reason:
             if time.monotonic() < self.deadline:  # else another call tries again
-                self.kept("check")[key] = {**answer, "error": str(reason), "trace": reason.trace}
+                answer.update(error=str(reason), trace=reason.trace, within_tolerance=False)
+                self.kept("check")[key] = answer
                 self.locate(net, precision, case)
             return
         worst = difference(losses, expected)
@@ -328,24 +318,11 @@ class Script:
             self.locate(net, precision, case)
 
     def locate(self, net: str, precision: Precision, case: Case) -> None:
-        """Looks for the kernel that fails or is off, in a process of its own; keeps what it says.
-
-        A kernel that hangs is stopped with it: it is in the last line.
-        """
+        """Looks for the kernel that fails or is off; keeps what is said."""
         if self.plan.dry_run:
             return
-        options = ["--batch", str(case.batch), "--precision", precision]
-        options += ["--side", str(case.item[-1])] if len(case.item) > 1 else []
-        command = [sys.executable, "-m", "bench", "locate", net, *options]
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                timeout=self.left(LOCATING),
-            )  # fmt: skip
-            said = done.stdout
-        except subprocess.TimeoutExpired as late:
-            said = _text(late.stdout) + "not done in its share of the time\n"
-        self.kept("located")[f"{net} {precision} {case.batch}"] = said[-8000:]
+        said = commands.located(net, precision, case, self.left(LOCATING))
+        self.kept("located")[f"{net} {precision} {case.batch}"] = said
         self.say("\n".join(said.splitlines()[-12:]))
 
     def timing(self, net: str, mode: Mode, precision: Precision, peers: tuple[str, ...]) -> None:
@@ -360,14 +337,18 @@ class Script:
         )  # fmt: skip
         if plan.dry_run:  # the driver made of Python reads the machine code of every binary
             options = replace(options, rounds=1, seconds=0.0, timeout=PREPARING)
-        one = compare(plan.case(net), mode, peers, options, self.say)
+        check = self.kept("check").get(f"{net} {precision}", {}) if mode == "train" else {}
+        hopeless = {p: FAILED for p in peers if p in (OURS, EARLY) and "error" in check}
+        others = [p for p in peers if p not in hopeless]
+        one = compare(plan.case(net), mode, others, options, self.say)
+        one.left_out |= hopeless
         if key in self.rows:
             one = merged(self.rows[key], one)
         ceilings = self.kept("ceilings").get(precision, {})
         one.ceiling_gbytes, one.ceiling_gflops = ceilings.get("copy"), ceilings.get("matmul")
         one.commit = commit()
         self.rows[key] = one
-        if mode == "train" and one.left_out.get(OURS, LATE) != LATE and OURS in peers:
+        if mode == "train" and OURS in others and one.left_out.get(OURS, LATE) != LATE:
             self.locate(net, precision, plan.case(net))
 
     def operation(self, which: str, precision: Precision) -> None:
@@ -393,8 +374,3 @@ class Script:
                 side.stop()
             self.say(f"{peer} {precision}: {found[peer]:,.0f} G{fact[1:]}/s")
         self.kept("ceilings")[precision] = found
-
-
-def _text(output: str | bytes | None) -> str:
-    """Returns what a process that was stopped has printed: bytes, whatever was asked for."""
-    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""

@@ -4,13 +4,17 @@ The step runs one launch after the other, and waits for each. What a launch read
 host before it, what it wrote behind it. Its kernels' definitions, evaluated with NumPy at some of
 their points and from the very numbers that it read, say what should stand there. No error is
 handed on: each kernel that is off is named, also in the batches in which nets are trained.
+
+A kernel that fails breaks the process's context, so it is the last; one that hangs ends it all.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from threading import Timer
 
 import numpy as np
 
@@ -34,6 +38,7 @@ from tests.kernel_oracle import TYPES, stored
 MEMORY = TYPES | {"bf16": np.uint16}
 WORK = 1 << 21  # terms that the oracle evaluates at once, if a point has not more
 LEAST, MOST = 16, 4096  # points of a kernel that it looks at
+PATIENCE = 20.0  # seconds of a launch
 # How far a sum may be off, over the root of its squared terms, and any number over its size.
 DOUBT = {"fp32": 1e-4, "tf32": 4e-3, "bf16": 1e-2}
 
@@ -59,10 +64,11 @@ class Wrong:
         return f"WRONG: {self.kernel}{of} in launch {self.launch}: {many}: {example}"
 
 
-def locate(case: Case, engine: Engine, say: Say) -> list[Wrong]:
+def locate(case: Case, engine: Engine, say: Say, patience: float = PATIENCE) -> list[Wrong]:
     """Runs the first training step of a net; returns the kernels that are off.
 
-    Says which launch runs before it does: the last one said is the one that fails or hangs.
+    Says which launch runs before it does: the last one said is the one that fails or hangs, which
+    one does that takes longer than `patience`.
     """
     spec = solver_spec(case)
     graph = build(net_spec(case), "TRAIN")
@@ -77,7 +83,7 @@ def locate(case: Case, engine: Engine, say: Say) -> list[Wrong]:
         exe.write(name, value)
     exe.write("lr", spec.base_lr)
     exe.synchronize()  # what was written lies where the first kernels read it
-    watch = _Watch(unit, exe)
+    watch = _Watch(unit, exe, say, patience)
     found = []
     for number, (launch, t) in enumerate(exe.program.runs(), 1):
         when = f" [{t}]" if launch.repeat else ""
@@ -94,8 +100,9 @@ def locate(case: Case, engine: Engine, say: Say) -> list[Wrong]:
 class _Watch:
     """The memory of a step on a device, seen as the buffers of its kernels."""
 
-    def __init__(self, unit: Unit, exe: CudaExecutable) -> None:
+    def __init__(self, unit: Unit, exe: CudaExecutable, say: Say, patience: float) -> None:
         self._exe, self._buffers = exe, unit.schedule.buffers
+        self._say, self._patience = say, patience
         self._doubt = DOUBT[unit.backend.precision]
         self._places = unit.memory.places
         self._kernels = {k.name: (k, one) for one in unit.schedule.launches for k in one}
@@ -112,10 +119,10 @@ class _Watch:
         loop = one if isinstance(one, Loop) else None
         last = loop.count - 1 if loop else 0
         if launch.repeat and 0 < t < last:
-            self._exe.alone(launch, t)
+            self._alone(launch, t)
             return
         before = self._read({b for k in kernels for b in k.reads()})
-        self._exe.alone(launch, t)
+        self._alone(launch, t)
         if loop and not launch.repeat:
             kernels = [k for k in kernels if k.reads().isdisjoint(k.writes())]
             before = self._read({b for k in kernels for b in k.reads()})
@@ -130,6 +137,20 @@ class _Watch:
             )
             for part in (kernel, *kernel.joins):  # a join reads what was left by those before it
                 yield from self._off(launch, part, now | then, now)
+
+    def _alone(self, launch: Launch, t: int) -> None:
+        """Runs a launch; where it hangs, so does the thread that waits for it: nothing is left."""
+
+        def hangs() -> None:
+            self._say(f"HANGS: launch {launch.name} has not ended after {self._patience:.0f} s")
+            os._exit(1)
+
+        clock = Timer(self._patience, hangs)
+        clock.start()
+        try:
+            self._exe.alone(launch, t)
+        finally:
+            clock.cancel()
 
     def _read(self, names: set[str]) -> dict[str, Array]:
         """Copies buffers to the host, as flat arrays."""

@@ -93,10 +93,15 @@ def from_json(plain: Mapping[str, Any]) -> Comparison:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes a document; its folder is made if needed. Infinite differences become null."""
+    """Writes a document; its folder is made if needed. Infinite differences become null.
+
+    Who is killed meanwhile leaves the file as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_finite(document), indent=1, allow_nan=False)
-    path.write_text(text + "\n")
+    part = path.with_name(path.name + ".part")
+    part.write_text(text + "\n")
+    part.replace(path)
 
 
 def _finite(value: Any) -> Any:

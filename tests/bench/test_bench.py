@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -160,6 +161,21 @@ def test_table(terminal: bool) -> None:
     for word in ("netdef", "eager", "0.50 (eager)", "64,000", "50%", "256", "3.00"):
         assert word in text
     assert ("\x1b" in text) == terminal
+
+
+def test_who_is_killed_while_writing_leaves_the_file_as_it_was(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "x.json"
+    report.write_json(path, {"all": 1})
+
+    def killed(path: Path, text: str) -> None:
+        with path.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        report.write_json(path, {"all": 2})
+    assert json.loads(path.read_text()) == {"all": 1}
 
 
 def test_json_is_valid(tmp_path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench import gpu, machine
+from bench import commands, gpu, machine
 from bench.__main__ import main
 from bench.cases import CHECK_CASES, GPU_CASES, OPERATIONS, synthetic
 from bench.gpu import Plan, Script
@@ -117,6 +117,21 @@ def test_quick_peers_are_timed_on_every_net_before_slow_ones(short) -> None:
     ]
 
 
+def test_what_is_worth_most_comes_first() -> None:
+    """A precision's nets, then its operations; the best mode of small nets, as it has targets."""
+    plan = Plan(("lenet", "resnet50"), 1, ("bf16", "tf32"), ("train", "infer"), ("conv3x3_64",))
+    found = [what for what, _ in script(plan).parts() if not what.startswith(("check", "ceil"))]
+    rows = ["lenet train", "resnet50 train", "conv3x3_64"]
+    assert [what.split(":")[0] for what in found[2:14]] == [
+        *(f"{row} bf16" for row in rows),
+        *(f"{row} tf32" for row in rows),
+        *(f"{net} train {p}" for net in ("lenet", "resnet50") for p in ("bf16", "tf32")),
+        *(f"{net} infer bf16" for net in ("lenet", "resnet50")),
+    ]
+    assert found[8] == "lenet train bf16: compile, max_autotune"
+    assert found[10] == "resnet50 train bf16: compile"
+
+
 def test_rows_grow_and_are_saved_one_by_one(short) -> None:
     saved: list[list[tuple[str, list[str]]]] = []
 
@@ -206,6 +221,19 @@ def test_a_row_without_netdef_is_looked_into(short, monkeypatch) -> None:
     assert located == [("mlp", "tf32", GPU_CASES["mlp"])]
 
 
+def test_a_net_whose_check_fails_is_not_timed(short, monkeypatch) -> None:
+    """It would fail again, and be looked into again; of PyTorch there is a row."""
+    monkeypatch.setattr(gpu, "OURS", FAILING)
+    monkeypatch.setattr(
+        Script, "locate", lambda self, *what: pytest.fail("it has been looked into")
+    )
+    made = script(Plan(("mlp",), 1, ("tf32",)), {"check": {"mlp tf32": {"error": "it hangs"}}})
+    made.run()
+    (row,) = made.rows.values()
+    assert row.left_out == {FAILING: gpu.FAILED}
+    assert {one.peer for one in row.results} == {FINE, LOUD}
+
+
 def test_locating_runs_apart_and_is_kept() -> None:
     made = script(Plan(("mlp",)))
     made.deadline = float("inf")
@@ -214,15 +242,23 @@ def test_locating_runs_apart_and_is_kept() -> None:
 
 
 def test_the_gpu_tests_are_those_that_need_one(monkeypatch) -> None:
-    monkeypatch.setattr(gpu, "TESTS", [*gpu.TESTS, "--collect-only"])
+    monkeypatch.setattr(commands, "TESTS", [*commands.TESTS, "--collect-only"])
     made = script(Plan(("mlp",), dry_run=True))
     made.deadline = float("inf")
     made.tests()
     assert made.document["tests"]["gpu"]["rc"] == 0 and SAID[-1].startswith("GPU tests: ")
-    monkeypatch.setattr(gpu, "TESTS", [sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(commands, "TESTS", [sys.executable, "-c", "import time; time.sleep(60)"])
     monkeypatch.setattr(gpu, "TESTING", 0.001)
     made.tests()
-    assert made.document["tests"]["gpu"]["last"] == "timeout"
+    assert made.document["tests"]["gpu"]["last"] == "not done in their share of the time"
+
+
+def test_a_gpu_test_that_hangs_is_named(monkeypatch, tmp_path) -> None:
+    (tmp_path / "test_it.py").write_text("import time\ndef test_hangs(): time.sleep(600)\n")
+    monkeypatch.setattr(commands, "TESTS", [*commands.TESTS[:-1], str(tmp_path)])
+    monkeypatch.setattr(commands, "HANGING", 1)
+    found = commands.gpu_tests(200.0)
+    assert found["rc"] and "test_hangs" in str(found["output"]), found
 
 
 def test_precisions_that_are_none() -> None:
@@ -248,18 +284,28 @@ def test_script_without_a_gpu(tmp_path, monkeypatch) -> None:
     assert "no usable GPU: no timings" in done.output
 
 
-def test_programs_are_compiled_for_a_gpu_that_is_not_there(monkeypatch) -> None:
-    """Those of checks and of rows, in both modes, and of operations."""
+def test_what_needs_no_gpu_is_done_where_there_is_none(tmp_path, monkeypatch) -> None:
+    """The programs of checks and of rows, in both modes, and of operations; the reference."""
     made: list[Any] = []
-    monkeypatch.setattr(Script, "alone", lambda self, job, limit: made.append(job))
-    words = ["--precision", "bf16", "--mode", "train", "--target", "sm_80"]
+    monkeypatch.setattr(Script, "alone", lambda self, job, limit: made.append(job) or [1.0])
+    path = tmp_path / "gpu.json"
+    words = ["--precision", "bf16", "--mode", "train", "--target", "sm_80", "--json", str(path)]
     done = CliRunner().invoke(main, ["compile", "resnet50", *words])
     assert done.exit_code == 0, done.output
-    assert [job.case for job in made] == [GPU_CASES["resnet50"], CHECK_CASES["resnet50"]]
-    assert {(job.peer, job.device, job.precision) for job in made} == {("program", "sm_80", "bf16")}
+    programs = [job for job in made if job.peer == "program"]
+    assert [job.case for job in programs] == [GPU_CASES["resnet50"], CHECK_CASES["resnet50"]]
+    assert {(job.device, job.precision) for job in programs} == {("sm_80", "bf16")}
     made.clear()
-    assert CliRunner().invoke(main, ["compile"]).exit_code == 0
-    assert len(made) == 2 * (3 * len(GPU_CASES) + len(OPERATIONS))
+    assert CliRunner().invoke(main, ["compile", "--json", str(path)]).exit_code == 0
+    programs = [job for job in made if job.peer in ("program", "operation")]
+    assert len(programs) == 2 * (3 * len(GPU_CASES) + len(OPERATIONS))
+    references = json.loads(path.read_text())["reference"]  # which `gpu --missing` goes on from
+    assert references == dict.fromkeys(GPU_CASES, [1.0])
+    made.clear()
+    again = script(Plan(("resnet50",), missing=True), {"reference": references})
+    again.folder, again.deadline = tmp_path, float("inf")
+    again.prepare()
+    assert {job.peer for job in made} == {"weights", "program"}
 
 
 def test_what_is_new_takes_the_place_of_what_was_there() -> None:

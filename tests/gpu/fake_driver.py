@@ -18,6 +18,7 @@ import numpy as np
 from tests.gpu.cubin import kernel_in
 from tests.gpu.handles import (
     Event,
+    Fault,
     Function,
     Graph,
     GraphExec,
@@ -48,6 +49,7 @@ class Status(IntEnum):
     CUDA_ERROR_INVALID_HANDLE = 400
     CUDA_ERROR_NOT_FOUND = 500
     CUDA_ERROR_NOT_READY = 600
+    CUDA_ERROR_ILLEGAL_ADDRESS = 700
     CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE = 720
     CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
 
@@ -82,6 +84,7 @@ class FakeDriver:
         self.limit = 1 << 32
         self.opt_in = 232448 if architecture[0] >= 9 else 166912
         self.fail: dict[str, Status] = {}
+        self.broken: Status | None = None  # what every call says since a kernel failed
         self._initialised = False
         self._thread = threading.local()
 
@@ -89,15 +92,16 @@ class FakeDriver:
         act = getattr(type(self), f"_{name}", None) if name.startswith("cu") else None
         if act is None:
             raise AttributeError(name)
-        hints = list(get_type_hints(act).items())
+        kinds = list(get_type_hints(act).values())
 
         def call(*args: Any) -> tuple[Any, ...]:
             self.calls.append((name, *args))
-            if name in self.fail:
-                return (self.fail[name],)
-            if refused := self._refused(name, args, [kind for _, kind in hints]):
+            if refused := self.broken or self.fail.get(name) or self._refused(name, args, kinds):
                 return (refused,)
-            result = act(self, *args)
+            try:
+                result = act(self, *args)
+            except Fault:
+                result = self.broken = Status.CUDA_ERROR_ILLEGAL_ADDRESS
             if isinstance(result, Status):
                 return (result,)
             results = result if isinstance(result, tuple) else () if result is None else (result,)

@@ -11,6 +11,10 @@ from tests.gpu.simulator import Operation
 STATIC_SHARED = 48 * 1024  # bytes that a launch may have without asking
 
 
+class Fault(Exception):
+    """Raised by a kernel that reads or writes outside of its memory."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """What is in a module under a name. `aligned`: the pointers that are multiples of 16 bytes.

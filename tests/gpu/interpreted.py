@@ -129,5 +129,5 @@ def located(
     engine = Engine(Backend("interpreter", precision, persistent=whole), device)
     said: list[str] = []
     with np.errstate(all="ignore"):
-        wrong = locate(case, engine, said.append)
+        wrong = locate(case, engine, said.append, patience=1e4)
     return list(dict.fromkeys(one.kernel for one in wrong)), said

@@ -8,6 +8,7 @@ import pytest
 from compiler.backends.triton import Backend
 from compiler.tilings import Tilings
 from runtime.cuda import CudaDevice, usable_gpu
+from schemas.errors import BackendError
 from tests.backends import hand_kernels as hand
 from tests.backends import hand_programs as runs
 from tests.backends.hand_kernels import every_kind
@@ -18,8 +19,18 @@ pytestmark = pytest.mark.skipif(usable_gpu() is None, reason="there is no usable
 
 
 @pytest.fixture(scope="module")
-def device():
+def gpu():
     return CudaDevice(0)
+
+
+@pytest.fixture
+def device(gpu):
+    """The GPU, unless a kernel of another test broke this process's context: that test failed."""
+    try:
+        gpu.driver.synchronize()
+    except BackendError as error:
+        pytest.skip(str(error))
+    return gpu
 
 
 def exact():

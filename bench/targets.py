@@ -1,0 +1,75 @@
+"""What netdef is to reach on a GPU, beside what a result file says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.cases import OPERATIONS
+from bench.measure import OURS, Comparison, Result
+from schemas.precision import Precision
+
+COLUMNS = ("what", "wanted", "found", "")
+# Nets whose kernels are short: how many times as fast as PyTorch's eager mode, and its best one.
+SMALL, EAGER, BEST = ("lenet", "mlp", "cifar10_quick"), 5.0, 1.5
+LARGE = ("alexnet", "googlenet", "resnet18", "resnet50")  # no slower than PyTorch's best mode
+LAUNCHES = {"lenet": 12, "resnet50": 250}  # of a training step, at most
+PRODUCT, CONVOLUTION = 0.85, 0.9  # of the speed of cuBLAS, of cuDNN
+Row = tuple[str, str, str, str]
+
+
+def targets(
+    rows: Mapping[tuple[str, str, str], Comparison], operations: Mapping[str, Any]
+) -> Iterator[Row]:
+    """Yields each target: what it is about, what is wanted, what was found, and the verdict."""
+    trained: list[tuple[str, Precision]] = [
+        *((net, p) for p in ("bf16", "tf32") for net in SMALL),
+        *((net, "bf16") for net in LARGE),
+    ]
+    for net, precision in trained:
+        one = rows.get((net, "train", precision))
+        times = {r.peer: r for r in one.results if r.ms} if one else {}
+        ours, what = times.get(OURS), f"{net} train {precision}"
+        best = times.get(one.best) if one and one.best else None
+        if net in SMALL:
+            yield _speed(f"{what}, beside eager", EAGER, ours, times.get("eager"))
+        yield _speed(f"{what}, beside PyTorch's best", BEST if net in SMALL else 1.0, ours, best)
+        if net in LAUNCHES:
+            most, launches = LAUNCHES[net], ours.facts["launches"] if ours else None
+            met = None if launches is None else launches <= most
+            yield f"{what}, launches", f"<= {most}", _shown(launches), _verdict(met)
+        if one and ours:
+            yield f"{what}, items/s", "", f"{one.batch / ours.median * 1e3:,.0f}", ""
+            yield f"{what}, MB planned, used", "", _memory(ours), ""
+    for name, case in OPERATIONS.items():
+        found = operations.get(f"{name} bf16", {})
+        wanted = CONVOLUTION if len(case.item) > 1 else PRODUCT
+        for way in ("forward", "backward"):
+            theirs = found.get("torch", {}).get(way)
+            sides = [found.get(side, {}).get(way) for side in ("netdef", "searched")]
+            ours_ms = min((ms for ms in sides if ms), default=None)
+            share = theirs / ours_ms if theirs and ours_ms else None
+            yield _ratio(f"{name} bf16 {way}, beside PyTorch", wanted, share)
+
+
+def _speed(what: str, wanted: float, ours: Result | None, theirs: Result | None) -> Row:
+    return _ratio(what, wanted, theirs.median / ours.median if ours and theirs else None)
+
+
+def _ratio(what: str, wanted: float, found: float | None) -> Row:
+    met = None if found is None else found >= wanted
+    return what, f">= {wanted:g} x", _shown(found, " x"), _verdict(met)
+
+
+def _shown(found: float | None, unit: str = "") -> str:
+    return "-" if found is None else f"{found:.3g}{unit}"
+
+
+def _verdict(met: bool | None) -> str:
+    return "not measured" if met is None else "met" if met else "MISSED"
+
+
+def _memory(ours: Result) -> str:
+    used = ours.facts.get("used_bytes")
+    sizes = (ours.facts["planned_bytes"], *([used] if used else []))
+    return ", ".join(f"{size / 2**20:,.0f}" for size in sizes)
