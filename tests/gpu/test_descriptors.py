@@ -17,6 +17,7 @@ from netdef.stepping import step_of
 from netdef.tuning import Search, fill_inputs, merge
 from runtime.cuda import CudaDevice
 from runtime.executable import Executable
+from tests.gpu.emulated import EmulatedDevice
 from tests.gpu.fake_driver import FakeDriver
 
 pytestmark = pytest.mark.skipif(
@@ -87,8 +88,14 @@ def test_machine_code_with_descriptors_is_launched(monkeypatch, tmp_path):
     assert not api.unreleased()
 
 
-def test_a_step_by_descriptors_is_the_same_bits_as_by_pointers():
-    engine = open_engine("triton", "interpreter", precision="tf32")
+@pytest.mark.parametrize("target, precision", [("interpreter", "tf32"), ("sm_90", "bf16")])
+def test_a_step_by_descriptors_is_the_same_bits_as_by_pointers(target, precision):
+    """Of Triton's interpreter, and of machine code on an emulated GPU."""
+    engine = (
+        open_engine("triton", target, precision=precision)
+        if target == "interpreter"
+        else Engine(get_backend("triton", target, precision), EmulatedDevice(target))
+    )
     step, arena, *_ = step_of(read_net(text=NET, format="yaml"))
     tried = Search(engine, step, arena, made_up).contractions.items()
     found = [(key, t) for key, c in tried for t in c.tunable.tilings[1:2] if "descriptors" in t]
