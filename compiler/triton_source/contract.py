@@ -214,7 +214,7 @@ def render_contract(
     em = Emitter(["row", "k", "col"], {"row": tile.m, "col": tile.n, "k": tile.k}, wide(kernel))
     for word in ("row", "k", "col", "acc", "tile", "batch", "lane", "step", "total", "each"):
         em.names.fresh(word)
-    depth = Depth(r.k, _run(r), asked.padded(tile))
+    depth = Depth(r.k, _run(r), asked.padded(tile), asked.along_depth(tile))
     programs = tiles = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch
     if tile.descriptors and matrices is not None:
         programs = min(tiles, resident(tile, asked))
@@ -368,8 +368,8 @@ def _multiply(
 def _factors(
     em: Emitter, r: Roles, axes: dict[Axis, Index], depth: Depth, precision: Precision
 ) -> tuple[str, ...]:
-    a = _factor(em, _guarded(r.a, depth), axes, ("row", "k"), precision)
-    return a, _factor(em, _guarded(r.b, depth), axes, ("k", "col"), precision)
+    a = _factor(em, r.a, axes, depth, ("row", "k"), precision)
+    return a, _factor(em, r.b, axes, depth, ("k", "col"), precision)
 
 
 def _guarded(factor: Expr, depth: Depth) -> Expr:
@@ -382,12 +382,17 @@ def _guarded(factor: Expr, depth: Depth) -> Expr:
 
 
 def _factor(
-    em: Emitter, factor: Expr, axes: dict[Axis, Index], dims: tuple[str, str], precision: Precision
+    em: Emitter,
+    factor: Expr,
+    axes: dict[Axis, Index],
+    depth: Depth,
+    dims: tuple[str, str],
+    precision: Precision,
 ) -> str:
     """Returns the text of a factor's tile; what lies as f32 is rounded on its way."""
-    moved = shift(factor, axes)
+    moved = shift(_guarded(factor, depth), axes)
     if isinstance(moved, Load):
-        value = em.load(moved, raw=precision == "bf16")
+        value = em.load(moved, precision == "bf16", depth.crossed_by(factor))
     else:  # a map of nothing is not 0
         value = em.where(em.tail("k"), em.expr(moved), 0.0)
     text = em.full(value, frozenset(dims))

@@ -13,18 +13,23 @@ from dataclasses import dataclass
 from math import prod
 
 from compiler.kernels.index import Axis, Index, index, unravel
-from compiler.kernels.kernel import Guard, Guards, Load, load_axes
+from compiler.kernels.kernel import Expr, Guard, Guards, Load, load_axes
 
 _SIDE_BY_SIDE = 4  # numbers that a copy of 16 bytes takes, of which fewer do not pay
+_SECTOR = 8  # numbers that memory hands out together
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """K's axes; the last of them, `run`, take up `padded` numbers."""
+    """K's axes; the last of them, `run`, take up `padded` numbers.
+
+    `along`: both factors are wanted along K, also one that lies across.
+    """
 
     axes: tuple[Axis, ...]
     run: tuple[Axis, ...]
     padded: int
+    along: bool
 
     @property
     def size(self) -> int:
@@ -41,6 +46,13 @@ class Depth:
         inner = unravel(within % each, [x.size for x in others])
         found = zip((*outer, first, *others), (*before, within // each, *inner), strict=True)
         return dict(found)
+
+    def crossed_by(self, factor: Expr) -> bool:
+        """Whether a factor is wanted along K, and neighbours in memory are none of K's numbers."""
+        if not self.along or not isinstance(factor, Load) or factor.dtype != "f32":
+            return False
+        beside = {x for x in load_axes(factor) if factor.offset.coefficient(x) == 1}
+        return not beside & {*self.axes} and any(x.size >= _SECTOR for x in beside)
 
     @property
     def guards(self) -> Guards:

@@ -61,8 +61,11 @@ class Emitter(Indices):
                 text = f"{text} + {self.fit(zero, dims)}"
         return f"{pointer} + {text}"
 
-    def load(self, e: Load, raw: bool = False) -> Value:
-        """Returns what a load gives: u8 as i32, and bf16 as f32 unless it is wanted `raw`."""
+    def load(self, e: Load, raw: bool = False, across: bool = False) -> Value:
+        """Returns what a load gives: u8 as i32, and bf16 as f32 unless it is wanted `raw`.
+
+        across: neighbours in memory are results, and those along K are wanted together.
+        """
         pointer, kept = self.pointer(e.buffer, e.dtype)
         made = e.dtype if raw else _COMPUTED.get(e.dtype, e.dtype)
         key = ("load", e, raw)
@@ -71,12 +74,16 @@ class Emitter(Indices):
         offset = self.index(e.offset, identifier(e.buffer))
         test = self.mask(e.guards, offset.dims)
         dims = offset.dims | (test.dims if test else SCALAR)
-        text = f"tl.load({self._address(pointer, offset, dims)}"
         level = max(offset.level, self.earliest)
+        given = [self._address(pointer, offset, dims)]
         if test is not None:
             level = max(level, test.level)
-            text += f", mask={self.fit(test, dims)}, other={_other(e.other, kept)}"
-        text += ")"
+            given.append(self.fit(test, dims))
+        if across and len(dims) == 2:
+            text = self._across(given, dims)
+        else:
+            masked = f", mask={given[1]}, other={_other(e.other, kept)}" if test is not None else ""
+            text = f"tl.load({given[0]}{masked})"
         if kept == "bool":
             text = f"({text} != 0)"
         elif kept != e.dtype:
@@ -88,6 +95,13 @@ class Emitter(Indices):
         value = Value(name, dims, made, level)
         self.scopes[level].values[key] = value
         return value
+
+    def _across(self, given: Sequence[str], dims: Dims) -> str:
+        """Returns the text of a tile of results and K, from its pointers and perhaps a mask."""
+        self.helpers.add("across")
+        if next(d for d in self.order if d in dims) != "k":
+            return f"across({', '.join(given)})"
+        return f"tl.trans(across({', '.join(f'tl.trans({text})' for text in given)}))"
 
     def store(self, s: Store, dims: Dims) -> None:
         """Writes a store to a tile; what it overwrites no later statement reads (see Kernel)."""

@@ -63,6 +63,23 @@ def uniform(scalars_ptr, element, stream: tl.constexpr):
     word, _1, _2, _3 = tl.philox(low | (high << 32), element.to(tl.uint32), 0, iteration, stream)
     return (word >> 8).to(tl.float32) * 5.960464477539063e-08
 ''',
+    "across": '''@triton.jit
+def across(pointers, mask=None):
+    """Loads a tile of (results, k) that lies along its results, to be copied along k.
+
+    A warp takes 8 results of 4 k at a time: whole sectors of memory, all banks of shared memory.
+    Triton hands out threads first along what it is told is contiguous. It is told so of k too, of
+    which nothing is read: else a warp took 32 results, which are copied to one bank in four.
+    """
+    shape: tl.constexpr = (pointers.shape[0] // 8, 8, pointers.shape[1])
+    places = tl.multiple_of(tl.max_contiguous(tl.reshape(pointers, shape), [1, 8, 2]), [1, 1, 1])
+    if mask is None:
+        x = tl.load(places)
+    else:
+        whole = tl.broadcast_to(mask, pointers.shape)
+        x = tl.load(places, mask=tl.reshape(whole, shape), other=0.0)
+    return tl.reshape(x, pointers.shape)
+''',
     "last": '''@triton.jit
 def last(arrivals_ptr, count: tl.constexpr):
     """Whether this is the last of `count` programs to come: it sees what the others have stored.

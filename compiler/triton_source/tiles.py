@@ -172,6 +172,11 @@ class Product:
     scattered: bool = False
     blobs: tuple[int, int] = (1, 1)
 
+    def along_depth(self, t: Tile) -> bool:
+        """Whether both factors must lie along K: tensor cores for four warps turn 16 bits alone."""
+        grouped = self.target.grouped_warps and t.m % 64 == 0 and t.warps % 4 == 0
+        return grouped and self.precision == "tf32"
+
     def padded(self, t: Tile) -> int:
         """Returns how many numbers a run takes up along K; one block is read without a loop."""
         if not self.scattered or self.run % t.k == 0 or self.k <= t.k:
