@@ -229,7 +229,8 @@ class Build:
         """Returns the groups of a loop's rows, or the kernel that holds most and the others."""
         members = self.members(group.kernels)
         if group.steps is None:
-            alone = max(reversed(members), key=lambda member: member[1].held)
+            # Of those that hold as much in the end, the one that holds more of it all the time.
+            alone = max(reversed(members), key=lambda m: (m[1].held, m[1].accumulators))
             rest = [member for member in members if member is not alone]
             return [self.group(row, group.repeat) for row in (rest, [alone])]
         ends = list(accumulate(group.steps.rows, initial=0))

@@ -218,16 +218,20 @@ def test_a_group_that_spills_falls_apart(monkeypatch):
     assert len(program.launches) == 4 and len(program.code) == 2
 
 
-def test_a_group_that_spills_loses_only_what_holds_most(monkeypatch):
-    products = hand.inner_product(64, 64, 64), hand.spread(hand.inner_product(64, 128, 64), 2, 2)
+@pytest.mark.parametrize(("rows", "columns", "goes"), [(64, 64, "ip1"), (2048, 1024, "ip0")])
+def test_a_group_that_spills_loses_only_what_holds_most(monkeypatch, rows, columns, goes):
+    """Of two that hold 64 numbers in the end, it is the one that adds up as many all the time."""
+    first = hand.inner_product(rows, columns, 64)
+    products = first, hand.spread(hand.inner_product(64, 128, 64), 2, 2)
     kernels = (hand.update(500), *(replace(k, name=f"ip{i}") for i, k in enumerate(products)))
     monkeypatch.setattr(build, "divide", lambda functions, processors: [[0, 1, 2]])
     spilling = [(255, 16), (255, 0), (255, 0)]
     monkeypatch.setattr(attempts, "resources", lambda cubin: spilling.pop(0))
     program = runs.program(Backend("sm_90"), kernels)
+    (stay,) = {"ip0", "ip1"} - {goes}
     assert [[k.name for k in launch.kernels] for launch in program.launches] == [
-        ["update", "ip0"],
-        ["ip1"],
+        ["update", stay],
+        [goes],
     ]
 
 
