@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.measure import Comparison, Result, merged
+from bench.measure import LATE, Comparison, Result, merged
 from bench.targets import targets
 
 
@@ -16,7 +16,9 @@ def row(net: str, precision: str, **ms: float) -> Comparison:
 def test_each_target_is_met_or_missed_or_not_measured() -> None:
     lenet = row("lenet", "bf16", netdef=0.125, eager=1.0, cuda_graph=0.15)
     resnet = row("resnet50", "bf16", netdef=8.0, eager=16.0)
-    rows = {(one.net, one.mode, one.precision): one for one in (lenet, resnet)}
+    late, failing = row("mlp", "bf16", eager=1.0), row("alexnet", "bf16", eager=1.0)
+    late.left_out, failing.left_out = {"netdef": LATE}, {"netdef": "its check fails"}
+    rows = {(one.net, one.mode, one.precision): one for one in (lenet, resnet, late, failing)}
     times = {"netdef": {"forward": 2.0, "backward": 5.0}, "searched": {"forward": 1.25}}
     measured = {"matmul_8192 bf16": {**times, "torch": {"forward": 1.0, "backward": 4.5}}}
     found = {what: rest for what, *rest in targets(rows, measured)}
@@ -30,4 +32,6 @@ def test_each_target_is_met_or_missed_or_not_measured() -> None:
     assert found["matmul_8192 bf16 forward, beside PyTorch"] == [">= 0.85 x", "0.8 x", "MISSED"]
     assert found["matmul_8192 bf16 backward, beside PyTorch"] == [">= 0.85 x", "0.9 x", "met"]
     assert found["conv3x3_64 bf16 forward, beside PyTorch"][-1] == "not measured"
+    assert found["mlp train bf16, beside PyTorch's best"][-1] == "not measured"
+    assert found["alexnet train bf16, beside PyTorch's best"] == [">= 1 x", "-", "FAILS"]
     assert all(verdict in ("not measured", "") for *_, verdict in list(targets({}, {})))
