@@ -40,6 +40,20 @@ def test_a_warp_multiplies_what_it_loads_and_stores():
     np.testing.assert_array_equal(got.reshape(8, 4), [sums | sums >> 16] * 8)
 
 
+def test_a_warp_loads_what_another_wrote_behind_a_barrier():
+    body = """
+	st.shared.b32 [%r4], %r1;
+	xor.b32 %r10, %r1, 32;
+	and.b32 %r10, %r10, 32;
+	mad.lo.s32 %r10, %r10, 4, %r9;
+	bar.sync 0;
+	ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r5}, [%r10];
+	"""
+    assert run(body)[:64:32].tolist() == [32 | 0, 0]
+    with pytest.raises(Misuse, match="another warp wrote"):
+        run(body.replace("bar.sync 0;", ""))
+
+
 # Groups of four warps.
 
 FACTORS = """
@@ -89,7 +103,10 @@ WRONG = {
     "without fence.proxy.async": ALL.replace("fence.proxy.async.shared::cta;", ""),
     "without a barrier between": ALL.replace("bar.sync 0;", ""),
     "before they were waited for": FACTORS + PRODUCT + COMMIT + "bar.sync 0;" + SECOND + WAIT,
-    "that another warp read": ALL + SECOND,
+    "what was written, without a barrier": ALL.replace("bar.sync 0;", "").replace(
+        WAIT, "bar.sync 0;"
+    ),
+    "that another warp read": ALL.replace(WAIT, "bar.sync 0;" + WAIT) + SECOND,
     "different descriptors": ALL.replace("setp", "cvt.u64.u32 %rd5, %r1; setp"),
     "part of a warp": ALL.replace("\twgmma.mma", "setp.lt.s32 %p2, %r1, 32; @%p2 wgmma.mma"),
     "past its end": ALL.replace("0xC000000000000000", "0xC000000000000040"),
@@ -103,9 +120,14 @@ def test_what_is_wrong_with_a_product_is_said(message):
 
 
 def test_what_others_wrote_is_fenced_after_the_barrier_too():
-    late = ALL.replace("fence.proxy.async.shared::cta;", "")
-    late = late.replace("bar.sync 0;", "bar.sync 0; fence.proxy.async.shared::cta;")
-    assert (run(late, threads=128).view(np.float32) == 16).all()
+    """By one warp; but not in the other block."""
+    fence = "fence.proxy.async.shared::cta;"
+    one = "bar.sync 0; setp.lt.s32 %p2, NUMBER, LIMIT; @%p2 " + fence
+    late = ALL.replace(fence, "").replace("bar.sync 0;", one)
+    by_a_warp = late.replace("NUMBER", "%r1").replace("LIMIT", "32")
+    assert (run(by_a_warp, threads=128).view(np.float32) == 16).all()
+    with pytest.raises(Misuse, match="without fence"):
+        run(late.replace("NUMBER", "%r2").replace("LIMIT", "1"), threads=128)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +204,14 @@ def test_the_copy_engine_brings_a_tile(column, row):
     got = load(MAP + ACQUIRE + LOAD + ASK + READ, column, row)
     around = np.pad(np.arange(32).reshape(4, 8), 8)
     np.testing.assert_array_equal(got, around[8 + row :, 8 + column :][:4, :8])
+
+
+def test_a_tile_is_there_when_the_barrier_says_so():
+    ask_twice = "".join(ASK.partition("@%p1")[0].replace("L1", name) for name in ("L2", "L3"))
+    got = load(MAP + ACQUIRE + LOAD + ask_twice + ASK + READ)
+    np.testing.assert_array_equal(got.ravel(), np.arange(32))
+    got = load(MAP + ACQUIRE + LOAD + "bar.sync 0;" + READ + ASK)
+    np.testing.assert_array_equal(got, 2**32 - 1)
 
 
 WRONG_TILES = {
