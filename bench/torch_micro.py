@@ -17,6 +17,8 @@ from torch.nn import functional
 from bench.peer import STEPS, Array, Job
 from bench.torch_side import NARROW, set_precision
 
+_CYCLES = 40_000_000  # that the GPU waits: some 20 ms, for the host to get ahead of it
+
 
 class TorchOperation:
     """A product or a convolution of activations that lie in the job's precision."""
@@ -68,7 +70,11 @@ class TorchOperation:
         return {"ms": {"forward": forward, "backward": backward}}
 
     def _milliseconds(self, work: Callable[[], object]) -> float:
-        """Returns the median of several runs, all enqueued before the first is waited for."""
+        """Returns the median of several runs, all enqueued before the first begins.
+
+        Else the host would be timed, which takes longer to enqueue a small convolution than a GPU
+        to run it.
+        """
         work()
         if self._device == "cpu":
             times = []
@@ -78,6 +84,7 @@ class TorchOperation:
                 times.append(1e3 * (time.perf_counter() - begun))
             return statistics.median(times)
         events = [torch.cuda.Event(enable_timing=True) for _ in range(STEPS + 1)]
+        torch.cuda._sleep(_CYCLES)
         events[0].record()
         for event in events[1:]:
             work()
