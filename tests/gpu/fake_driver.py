@@ -340,8 +340,8 @@ class FakeDriver:
             raise Misuse(f"{function.name} is to begin early, but there is no kernel before it")
         if "early" in given and not function.waits:
             raise Misuse(f"{function.name} is to begin early, but does not wait")
-        given = [*pointers, scratch] if kernel.scratch else pointers
-        stream.capture.append(Node(function, given, grid=grid[0], shared=config.sharedMemBytes))
+        taken = [*pointers, scratch] if kernel.scratch else pointers
+        stream.capture.append(Node(function, taken, grid=grid[0], shared=config.sharedMemBytes))
         return None
 
     def execute(self, function: Function, node: Node) -> None:
