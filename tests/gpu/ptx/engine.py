@@ -98,7 +98,7 @@ def _publish(i: Instruction) -> Step:
         m.shared.rows(block, m.warp[first], address, _SIZE, write=False)
         made = m.shared.bytes[block[:, None], address[:, None] + np.arange(_SIZE)].view(np.uint64)
         for n in range(_SIZE // 8):
-            m.memory.store(outer(m)[first] + np.uint64(8 * n), made[:, n])
+            m.memory.store(outer(m)[first] + np.uint64(8 * n), made[:, n : n + 1])
 
     return run
 

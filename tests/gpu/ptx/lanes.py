@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ def dtype(kind: str) -> np.dtype[Any]:
     return np.dtype((_SIGNED if kind[0] == "s" else _UNSIGNED)[int(kind[1:]) // 8])
 
 
+@cache
 def width(register: Register) -> np.dtype[Any]:
     """Returns how a register is kept: as bits, by what LLVM calls those of a width."""
     letters = register.lstrip("%").rstrip("0123456789")

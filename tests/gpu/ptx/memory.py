@@ -30,37 +30,41 @@ class Global:
             for b in self._blocks
         ]
 
-    def _parts(self, address: Array, size: int) -> Iterable[tuple[Array | slice, Array, Array]]:
+    def _parts(
+        self, address: Array, size: int, many: int = 1
+    ) -> Iterable[tuple[Array, Array, Array]]:
         """Yields which lanes touch a block, the block as numbers of a size, and where."""
-        aligned(address, size)
+        aligned(address, size * many)
         which = np.searchsorted(self._starts, address, side="right") - 1
         for n in np.unique(which):
             if n < 0:
                 raise Misuse("an address lies in no block of memory")
             block, lanes = self._blocks[n], np.flatnonzero(which == n)
             place = address[lanes] - np.uint64(block.address)
-            if int(place.max()) + size > block.nbytes:
+            if int(place.max()) + size * many > block.nbytes:
                 raise Misuse(f"byte {int(place.max())} is behind the end of {block.name}")
             numbers = self._bytes[n]
-            kind = np.dtype(f"u{size}")
-            whole = numbers[: len(numbers) // size * size].view(kind)
-            yield lanes, whole, (place // np.uint64(size)).astype(np.int64)
+            whole = numbers[: len(numbers) // size * size].view(np.dtype(f"u{size}"))
+            first = (place // np.uint64(size)).astype(np.int64)
+            yield lanes, whole, first[:, None] + np.arange(many)
 
-    def load(self, address: Array, size: int) -> Array:
-        result = np.zeros(len(address), np.dtype(f"u{size}"))
-        for lanes, numbers, place in self._parts(address, size):
+    def load(self, address: Array, size: int, many: int = 1) -> Array:
+        """Returns neighbours from each address on: (addresses, many)."""
+        result = np.zeros((len(address), many), np.dtype(f"u{size}"))
+        for lanes, numbers, place in self._parts(address, size, many):
             result[lanes] = numbers[place]
         return result
 
-    def store(self, address: Array, value: Array) -> None:
-        for lanes, numbers, place in self._parts(address, value.dtype.itemsize):
-            numbers[place] = value[lanes]
+    def store(self, address: Array, values: Array) -> None:
+        """Writes neighbours, (addresses, many)."""
+        for lanes, numbers, place in self._parts(address, values.itemsize, values.shape[1]):
+            numbers[place] = values[lanes]
 
     def add(self, address: Array, value: Array) -> Array:
         """Adds one lane after the other; returns what stood there before."""
         result = np.zeros_like(value)
         for lanes, numbers, place in self._parts(address, value.dtype.itemsize):
-            for lane, at in zip(lanes, place, strict=True):
+            for lane, (at,) in zip(lanes, place, strict=True):
                 result[lane] = numbers[at]
                 numbers[at] += value[lane]
         return result
@@ -91,18 +95,21 @@ class Shared:
     def numbers(self, size: int) -> Array:
         return self.bytes.reshape(-1).view(np.dtype(f"u{size}"))
 
-    def load(self, block: Array, warp: Array, address: Array, size: int) -> Array:
+    def load(self, block: Array, warp: Array, address: Array, size: int, many: int) -> Array:
+        """Returns neighbours from each address on: (addresses, many)."""
         place = self.places(block, address, size)
-        self.reads(self._cells(place, size), warp, self.epoch[block])
-        return self.numbers(size)[place]
+        self.reads(self._cells(place, size, size * many), warp, self.epoch[block])
+        return self.numbers(size)[place[:, None] + np.arange(many)]
 
-    def store(self, block: Array, warp: Array, address: Array, value: Array) -> None:
-        size = value.dtype.itemsize
-        place, numbers = self.places(block, address, size), self.numbers(size)
-        changes = numbers[place] != value
-        numbers[place] = value
-        self.writes(self._cells(place, size), warp, self.epoch[block], changes)
-        if np.any(numbers[place] != value):
+    def store(self, block: Array, warp: Array, address: Array, values: Array) -> None:
+        """Writes neighbours, (addresses, many)."""
+        size, many = values.itemsize, values.shape[1]
+        first, numbers = self.places(block, address, size), self.numbers(size)
+        place = first[:, None] + np.arange(many)
+        changes = np.any(numbers[place] != values, axis=1)
+        numbers[place] = values
+        self.writes(self._cells(first, size, size * many), warp, self.epoch[block], changes)
+        if np.any(numbers[place] != values):
             raise Misuse("two threads write another number to the same place")
 
     def rows(
@@ -153,8 +160,9 @@ class Shared:
         """What the copy engine wrote is there for whoever waited for its barrier."""
         self._written[cells] = 0
 
-    def _cells(self, place: Array, size: int, row: int = 0) -> Array:
-        many = max(row or size, self._cell) // self._cell
+    def _cells(self, place: Array, size: int, row: int) -> Array:
+        """Returns the cells of rows of bytes that begin at places of numbers of a size."""
+        many = max(row, self._cell) // self._cell
         first = place * size // self._cell
         return first[:, None] + np.arange(many)
 

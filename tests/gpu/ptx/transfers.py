@@ -70,12 +70,11 @@ def _load(i: Instruction) -> Step:
         lanes = chosen(m, active)
         at = where(m)[lanes]
         aligned(at, size * len(many))
-        for n, register in enumerate(many):
-            place = at + at.dtype.type(n * size)
-            if outside:
-                value = m.memory.load(place, size)
-            else:
-                value = m.shared.load(m.block[lanes], m.warp[lanes], place, size)
+        if outside:
+            values = m.memory.load(at, size, len(many))
+        else:
+            values = m.shared.load(m.block[lanes], m.warp[lanes], at, size, len(many))
+        for register, value in zip(many, values.T, strict=True):
             whole = np.zeros(m.count, value.dtype)
             whole[lanes] = value
             m.put(register, whole, active)
@@ -94,13 +93,11 @@ def _store(i: Instruction) -> Step:
         lanes = chosen(m, active)
         at = where(m)[lanes]
         aligned(at, size * len(many))
-        for n, read in enumerate(many):
-            place = at + at.dtype.type(n * size)
-            value = np.broadcast_to(read(m), m.count)[lanes]
-            if outside:
-                m.memory.store(place, value)
-            else:
-                m.shared.store(m.block[lanes], m.warp[lanes], place, value)
+        values = np.stack([np.broadcast_to(read(m), m.count)[lanes] for read in many], axis=1)
+        if outside:
+            m.memory.store(at, values)
+        else:
+            m.shared.store(m.block[lanes], m.warp[lanes], at, values)
 
     return run
 
@@ -187,9 +184,7 @@ def _copy(i: Instruction) -> Step:
         full = np.flatnonzero(taken)
         at = address(m)[lanes][full]
         aligned(at, size)
-        for n in range(0, size, 4):
-            words = m.memory.load(at + np.uint64(n), 4)
-            data[full, n : n + 4] = words[:, None].view(np.uint8)
+        data[full] = m.memory.load(at, 4, size // 4).view(np.uint8)
         m.copies.start(m, lanes, where(m)[lanes], data)
 
     return run
