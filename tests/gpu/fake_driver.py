@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
-from enum import IntEnum
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -26,6 +25,7 @@ from tests.gpu.handles import (
     Kernel,
     Module,
     Node,
+    Status,
     Stream,
 )
 from tests.gpu.simulator import Memory, Misuse, Order, Span
@@ -37,21 +37,6 @@ _ANYWHERE = {"cuInit", "cuDeviceGet", "cuDeviceGetAttribute", "cuDevicePrimaryCt
 _WHILE_CAPTURING = {
     "cuCtxSetCurrent", "cuLaunchKernelEx", "cuEventRecordWithFlags", "cuStreamEndCapture",
 }  # fmt: skip
-
-
-class Status(IntEnum):
-    CUDA_SUCCESS = 0
-    CUDA_ERROR_INVALID_VALUE = 1
-    CUDA_ERROR_OUT_OF_MEMORY = 2
-    CUDA_ERROR_NOT_INITIALIZED = 3
-    CUDA_ERROR_NO_DEVICE = 100
-    CUDA_ERROR_INVALID_CONTEXT = 201
-    CUDA_ERROR_INVALID_HANDLE = 400
-    CUDA_ERROR_NOT_FOUND = 500
-    CUDA_ERROR_NOT_READY = 600
-    CUDA_ERROR_ILLEGAL_ADDRESS = 700
-    CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE = 720
-    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
 
 
 class FakeDriver:

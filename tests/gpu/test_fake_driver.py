@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from runtime.cuda_driver import Arguments
-from tests.gpu.fake_driver import CONTEXT, FakeDriver, Status, floats
-from tests.gpu.handles import Kernel
+from tests.gpu.fake_driver import CONTEXT, FakeDriver, floats
+from tests.gpu.handles import Kernel, Status
 from tests.gpu.simulator import Misuse
 
 NBYTES = 64

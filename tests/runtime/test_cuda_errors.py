@@ -9,7 +9,7 @@ import pytest
 from runtime.cuda import CudaDevice, require_fit, usable_gpu
 from schemas.errors import BackendError
 from schemas.program import KernelInfo
-from tests.gpu.fake_driver import Status
+from tests.gpu.handles import Status
 from tests.runtime.cuda_programs import program
 
 
