@@ -33,6 +33,9 @@ _target = click.option(
 _static_json = click.option(
     "--json", "path", type=Path, help="Default: bench/results/static-TARGET.json."
 )
+_precision = click.option(
+    "--precision", type=click.Choice(PRECISIONS), help="Default: the target's own."
+)
 _threads = click.option("--threads", type=click.IntRange(1), default=2, help="Of each peer.")
 
 
@@ -156,20 +159,35 @@ def compile_(
 
 
 @main.command()
-@click.argument("net", type=click.Choice(list(GPU_CASES)))
+@click.argument("net", type=click.Choice(list(STATIC_CASES)))
 @click.option("--batch", type=click.IntRange(1), help="Another batch than that of the GPU rows.")
 @click.option("--side", type=click.IntRange(1), help="Pixels; default: those of the GPU rows.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Default: the GPU's own.")
-def locate(net: str, batch: int | None, side: int | None, precision: Precision | None) -> None:
+@click.option("--emulate", type=click.Choice(["sm_80", "sm_90"]), help="In place of a GPU; slow.")
+def locate(
+    net: str,
+    batch: int | None,
+    side: int | None,
+    precision: Precision | None,
+    emulate: str | None,
+) -> None:
     """Run a training step of NET on a GPU launch by launch; name kernels that fail or are off."""
     from bench.locate import locate as find
-    from netdef.engine import open_engine
+    from netdef.engine import Engine, open_engine
 
-    case = GPU_CASES[net]
+    case = STATIC_CASES[net]
     item = (case.item[0], side, side) if side else case.item
     case = replace(case, batch=batch or case.batch, item=item)
     try:
-        find(case, open_engine("triton", precision=precision), click.echo)
+        if emulate:
+            from compiler.backends import get_backend
+            from tests.gpu.emulated import EmulatedDevice
+
+            backend = get_backend("triton", emulate, precision)
+            engine = Engine(backend, EmulatedDevice(emulate))
+        else:
+            engine = open_engine("triton", precision=precision)
+        find(case, engine, click.echo)
     except NetError as error:
         click.echo(f"FAILS: {error}")
 
@@ -177,7 +195,7 @@ def locate(net: str, batch: int | None, side: int | None, precision: Precision |
 @main.command()
 @_static_nets
 @_target
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Default: the target's own.")
+@_precision
 @click.option("--cached", is_flag=True, help="With the user's caches, and not timed.")
 @_static_json
 def static(
@@ -221,6 +239,22 @@ def predict(nets: tuple[str, ...], target: str, precisions: str, path: Path | No
             _keep(path, target, "predicted", found)
     show(table, PLANNED)
     click.echo(f"written: {path}")
+
+
+@main.command()
+@click.argument("net", type=click.Choice(list(STATIC_CASES)))
+@click.option("--target", type=click.Choice(["sm_80", "sm_90"]), default="sm_90", show_default=True)
+@_precision
+def issue(net: str, target: str, precision: Precision | None) -> None:
+    """What each launch of NET's training step asks of a GPU's processors, without a GPU."""
+    from bench.issue import COLUMNS, asked, row
+    from bench.static import compiled
+
+    found = list(asked(compiled(net, target, precision)))
+    found.sort(key=lambda one: -one.longest)
+    show([row(one) for one in found], COLUMNS)
+    planned, longest = sum(o.planned for o in found), sum(o.longest for o in found)
+    click.echo(f"planned {planned * 1e6:,.0f} us; by what takes longest {longest * 1e6:,.0f} us")
 
 
 def _keep(path: Path, target: str, section: str, found: Findings) -> None:

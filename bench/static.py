@@ -148,6 +148,11 @@ def _planned(
     return found, loops
 
 
+def compiled(net: str, target: str, precision: Precision | None) -> Program:
+    """Returns the program of a net's training step, from the user's caches if it is there."""
+    return _compiled(STATIC_CASES[net], target, precision)[-1]
+
+
 def _compiled(case: Case, target: str, precision: Precision | None) -> tuple[float, Graph, Program]:
     """Returns how long it takes from the net's file to the program, and both."""
     begun = time.perf_counter()

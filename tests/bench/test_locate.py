@@ -9,7 +9,9 @@ from threading import Event
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from bench.__main__ import main
 from bench.cases import GPU_CASES
 from bench.locate import locate
 from compiler.backends import get_backend
@@ -70,3 +72,12 @@ def test_a_kernel_that_hangs_ends_the_process(monkeypatch) -> None:
     before = said[said.index(line) - 1]
     assert over.is_set() and before.startswith("3 ")
     assert line == f"HANGS: launch {before.split()[1].rstrip(':')} has not ended after 3 s"
+
+
+def test_the_commands_run_without_a_gpu() -> None:
+    called = CliRunner().invoke(main, ["locate", "mlp", "--emulate", "sm_80", "--batch", "2"])
+    assert called.exit_code == 0, called.output
+    assert called.output.startswith("1 ip1: ") and called.output.endswith("what it should\n")
+    called = CliRunner().invoke(main, ["issue", "mlp", "--precision", "bf16"])
+    assert called.exit_code == 0 and "d_ip1_weight" in called.output, called.output
+    assert "by what takes longest" in called.output

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 
+from runtime.calls import Hosts
 from runtime.cuda import CudaDevice, CudaExecutable
+from runtime.executable import Executable
 from schemas.program import Program
 from tests.gpu.fake_driver import FakeDriver
 from tests.gpu.handles import Function, Node
@@ -42,7 +43,9 @@ class EmulatedDevice(CudaDevice):
         super().__init__(0, api)
         self._texts: dict[bytes, str] = api.texts
 
-    def load(self, program: Program, share=None, hosts: Mapping | None = None) -> CudaExecutable:
+    def load(
+        self, program: Program, share: Executable | None = None, hosts: Hosts | None = None
+    ) -> CudaExecutable:
         for name, code in program.code.items():
             self._texts[code] = program.text[f"{name}.ptx"]
         return super().load(program, share, hosts)

@@ -46,7 +46,8 @@ def _shift(value: Array, by: Array, left: bool) -> Array:
     by = np.minimum(by, np.uint32(most))
     inside = np.minimum(by, np.uint32(bits - 1)).astype(value.dtype)
     moved = np.left_shift(value, inside) if left else np.right_shift(value, inside)
-    return np.where(by < bits, moved, np.zeros_like(moved))
+    result: Array = np.where(by < bits, moved, np.zeros_like(moved))
+    return result
 
 
 def _upper(a: Array, b: Array) -> Array:
@@ -54,29 +55,34 @@ def _upper(a: Array, b: Array) -> Array:
     size, kind = a.dtype.itemsize, a.dtype.kind
     if size < 8:
         wide = np.dtype(f"{kind}{2 * size}")
-        return ((a.astype(wide) * b.astype(wide)) >> (8 * size)).astype(a.dtype)
+        upper: Array = (a.astype(wide) * b.astype(wide)) >> (8 * size)
+        return upper.astype(a.dtype)
     assert kind == "u"
     low = np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
     (a1, a0), (b1, b0) = ((x >> half, x & low) for x in (a, b))
     middle = a1 * b0 + ((a0 * b0) >> half)
-    return a1 * b1 + (middle >> half) + ((a0 * b1 + (middle & low)) >> half)
+    result: Array = a1 * b1 + (middle >> half) + ((a0 * b1 + (middle & low)) >> half)
+    return result
 
 
 def _wide(a: Array, b: Array) -> Array:
     type_ = np.dtype(f"{a.dtype.kind}{2 * a.dtype.itemsize}")
-    return a.astype(type_) * b.astype(type_)
+    result: Array = a.astype(type_) * b.astype(type_)
+    return result
 
 
 def _divided(a: Array, b: Array) -> Array:
     """Towards zero; by zero it is anything."""
     safe = np.where(b == 0, np.ones_like(b), b)
     quotient = np.abs(a.astype(np.int64)) // np.abs(safe.astype(np.int64))
-    return np.where((a < 0) != (safe < 0), -quotient, quotient).astype(a.dtype)
+    result: Array = np.where((a < 0) != (safe < 0), -quotient, quotient)
+    return result.astype(a.dtype)
 
 
 def _remainder(a: Array, b: Array) -> Array:
-    return (a - _divided(a, b) * b).astype(a.dtype)
+    result: Array = a - _divided(a, b) * b
+    return result.astype(a.dtype)
 
 
 def _field(value: Array, start: Array, length: Array) -> Array:
@@ -109,11 +115,11 @@ def _compared(test: str, a: Array, b: Array) -> Array:
         "gt": np.greater,
         "ge": np.greater_equal,
     }
-    unordered = np.isnan(a) | np.isnan(b) if a.dtype.kind == "f" else np.False_
+    unordered = np.asarray(np.isnan(a) | np.isnan(b) if a.dtype.kind == "f" else False)
     if test in ("nan", "num"):
         return unordered if test == "nan" else ~unordered
     found = functions[test[:2]](a, b)
-    return found | unordered if test[2:] == "u" else found & ~unordered
+    return np.asarray(found | unordered if test[2:] == "u" else found & ~unordered)
 
 
 _BINARY: dict[str, Function] = {
@@ -256,7 +262,7 @@ def _move(i: Instruction) -> Step:
 
 def _select(i: Instruction) -> Step:
     kind = i.parts[-1]
-    return _step(i, lambda a, b, p: np.where(p, a, b), [kind, kind, "pred"])
+    return _step(i, lambda a, b, p: np.asarray(np.where(p, a, b)), [kind, kind, "pred"])
 
 
 def _compare(i: Instruction) -> Step:

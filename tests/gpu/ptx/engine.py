@@ -140,14 +140,15 @@ def _copy(i: Instruction) -> Step:
     columns, rows = (reader(o, "s32") for o in source.start)
 
     def run(m: Machine, active: Array | None) -> None:
+        operands = (descriptor, columns, rows, where, barrier)
+        values = [np.broadcast_to(read(m).astype(np.int64), m.count) for read in operands]
         for lane in chosen(m, active).tolist():
-            of = lambda read: int(np.broadcast_to(read(m), m.count)[lane])  # noqa: B023, E731
-            tensor_map = m.engine.maps.get(of(descriptor))
+            known, column, row, to, reported = (int(value[lane]) for value in values)
+            tensor_map = m.engine.maps.get(known)
             if tensor_map is None:
                 raise Misuse("the copy engine does not know the tensor map: nobody acquired it")
-            start = of(columns), of(rows)
-            places, units = tiles.tile(tensor_map, of(where), start, _global(m))
-            m.engine.start(m, lane, places, units, of(barrier))
+            places, units = tiles.tile(tensor_map, to, (column, row), _global(m))
+            m.engine.start(m, lane, places, units, reported)
 
     return run
 
@@ -163,7 +164,8 @@ def _make(i: Instruction) -> Step:
 
 
 def _drop(i: Instruction) -> Step:
-    address = address_of(*i.operands, "b32")
+    (where,) = i.operands
+    address = address_of(where, "b32")
     return lambda m, active: tiles.drop_barriers(*_barriers(m, active, address))
 
 

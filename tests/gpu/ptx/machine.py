@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tests.gpu.ptx.arithmetic import elementwise
 from tests.gpu.ptx.engine import Engine, engine
 from tests.gpu.ptx.lanes import Array, Lanes, Step
-from tests.gpu.ptx.memory import Global, Shared
+from tests.gpu.ptx.memory import Outside, Shared
 from tests.gpu.ptx.tensors import Products, tensor
 from tests.gpu.ptx.text import Code, Instruction, Unknown
 from tests.gpu.ptx.transfers import Copies, transfer
@@ -25,11 +25,15 @@ _NOTHING = (
 _STOPS = ("bra", "ret", "exit", "bar", "barrier")  # what ends a stretch, where not in _NOTHING
 
 
+# What sees an instruction, the lanes that come to it, and those that run it (None: all).
+Watch = Callable[["Machine", Instruction, Array | None, Array | None], None]
+
+
 class Machine(Lanes):
     """Blocks of a kernel that run beside each other."""
 
     def __init__(
-        self, emulated: Emulated, grid: int, blocks: Array, shared: int, memory: Global
+        self, emulated: Emulated, grid: int, blocks: Array, shared: int, memory: Outside
     ) -> None:
         super().__init__(blocks, emulated.code.threads, grid)
         self.memory = memory
@@ -50,18 +54,29 @@ class Emulated:
         self.cell = min((int(p[-1][1:]) // 8 for p in small), default=4)
 
     def run(
-        self, grid: int, shared: int, pointers: Sequence[int], memory: Global, seed: int = 0
+        self, grid: int, shared: int, pointers: Sequence[int], memory: Outside, seed: int = 0
     ) -> None:
         """Runs all blocks, in an order that the seed decides."""
-        blocks = np.random.default_rng(seed).permutation(grid)
+        self.run_some(np.random.default_rng(seed).permutation(grid), grid, shared, pointers, memory)
+
+    def run_some(
+        self,
+        blocks: Array,
+        grid: int,
+        shared: int,
+        pointers: Sequence[int],
+        memory: Outside,
+        watch: Watch | None = None,
+    ) -> None:
+        """Runs some blocks of a grid. `watch` sees each instruction before it runs."""
         spins = any("acquire" in i.name for i in self.code.instructions)
         many = grid if spins else max(1, _RESIDENT // self.code.threads)
         with np.errstate(all="ignore"):
-            for first in range(0, grid, many):
+            for first in range(0, len(blocks), many):
                 machine = Machine(self, grid, blocks[first : first + many], shared, memory)
                 for name, pointer in zip(self.code.parameters, pointers, strict=True):
                     machine.registers[name] = np.full(machine.count, pointer, np.uint64)
-                _run(self, machine)
+                _run(self, machine, watch)
 
 
 def _idle(i: Instruction) -> bool:
@@ -79,7 +94,7 @@ def _step(i: Instruction) -> Step:
     return found
 
 
-def _run(emulated: Emulated, m: Machine) -> None:
+def _run(emulated: Emulated, m: Machine, watch: Watch | None) -> None:
     """The threads that are least far go on first, so that others find them where ways meet.
 
     Now and then others have their turn: a block may wait for one that is further.
@@ -93,6 +108,8 @@ def _run(emulated: Emulated, m: Machine) -> None:
         while True:
             i = code.instructions[pc]
             guarded = _guarded(m, i, active)
+            if watch is not None:
+                watch(m, i, active, guarded)
             step = emulated.steps[pc]
             if step is None:
                 if _stops(i):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,19 @@ _SEVERAL, _ENGINE = -2, -3  # who reads or writes, where it is not one warp
 def aligned(address: Array, size: int) -> None:
     if np.any(address % address.dtype.type(size)):
         raise Misuse(f"an address is no multiple of {size} bytes")
+
+
+class Outside(Protocol):
+    """Memory of the device, as kernels see it."""
+
+    def load(self, address: Array, size: int, many: int = 1) -> Array:
+        """Returns neighbours from each address on: (addresses, many)."""
+
+    def store(self, address: Array, values: Array) -> None:
+        """Writes neighbours, (addresses, many)."""
+
+    def add(self, address: Array, value: Array) -> Array:
+        """Adds one lane after the other; returns what stood there before."""
 
 
 class Global:
@@ -49,19 +63,16 @@ class Global:
             yield lanes, whole, first[:, None] + np.arange(many)
 
     def load(self, address: Array, size: int, many: int = 1) -> Array:
-        """Returns neighbours from each address on: (addresses, many)."""
         result = np.zeros((len(address), many), np.dtype(f"u{size}"))
         for lanes, numbers, place in self._parts(address, size, many):
             result[lanes] = numbers[place]
         return result
 
     def store(self, address: Array, values: Array) -> None:
-        """Writes neighbours, (addresses, many)."""
         for lanes, numbers, place in self._parts(address, values.itemsize, values.shape[1]):
             numbers[place] = values[lanes]
 
     def add(self, address: Array, value: Array) -> Array:
-        """Adds one lane after the other; returns what stood there before."""
         result = np.zeros_like(value)
         for lanes, numbers, place in self._parts(address, value.dtype.itemsize):
             for lane, (at,) in zip(lanes, place, strict=True):

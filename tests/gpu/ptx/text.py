@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -158,10 +157,8 @@ def _address(tokens: list[str], scope: int) -> Operand:
 
 
 def _atom(text: str, scope: int, scoped: bool = True) -> Register | int:
-    if text[:2] in ("0f", "0F"):
+    if text[:2] in ("0f", "0F", "0d", "0D"):
         return int(text[2:], 16)
-    if text[:2] in ("0d", "0D"):
-        return struct.unpack("<Q", struct.pack("<Q", int(text[2:], 16)))[0]
     if re.fullmatch(r"-?(0x[0-9a-fA-F]+|\d+)U?", text):
         return int(text.rstrip("U"), 0)
     known = text[0] in "$%" or text in ("_", "global_smem") or "_param_" in text

@@ -160,7 +160,8 @@ def is_complete(
     found = shared.view(BARRIER)[block, address // BARRIER.itemsize]
     if np.any(found["mark"] != _MARK):
         raise Misuse(_MISSING)
-    return np.not_equal(found["phase"], parity)
+    complete: NDArray[np.bool_] = np.not_equal(found["phase"], parity)
+    return complete
 
 
 def _barriers(shared: Bytes, block: Integers, address: Integers) -> list[NDArray[np.void]]:
