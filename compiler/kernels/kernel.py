@@ -312,9 +312,13 @@ def product(reduce: Reduce) -> tuple[Load, Load] | None:
 
 
 def _read_at(e: Expr) -> Load | None:
-    """Returns the Load that a factor is, or the one that a Factor is a map of: it has most axes."""
+    """Returns the Load that a factor is, or the one that a Factor is a map of: it has most axes.
+
+    A Factor that is made of constants has none.
+    """
     if isinstance(e, Factor):
-        return max((x for x in walk(e) if isinstance(x, Load)), key=lambda x: len(load_axes(x)))
+        loads = (x for x in walk(e) if isinstance(x, Load))
+        return max(loads, key=lambda x: len(load_axes(x)), default=None)
     return e if isinstance(e, Load) else None
 
 

@@ -70,6 +70,20 @@ NETS = {
 }
 
 
+# Of its only time step, b reads zeros.
+LAST_STEP = """
+name: last-step
+layers:
+- {name: x, type: Input, top: x, shape: [1, 2, 5]}
+- {name: target, type: Input, top: target, shape: [1, 2, 3]}
+- {name: a, type: InnerProduct, bottom: x, num_output: 3, axis: 2}
+- {name: b, type: InnerProduct, bottom: "h[t+1]", num_output: 3, axis: 2, bias_term: false}
+- {name: sum, type: Eltwise, bottom: [a, b]}
+- {name: h, type: TanH}
+- {name: loss, type: EuclideanLoss, bottom: [h, target]}
+"""
+
+
 def readers(schedule, name: str) -> set[str]:
     return {kernel.name for kernel in schedule.kernels() if name in kernel.reads()}
 
@@ -118,6 +132,11 @@ def test_what_is_asked_for_or_read_in_windows_is_kept():
     ):
         assert_close(run, rtol=3e-4)
         assert "d(c/weight)" in readers(run.unit.schedule, "y")
+
+
+def test_products_with_constants_read_them():
+    """Else there would be nothing that makes them products."""
+    assert_close(run_both(*step_of(LAST_STEP), AGAIN))
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
