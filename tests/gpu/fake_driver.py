@@ -316,7 +316,7 @@ class FakeDriver:
                 raise Misuse(f"the scratch memory of {function.name} is not aligned")
         for n, pointer in enumerate(pointers):
             self.device.span(pointer, 1)
-            if pointer % (16 if n < len(kernel.aligned) and kernel.aligned[n] else 4):
+            if n < len(kernel.aligned) and kernel.aligned[n] and pointer % 16:
                 raise Misuse(f"pointer {n} of {function.name} is not aligned: {pointer:#x}")
         assert isinstance(stream, Stream)
         if stream.capture is None:

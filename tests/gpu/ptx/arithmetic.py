@@ -92,6 +92,13 @@ def _field(value: Array, start: Array, length: Array) -> Array:
     return _shift(_shift(value, above, left=True), above + start, left=False)
 
 
+def _inserted(field: Array, into: Array, start: Array, length: Array) -> Array:
+    """`into`, whose bits from `start` on are those of the field; what is past its end is lost."""
+    ones = np.full_like(into, ~into.dtype.type(0))
+    mask = _shift(~_shift(ones, length, left=True), start, left=True)
+    return into & ~mask | _shift(field, start, left=True) & mask
+
+
 def _permuted(a: Array, b: Array, selector: Array) -> Array:
     """Picks bytes of (b, a); a nibble above 7 repeats the sign of its byte."""
     both = a.astype(np.uint64) | (b.astype(np.uint64) << np.uint64(32))
@@ -168,10 +175,17 @@ _INTEGER: dict[str, Function] = {
     "shl": partial(_shift, left=True),
     "shr": partial(_shift, left=False),
     "bfe": _field,
+    "bfi": _inserted,
     "prmt": _permuted,
 }
 # Operands behind the first that are of another type than the instruction.
-_OTHERS = {"shl": ("", "u32"), "shr": ("", "u32"), "bfe": ("", "u32", "u32"), "mad.wide": ("", "")}
+_OTHERS = {
+    "shl": ("", "u32"),
+    "shr": ("", "u32"),
+    "bfe": ("", "u32", "u32"),
+    "bfi": ("", "", "u32", "u32"),
+    "mad.wide": ("", ""),
+}
 
 
 def elementwise(i: Instruction) -> Step | None:
