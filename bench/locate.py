@@ -18,7 +18,7 @@ from threading import Timer
 
 import numpy as np
 
-from bench.cases import Case, net_spec, solver_spec, synthetic
+from bench.cases import Case, solver_spec, synthetic
 from bench.measure import Say
 from bench.peer import Array
 from compiler.frontend.build import build
@@ -33,6 +33,7 @@ from netdef.engine import Engine
 from runtime.cuda import CudaExecutable
 from runtime.params import initialise
 from schemas.program import ITEMSIZE, Dtype, Launch
+from schemas.solver import SolverSpec
 from tests.kernel_oracle import TYPES, stored
 
 MEMORY = TYPES | {"bf16": np.uint16}
@@ -65,13 +66,24 @@ class Wrong:
 
 
 def locate(case: Case, engine: Engine, say: Say, patience: float = PATIENCE) -> list[Wrong]:
-    """Runs the first training step of a net; returns the kernels that are off.
+    """Runs the first training step of a case; returns the kernels that are off."""
+    return locate_in(solver_spec(case), synthetic(case), engine, say, patience)
+
+
+def locate_in(
+    spec: SolverSpec,
+    given: Mapping[str, Array],
+    engine: Engine,
+    say: Say,
+    patience: float = PATIENCE,
+) -> list[Wrong]:
+    """Likewise, of a solver's net and these inputs.
 
     Says which launch runs before it does: the last one said is the one that fails or hangs, which
     one does that takes longer than `patience`.
     """
-    spec = solver_spec(case)
-    graph = build(net_spec(case), "TRAIN")
+    assert spec.net_param is not None
+    graph = build(spec.net_param, "TRAIN")
     arena = plan_arena(graph)
     step = train_step(graph, arena, spec)
     exe = engine.load(step, arena)
@@ -79,7 +91,7 @@ def locate(case: Case, engine: Engine, say: Say, patience: float = PATIENCE) -> 
     unit = engine.unit(step, arena)
     plan_unit(unit)
     initialise(exe, 1)
-    for name, value in synthetic(case).items():
+    for name, value in given.items():
         exe.write(name, value)
     exe.write("lr", spec.base_lr)
     exe.synchronize()  # what was written lies where the first kernels read it
