@@ -48,11 +48,16 @@ class Depth:
         return dict(found)
 
     def crossed_by(self, factor: Expr) -> bool:
-        """Whether a factor is wanted along K, and neighbours in memory are none of K's numbers."""
+        """Whether a factor is wanted along K, and neighbours in memory are none of K's numbers.
+
+        Or both are: a planar picture is read number by number anyway.
+        """
         if not self.along or not isinstance(factor, Load) or factor.dtype != "f32":
             return False
         beside = {x for x in load_axes(factor) if factor.offset.coefficient(x) == 1}
-        return not beside & {*self.axes} and any(x.size >= _SECTOR for x in beside)
+        if beside & {*self.axes} and not scattered(factor):
+            return False
+        return any(x.size >= _SECTOR for x in beside - {*self.axes})
 
     @property
     def guards(self) -> Guards:

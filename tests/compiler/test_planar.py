@@ -127,6 +127,17 @@ def test_windows_of_planar_pictures_are_read_number_by_number(
     assert loads and all(scattered(x) == alone for x in loads)
 
 
+@pytest.mark.parametrize("stride, across", [(1, True), (2, False)])
+def test_a_planar_picture_is_copied_as_what_lies_across(stride: int, across: bool) -> None:
+    """Its numbers go one by one anyway: then to all banks of shared memory."""
+    backend = Backend("sm_90", "tf32", binary=False)
+    step = step_of(conv([8, 3, 12, 12], 64, 3, stride, 1))
+    unit = compiled_unit(*step, backend.traits)
+    forward = next(k for k in unit.schedule.kernels() if "data" in {x.buffer for x in k.loads()})
+    text = backend.render(forward)
+    assert ("across(data_ptr" in text) == across and "across(tl.trans(params_ptr" in text
+
+
 def test_the_runs_of_a_sum_in_one_block_lie_side_by_side() -> None:
     """Nothing has to be known before a loop: there is none."""
     tile = Tile(64, 64, 32, 4, 4)
