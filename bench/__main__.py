@@ -172,6 +172,7 @@ def locate(
     emulate: str | None,
 ) -> None:
     """Run a training step of NET on a GPU launch by launch; name kernels that fail or are off."""
+    from bench.locate import EMULATED, PATIENCE
     from bench.locate import locate as find
     from netdef.engine import Engine, open_engine
 
@@ -187,7 +188,7 @@ def locate(
             engine = Engine(backend, EmulatedDevice(emulate))
         else:
             engine = open_engine("triton", precision=precision)
-        find(case, engine, click.echo)
+        find(case, engine, click.echo, EMULATED if emulate else PATIENCE)
     except NetError as error:
         click.echo(f"FAILS: {error}")
 

@@ -39,7 +39,7 @@ from tests.kernel_oracle import TYPES, stored
 MEMORY = TYPES | {"bf16": np.uint16}
 WORK = 1 << 21  # terms that the oracle evaluates at once, if a point has not more
 LEAST, MOST = 16, 4096  # points of a kernel that it looks at
-PATIENCE = 20.0  # seconds of a launch
+PATIENCE, EMULATED = 20.0, 600.0  # seconds of a launch, on a GPU and on one that is emulated
 # How far a sum may be off, over the root of its squared terms, and any number over its size.
 DOUBT = {"fp32": 1e-4, "tf32": 4e-3, "bf16": 1e-2}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.cases import Case, solver_spec
-from bench.locate import locate
+from bench.locate import EMULATED, locate
 from compiler.frontend.build import build
 from compiler.passes.arena import plan_arena
 from compiler.passes.update import train_step
@@ -81,5 +81,5 @@ def located(case: Case, engine: Engine) -> tuple[list[str], list[str]]:
     """Returns the kernels that bench/locate.py finds to be off in a step, and what it says."""
     said: list[str] = []
     with np.errstate(all="ignore"):
-        wrong = locate(case, engine, said.append)
+        wrong = locate(case, engine, said.append, EMULATED)
     return list(dict.fromkeys(one.kernel for one in wrong)), said
