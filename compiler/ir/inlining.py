@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections import defaultdict
+from collections.abc import Iterable, Set
+from math import ceil, prod
 
 from compiler.ir.node import Node
+from compiler.prims.contract import Labels
 from compiler.prims.maps import SCALARS as MAPS
 
 LEAVES = {"input", "param", "state", "delayed"}
@@ -23,6 +26,8 @@ WINDOW_MAP_COST = 4
 # and, outside of training, one of weights alone that costs more than this.
 MANY = 16
 FIXED_MAP_COST = 2
+# So many results of a contraction are made of a number of a factor when it is read.
+COLUMNS = 128
 
 
 def stripped(node: Node, through: Set[str] = SLID) -> Node:
@@ -71,3 +76,26 @@ def on_the_way(node: Node, stored: Set[Node], most: int) -> bool:
         else:
             return False
     return len(blobs) == 1 and map_cost(node, stored, most) <= most
+
+
+def readings(nodes: Iterable[Node]) -> dict[Node, float]:
+    """Returns how often a contraction reads each number of what it multiplies: the most of all.
+
+    That is once for each tap, and for each tile of the results beside each other. A single result,
+    as of a depthwise convolution, does not count: it is no product of matrices, and what it reads
+    does not pass through shared memory, so that making it costs half as much.
+    """
+    found = defaultdict[Node, float](float)
+    for node in nodes:
+        if node.prim == "contract":
+            labels: Labels = node.attr("labels")
+            places = {s.place for s in labels.slides}
+            slid = places.union(*((s.out, s.tap) for s in labels.slides))
+            products = prod(size for label, size in labels.sizes if label not in places)
+            for factor, own in zip(node.src, (labels.a, labels.b), strict=True):
+                beside = set(labels.out) - set(own) - slid
+                columns = prod(labels.size(label) for label in beside)
+                if columns > 1 and products:
+                    often = products / factor.type.size / columns * ceil(columns / COLUMNS)
+                    found[stripped(factor)] = max(found[stripped(factor)], often)
+    return found

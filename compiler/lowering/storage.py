@@ -20,6 +20,7 @@ from compiler.ir.inlining import (
     cheap,
     map_cost,
     on_the_way,
+    readings,
     stripped,
 )
 from compiler.ir.node import Node, made_of, users_of
@@ -96,7 +97,7 @@ class Planner:
 
     def __init__(self, graph: Graph, names: dict[Node, str], traits: Traits) -> None:
         self.graph = graph
-        self.prologue, self.planar = traits.prologue, traits.planar
+        self.traits, self.planar = traits, traits.planar
         self.nodes = graph.nodes()
         self.users = users_of(self.nodes)
         self.plan = Plan(names=dict(names), updates=dict(graph.updates))
@@ -160,16 +161,18 @@ class Planner:
         }
         wanted |= {self._sink(n) for n in self.nodes if n.prim in ANCHORS}
         fixed, testing = made_of(FIXED, self.nodes), self.graph.phase == "TEST"
+        traits, often = self.traits, readings(self.nodes)
         for node in self.nodes:
             if node.prim in ("contract", "to_tiles", "from_tiles"):
-                made = self.prologue and node not in self.plan.loops
+                made = traits.prologue and node not in self.plan.loops
                 for source in map(stripped, node.src):
-                    if not made or source in fixed or not on_the_way(source, wanted, self.prologue):
+                    pays = made and source not in fixed and often[source] <= traits.readings
+                    if not pays or not on_the_way(source, wanted, traits.prologue):
                         wanted.add(source)
             elif node.prim == "host":
                 wanted |= set(node.src)
             elif node.prim.startswith(("pool", "unpool")):
-                most = max(WINDOW_MAP_COST, self.prologue)
+                most = max(WINDOW_MAP_COST, traits.prologue)
                 wanted |= {s for s in node.src if map_cost(s, wanted, most) > most}
             elif node.prim == "broadcast" and (source := stripped(node)).prim in MAPS:
                 many, limit = node.type.size >= MANY * source.type.size, WINDOW_MAP_COST

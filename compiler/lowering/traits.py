@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -51,6 +52,9 @@ class Traits:
     # windows read if it costs more than a few operations. So may be a map of two blobs, with as
     # many operations for each, where that saves memory (rematerialize.py).
     prologue: int = 0
+    # But what a contraction reads more often than this, each number for each tap and for each tile
+    # of the results, is stored.
+    readings: float = math.inf
     # Inputs of no more channels than this lie planar, as the user gives them: the host copies bytes
     # and turns no pictures. 0: all lie channels last.
     planar: int = 0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from compiler.ir.inlining import on_the_way
+from compiler.ir.inlining import on_the_way, readings
 from compiler.kernels.kernel import Factor, Op, walk
 from compiler.lowering.traits import Traits
 from compiler.prims import leaves, moves
+from compiler.prims.contract import Slide, contract
 from compiler.prims.maps import add, exp, mul, relu
-from netdef.engine import open_engine
+from netdef.engine import Engine, open_engine
 from tests.compiler.test_rowsums import step_of, trained
 from tests.harness import assert_close, run_both
 
@@ -123,6 +125,38 @@ def test_a_map_of_one_blob_and_vectors_is_made_on_the_way():
         assert on_the_way(node, set(), 8) == yes, node
 
 
+@pytest.mark.parametrize(
+    "outputs, k, s, wanted",
+    [
+        (128, 1, 1, 1),
+        (1, 3, 1, 0),
+        (129, 1, 1, 2),
+        (512, 1, 2, 1),
+        (7, 3, 1, 9),
+        (256, 3, 2, 4.5),
+        (9, 5, 1, 25),
+    ],
+)
+def test_a_number_is_read_for_each_tap_and_for_each_tile(outputs, k, s, wanted):
+    """By the forward product and by the gradient of the weight; what counts is the most of all."""
+    slides = (Slide("h", "y", "i", s, 1, k // 2), Slide("w", "x", "j", s, 1, k // 2))
+    blob = leaves.input_("blob", (2, 3, 12, 12), "f32")
+    weight = leaves.input_("weight", (outputs, 3, k, k), "f32")
+    above = leaves.input_("above", (2, outputs, 12 // s, 12 // s), "f32")
+    forward = contract(blob, weight, "nchw,ocij->noyx", slides, y=12 // s, x=12 // s)
+    gradient = contract(blob, above, "nchw,noyx->ocij", slides, i=k, j=k)
+    assert readings([forward])[blob] == readings([gradient])[blob] == wanted
+    assert readings([forward, gradient])[blob] == wanted
+
+
+def test_what_is_read_more_often_is_stored():
+    for most, stored in (9, False), (8, True):
+        run = run_both(*step_of(NETS["plain"]), replace(PROLOGUES, readings=most))
+        assert_close(run, rtol=3e-4)
+        assert ("x" in run.unit.schedule.buffers) == stored
+        assert normalised(run) == (0 if stored else 4)
+
+
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.parametrize("name", NETS)
 def test_triton_follows_the_reference(name):
@@ -135,9 +169,16 @@ def test_bf16_follows_the_reference(name):
     compare(NETS[name], "bf16", 6e-2)
 
 
+def on_triton(precision: str) -> Engine:
+    """Returns an engine that stores nothing only because it is read often."""
+    engine = open_engine("triton", "interpreter", precision=precision)
+    engine.backend.traits = replace(engine.backend.traits, readings=math.inf)
+    return engine
+
+
 def compare(text: str, precision: str, most: float) -> None:
     want = trained(open_engine("reference"), text)
-    got = trained(open_engine("triton", "interpreter", precision=precision), text)
+    got = trained(on_triton(precision), text)
     for key, array in want.items():
         size = max(1e-2, float(np.abs(array).max()))
         np.testing.assert_allclose(got[key], array, rtol=0, atol=most * size, err_msg=key)

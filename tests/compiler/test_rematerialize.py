@@ -139,6 +139,17 @@ def test_products_with_constants_read_them():
     assert_close(run_both(*step_of(LAST_STEP), AGAIN))
 
 
+@pytest.mark.parametrize("results", [3, 4])
+def test_what_is_read_in_windows_is_made_again_for_many_results(results, monkeypatch):
+    monkeypatch.setattr("compiler.lowering.rematerialize.WIDE", results)
+    net = wider((2, 3, 20, 16), 8, k=3)
+    run = run_both(*step_of(net), AGAIN)
+    assert_close(run, rtol=3e-4)
+    assert ("d(c/weight)" in readers(run.unit.schedule, "y")) == (results > 3)
+    if find_spec("triton") is not None:
+        compare(net, "fp32", 2e-4)
+
+
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.parametrize("name", NETS)
 def test_triton_follows_the_reference(name):
