@@ -312,10 +312,7 @@ def product(reduce: Reduce) -> tuple[Load, Load] | None:
 
 
 def _read_at(e: Expr) -> Load | None:
-    """Returns the Load that a factor is, or the one that a Factor is a map of: it has most axes.
-
-    A Factor that is made of constants has none.
-    """
+    """Returns the Load that a factor is, or that a Factor is a map of, if any: it has most axes."""
     if isinstance(e, Factor):
         loads = (x for x in walk(e) if isinstance(x, Load))
         return max(loads, key=lambda x: len(load_axes(x)), default=None)
