@@ -21,9 +21,9 @@ LAUNCHES = {
     "alexnet": 28,
     "vgg16": 34,
     "googlenet": 89,
-    "resnet18": 69,
-    "resnet50": 173,
-    "resnet50 bf16": 176,
+    "resnet18": 77,
+    "resnet50": 192,
+    "resnet50 bf16": 201,
 }
 
 

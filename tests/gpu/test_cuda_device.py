@@ -74,6 +74,7 @@ LARGE = {
 }
 
 
+@pytest.mark.parametrize("target", TARGETS[-1:], indirect=True)
 @pytest.mark.parametrize("name", LARGE)
 def test_larger_kernels(device, exact, name):
     check(device, exact, (LARGE[name],), tolerance=1e-3)

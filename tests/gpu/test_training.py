@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.cases import CASES, Case
+from bench.cases import CASES
 from compiler.backends.triton import Backend
 from netdef.engine import Engine, open_engine
 from schemas.errors import BackendError
@@ -18,15 +18,13 @@ from tests.gpu.training import SpoilingDevice, located, trained
 pytest.importorskip("triton")
 
 LENET = replace(CASES["lenet"], batch=2, item=(1, 20, 20))
-MLP = replace(CASES["mlp"], batch=3, item=(1, 5, 7))
 RNN = replace(CASES["char_rnn_128"], batch=2, classes=9, steps=4, embed=8, hidden=16)
 
 
-@pytest.mark.parametrize("case", [MLP, RNN], ids=["mlp", "char_rnn"])
-def test_a_net_trains_as_on_the_cpu(case: Case) -> None:
+def test_a_net_trains_as_on_the_cpu() -> None:
     device = EmulatedDevice("sm_90")
-    found = trained(case, Engine(Backend("sm_90", "fp32"), device), 3)
-    np.testing.assert_allclose(found, trained(case, open_engine("cpu", threads=1), 3), rtol=2e-5)
+    found = trained(RNN, Engine(Backend("sm_90", "fp32"), device), 3)
+    np.testing.assert_allclose(found, trained(RNN, open_engine("cpu", threads=1), 3), rtol=2e-5)
     assert not device.driver.api.unreleased()
 
 
@@ -35,6 +33,8 @@ def test_the_order_of_blocks_changes_nothing() -> None:
     backend = Backend("sm_90", "bf16")
     found = [trained(LENET, Engine(backend, EmulatedDevice("sm_90", seed)), 1) for seed in (1, 2)]
     assert found[0] == found[1]
+    wanted = trained(LENET, open_engine("cpu", threads=1), 1)
+    np.testing.assert_allclose(found[0][0], wanted[0], rtol=1e-2)
 
 
 @pytest.mark.parametrize(

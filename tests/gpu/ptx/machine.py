@@ -41,6 +41,13 @@ class Machine(Lanes):
         self.copies = Copies(self.count)
         self.products, self.engine = Products(self.count), Engine()
 
+    def take(self, names: Sequence[str], pointers: Sequence[int]) -> None:
+        """Takes parameters: code may compute where one lies, so that it has an address."""
+        assert len(names) == len(pointers), names
+        self.parameters = np.array(pointers, np.uint64)
+        for n, name in enumerate(names):
+            self.registers[name] = np.full(self.count, self.parameters.itemsize * n, np.uint32)
+
 
 class Emulated:
     """A kernel whose instructions are ready to run."""
@@ -74,8 +81,7 @@ class Emulated:
         with np.errstate(all="ignore"):
             for first in range(0, len(blocks), many):
                 machine = Machine(self, grid, blocks[first : first + many], shared, memory)
-                for name, pointer in zip(self.code.parameters, pointers, strict=True):
-                    machine.registers[name] = np.full(machine.count, pointer, np.uint64)
+                machine.take(self.code.parameters, pointers)
                 _run(self, machine, watch)
 
 

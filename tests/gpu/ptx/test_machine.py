@@ -98,6 +98,8 @@ ONE = {
     "mov.b64 %rd5, 0x100000002; mov.b64 {%r6, %r5}, %rd5;": 1,
     "mul.hi.u64 %rd5, -1, -1; cvt.u32.u64 %r5, %rd5;": 0xFFFFFFFE,
     "add.s16x2 %r5, 0x0001FFFF, 0x00010001;": 0x00020000,
+    "mov.b32 %r6, k_param_0; ld.param.b64 %rd5, [%r6]; setp.eq.b64 %p1, %rd5, %rd1;"
+    "selp.b32 %r5, 1, 0, %p1;": 1,
     "shfl.sync.bfly.b32 %r6, %r1, 1, 31, -1; xor.b32 %r5, %r6, %r1;": 1,
     "shfl.sync.idx.b32 %r6, %r1, 3, 31, -1; and.b32 %r5, %r6, 31;": 3,
     "and.b32 %r6, %r1, 31; redux.sync.min.s32 %r5, %r6, -1;": 0,

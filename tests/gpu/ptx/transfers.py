@@ -55,8 +55,8 @@ def registers(operand: Operand) -> tuple[Operand, ...]:
 
 def _parameter(i: Instruction) -> Step:
     to, source = i.operands
-    read = address_of(source, "b64")
-    return lambda m, active: m.put(to, read(m), active)
+    where = address_of(source, "b32")
+    return lambda m, active: m.put(to, m.parameters[where(m) // 8], active)
 
 
 def _load(i: Instruction) -> Step:
