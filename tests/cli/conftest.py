@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,4 +65,6 @@ def process(
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": coding}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     command = [sys.executable, "-m", "netdef", *map(str, words)]
-    return subprocess.Popen(command, cwd=cwd, env=environment, **pipes)
+    # A shell's background jobs ignore Ctrl-C, and so would what they start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=cwd, env=environment, preexec_fn=heed, **pipes)
