@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measure import OURS, Comparison, Result
+from runtime.files import write_whole
 
 COLUMNS = (
     "net", "mode", "precision", "batch", "peer", "ms", "min-max", "items/s", "GFLOP/s",
@@ -99,9 +100,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_finite(document), indent=1, allow_nan=False)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n")
-    part.replace(path)
+    write_whole(path, f"{text}\n".encode())
 
 
 def _finite(value: Any) -> Any:
